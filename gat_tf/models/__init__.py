@@ -1,0 +1,8 @@
+"""The networks of the papers, as functional Keras models made of built-in layers only.
+
+A model saved from here as `.keras` opens in a project that does not have gat_tf.
+"""
+
+from gat_tf.models.gat import classifier, perturbation_generator
+
+__all__ = ["classifier", "perturbation_generator"]
