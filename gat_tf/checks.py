@@ -1,0 +1,192 @@
+"""Errors for people: what was expected and what was received.
+
+What can be known from a tensor's type or shape is checked when a step is traced. What depends on
+its values is checked at once on eager tensors, and inside a graph by an assertion whose message
+`readable_errors` turns into the same ValueError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+
+import numpy as np
+import tensorflow as tf
+
+_MARK = "gat_tf"
+
+
+def _require(condition: tf.Tensor, *parts) -> list[tf.Operation]:
+    """Raises, now or when the graph runs, unless `condition`; returns control dependencies.
+
+    `parts` are the message: strings and scalar tensors in turn. They stay apart until the error is
+    read, because XLA knows assertions (and leaves them out) but no string formatting.
+    """
+    if tf.executing_eagerly():
+        if not bool(condition):
+            raise ValueError(" ".join(str(p.numpy() if tf.is_tensor(p) else p) for p in parts))
+        return []
+    return [tf.debugging.Assert(condition, [_MARK, *parts])]
+
+
+@contextlib.contextmanager
+def readable_errors():
+    """Turns a failed assertion of this module inside a graph into its ValueError."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        _, mark, message = str(error).partition(f"[{_MARK}] [")
+        if not mark:
+            raise
+        message = message.partition("\n")[0].rpartition("]")[0].replace("] [", " ")
+        raise ValueError(message) from None
+
+
+def number(name: str, value, low=-math.inf, high=math.inf) -> float:
+    """Returns `value` as a finite float in [low, high], or raises ValueError."""
+    ok = isinstance(value, numbers.Real) and math.isfinite(value) and low <= value <= high
+    if not ok:
+        raise ValueError(
+            f"`{name}` must be a finite number in [{low}, {high}]. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def count(name: str, value, low: int = 1) -> int:
+    """Returns `value` as an integer of at least `low`, or raises ValueError."""
+    if not isinstance(value, numbers.Integral) or value < low:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {low}. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def norm(value) -> None:
+    """Raises ValueError unless `value` is 2 or `math.inf`."""
+    if value not in (2, math.inf):
+        raise ValueError(f"`norm` must be 2 or math.inf. Received: norm={value!r}")
+
+
+def epsilon(value) -> None:
+    """Raises ValueError unless `value` is a finite number >= 0, or a vector of them."""
+    if tf.is_tensor(value) and not hasattr(value, "numpy"):
+        if value.shape.rank not in (0, 1):
+            raise ValueError(f"`epsilon` must be one number or one per image. Received: {value}")
+        return
+    array = np.asarray(value)
+    if array.ndim > 1 or array.dtype.kind not in "fiu":
+        raise ValueError(f"`epsilon` must be one number or one per image. Received: {value!r}")
+    if not (np.isfinite(array).all() and (array >= 0).all()):
+        raise ValueError(f"`epsilon` must be finite and not negative. Received: epsilon={value!r}")
+
+
+def clip(value) -> None:
+    """Raises ValueError unless `value` is None or `(low, high)` with low < high."""
+    if value is None:
+        return
+    try:
+        low, high = value
+        ok = low < high
+    except (TypeError, ValueError):
+        ok = False
+    if not ok:
+        raise ValueError(f"`clip` must be None or (low, high). Received: clip={value!r}")
+
+
+def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
+    """Checks a batch of images and integer labels.
+
+    Args:
+        images: `[B, H, W, C]` within `bounds`.
+        labels: `[B]` integers in [0, num_classes).
+        num_classes: The classifier's, or None where it is not known.
+        bounds: `(low, high)` of the pixels.
+
+    Returns:
+        The images as float32 and the labels as int32 or int64.
+
+    Raises:
+        ValueError: With what was expected and what was received.
+    """
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    if images.shape.rank != 4:
+        raise ValueError(
+            "Expected images [batch, height, width, channels]. "
+            f"Received: a tensor of shape {images.shape}"
+        )
+    if not labels.dtype.is_integer or labels.shape.rank != 1:
+        hint = " One-hot labels: pass their argmax." if labels.shape.rank == 2 else ""
+        raise ValueError(
+            "Expected integer labels [batch], one class number an image. "
+            f"Received: {labels.dtype.name} labels of shape {labels.shape}.{hint}"
+        )
+    if labels.dtype not in (tf.int32, tf.int64):
+        labels = tf.cast(labels, tf.int32)
+    if images.dtype.is_integer:
+        raise ValueError(
+            f"Expected floating-point images in [{bounds[0]}, {bounds[1]}]. "
+            f"Received: {images.dtype.name} images; divide them by 255 first."
+        )
+    images = tf.cast(images, tf.float32)
+    low, high = tf.reduce_min(images), tf.reduce_max(images)
+    # Written so that NaN fails and a replica's empty share of a batch does not.
+    inside = (low >= bounds[0]) & (high <= bounds[1]) | tf.equal(tf.size(images), 0)
+    required = _require(
+        inside,
+        f"Expected images within [{bounds[0]}, {bounds[1]}]. Received: values from",
+        low,
+        "to",
+        high,
+    )
+    if num_classes is not None:
+        low, high = tf.reduce_min(labels), tf.reduce_max(labels)
+        inside = (low >= 0) & (high < num_classes) | tf.equal(tf.size(labels), 0)
+        required += _require(
+            inside,
+            f"Expected labels from 0 to {num_classes - 1}, for a classifier with {num_classes} "
+            "classes. Received: labels from",
+            low,
+            "to",
+            high,
+        )
+    with tf.control_dependencies(required):
+        return tf.identity(images), tf.identity(labels)
+
+
+def logits_or_probabilities(outputs: tf.Tensor, from_logits: bool, name: str) -> tf.Tensor:
+    """Checks the outputs `[B, K]` of a model whose last layer cannot be seen."""
+    sums = tf.reduce_sum(outputs, axis=-1)
+    are_probabilities = tf.reduce_all(outputs >= 0) & tf.reduce_all(tf.abs(sums - 1) < 1e-2)
+    kinds = ("probabilities", "logits")
+    required = _require(
+        tf.not_equal(are_probabilities, from_logits) | tf.equal(tf.size(outputs), 0),
+        f"Expected {kinds[from_logits]}, because from_logits={from_logits}, but the outputs of the "
+        f"model {name!r} look like {kinds[not from_logits]}: rows sum from",
+        tf.reduce_min(sums),
+        "to",
+        tf.reduce_max(sums),
+        f"Pass from_logits={not from_logits}.",
+    )
+    with tf.control_dependencies(required):
+        return tf.identity(outputs)
+
+
+def checked(
+    dataset: tf.data.Dataset, num_classes: int | None, bounds=(0.0, 1.0)
+) -> tf.data.Dataset:
+    """Returns the dataset of (images, labels) batches with every batch checked as it passes.
+
+    In the input pipeline, so that a compiled step is not slowed by it, whatever its device.
+
+    Raises:
+        ValueError: The elements are not (images, labels).
+    """
+    spec = dataset.element_spec
+    if not (isinstance(spec, tuple) and len(spec) == 2 and all(map(_is_tensor_spec, spec))):
+        raise ValueError(f"Expected a dataset of (images, labels) batches. Received: {spec}")
+    return dataset.map(lambda images, labels: batch(images, labels, num_classes, bounds))
+
+
+def _is_tensor_spec(spec) -> bool:
+    return isinstance(spec, tf.TensorSpec)

@@ -1,0 +1,122 @@
+"""Gradients with respect to images: the one place where they are taken."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.logits import Logits, logits_of
+
+QUANTITIES = ("probability", "cross_entropy", "margin")
+
+
+def input_gradient(
+    model, images, labels, of: str = "probability", from_logits: bool = False
+) -> tf.Tensor:
+    """Returns the gradient of the label's probability or loss with respect to the images.
+
+    The model runs in inference mode. Every image has its own gradient: they do not depend on the
+    batch that an image is in.
+
+    Args:
+        model: Keras classifier from images to probabilities or logits `[B, K]`.
+        images: `[B, H, W, C]` floats in [0, 1].
+        labels: `[B]` integers in [0, K).
+        of: `"probability"` for dF(x)_y/dx, the generator's input in eq. 9 of the GAT paper;
+            `"cross_entropy"` for dJ/dx, J of eq. 8; `"margin"` for the gradient of the margin of
+            `gat_tf.losses`, a positive multiple of dJ/dx that does not vanish in float32 for an
+            image whose label has all the probability.
+        from_logits: Whether the model gives logits instead of probabilities.
+
+    Returns:
+        `[B, H, W, C]`.
+
+    Raises:
+        ValueError: Images, labels, model or `of` are not of the kinds above.
+    """
+    if of not in QUANTITIES:
+        raise ValueError(f"`of` must be one of {QUANTITIES}. Received: of={of!r}")
+    logits = logits_of(model, from_logits)
+    images, labels = checks.batch(images, labels, logits.num_classes)
+    return logits_and_input_gradient(logits, images, labels, of)[1]
+
+
+def logits_and_input_gradient(
+    logits: Logits, images: tf.Tensor, labels: tf.Tensor, of: str
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`input_gradient` without the checks, with the logits `[B, K]` that came on the way."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        z = logits(images)
+        margins = losses.margin(z, labels)
+    # The chain rule's first factor by hand: each form is exact where 1 - F_y would round to zero.
+    if of == "margin":
+        factor = tf.ones_like(margins)
+    elif of == "cross_entropy":
+        factor = tf.sigmoid(margins)
+    else:
+        factor = -tf.sigmoid(margins) * tf.sigmoid(-margins)
+    gradient = tape.gradient(margins, images, output_gradients=factor)
+    if gradient is None:
+        raise ValueError(
+            f"The model {logits.model.name!r} has no gradient with respect to its images: "
+            "a layer of it cannot be differentiated, or its output does not depend on them."
+        )
+    return z, gradient
+
+
+class ClassifierPass(NamedTuple):
+    """One forward and one backward pass of a classifier over a batch.
+
+    Attributes:
+        loss: J(x) of each image, `[B]`.
+        probability: F(x)_y of each image, `[B]`.
+        correct: Whether each image is classified correctly, `[B]` booleans.
+        weight_gradients: Of the sum of J over the batch, one for each trainable variable.
+        input_gradient: dJ/dx, `[B, H, W, C]`, or None where it was not asked for.
+    """
+
+    loss: tf.Tensor
+    probability: tf.Tensor
+    correct: tf.Tensor
+    weight_gradients: list[tf.Tensor]
+    input_gradient: tf.Tensor | None
+
+
+def classifier_pass(
+    logits: Logits,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    with_input_gradient: bool,
+    loss_scale: float | tf.Tensor = 1.0,
+) -> ClassifierPass:
+    """Runs the classifier in training mode; one backward pass serves weights and images.
+
+    Args:
+        logits: The classifier.
+        images: `[B, H, W, C]`.
+        labels: `[B]`.
+        with_input_gradient: Whether dJ/dx is wanted. It is that of the network in training mode,
+            so ask only if `logits.same_in_training`.
+        loss_scale: The loss is multiplied by it before, and dJ/dx divided by it after, the
+            backward pass (mixed precision). The weight gradients stay multiplied.
+    """
+    variables = logits.trainable_variables
+    with tf.GradientTape() as tape:
+        if with_input_gradient:
+            tape.watch(images)
+        z = logits(images, training=True)
+        margins = losses.margin(z, labels)
+        loss = losses.cross_entropy(margins)
+        scaled = tf.reduce_sum(loss) * loss_scale
+    sources = [*variables, images] if with_input_gradient else variables
+    gradients = tape.gradient(scaled, sources)
+    return ClassifierPass(
+        loss=loss,
+        probability=losses.probability(margins),
+        correct=losses.is_correct(z, labels),
+        weight_gradients=gradients[: len(variables)],
+        input_gradient=gradients[-1] / loss_scale if with_input_gradient else None,
+    )
