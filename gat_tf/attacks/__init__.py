@@ -1,0 +1,24 @@
+"""Attacks: hyperparameters in the constructor, tensors in the call.
+
+An attack is a frozen dataclass without state, usable inside a compiled training step and in
+evaluation alike:
+
+    attack = FastGradient(epsilon=0.5, norm=2)
+    perturbation = attack.perturbation(model, images, labels)    # [B, H, W, C]
+    adversarial_images = attack(model, images, labels)           # clipped to attack.clip
+"""
+
+from gat_tf.attacks.base import Attack, GradientAttack
+from gat_tf.attacks.fast_gradient import FastGradient
+from gat_tf.attacks.generator import GeneratorAttack
+from gat_tf.attacks.pgd import PGD
+from gat_tf.attacks.random import RandomPerturbation
+
+__all__ = [
+    "PGD",
+    "Attack",
+    "FastGradient",
+    "GeneratorAttack",
+    "GradientAttack",
+    "RandomPerturbation",
+]

@@ -1,0 +1,46 @@
+"""The fast gradient attack: eqs. 1 and 3 of the GAT paper."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import tensorflow as tf
+
+from gat_tf import checks
+from gat_tf.attacks import norms
+from gat_tf.attacks.base import GradientAttack
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FastGradient(GradientAttack):
+    """One step along the gradient of the loss (Goodfellow et al. 2015; Shaham et al. 2015).
+
+    η = ε sign(grad J) for L-infinity (eq. 1), η = ε grad J / ||grad J||_2 for L2 (eq. 3).
+
+    Args:
+        epsilon: Size of η in `norm`, in units of pixel values: one number, or a vector `[B]` with
+            one per image.
+        norm: 2 or `math.inf`.
+        targeted: Whether the labels are targets to be reached instead of labels to be lost.
+
+    Raises:
+        ValueError: ε is negative or not finite, or the norm another.
+    """
+
+    epsilon: float
+    norm: float = 2
+    targeted: bool = dataclasses.field(default=False, kw_only=True)
+
+    # Any positive multiple of grad J gives the same η; this one does not vanish.
+    gradient_of: ClassVar[str] = "margin"
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+
+    def from_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
+        """η from any positive multiple of grad J, `[B, H, W, C]`."""
+        step = norms.radius(self.epsilon, gradient) * norms.direction(gradient, self.norm)
+        return -step if self.targeted else step

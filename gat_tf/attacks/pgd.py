@@ -1,0 +1,159 @@
+"""Projected gradient descent (Madry et al. 2018)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import norms
+from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.gradients import logits_and_input_gradient
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PGD(Attack):
+    """Steepest ascent of the loss inside the ε-ball: step, project to the ball, clip.
+
+    Args:
+        epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
+            `[B]` with one per image.
+        norm: 2 or `math.inf`.
+        steps: Number of gradient steps, at least 1.
+        step_size: Length of a step in `norm`. By default 2.5 ε / steps.
+        random_start: Whether to start at a uniform point of the ball instead of the image.
+        restarts: Number of runs from random starts; the worst for the classifier is kept.
+        targeted: Whether the labels are targets to be reached instead of labels to be lost.
+        early_stop: Whether to leave an image alone as soon as it fools the classifier. The
+            accuracy under the attack is the same at a fraction of the price; the loss of the
+            images is not driven further. `gat_tf.evaluation` turns it on. Not for XLA.
+
+    Raises:
+        ValueError: An argument is outside its range, or restarts without a random start.
+    """
+
+    epsilon: float
+    norm: float = 2
+    steps: int = 20
+    step_size: float | None = None
+    random_start: bool = True
+    restarts: int = 1
+    targeted: bool = dataclasses.field(default=False, kw_only=True)
+    early_stop: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+        checks.count("steps", self.steps)
+        checks.count("restarts", self.restarts)
+        if self.step_size is not None:
+            checks.number("step_size", self.step_size, low=0)
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(
+                "Restarts from the same point are the same: `restarts` > 1 needs random_start=True."
+                f" Received: restarts={self.restarts}"
+            )
+
+    def for_accuracy(self) -> PGD:
+        return dataclasses.replace(self, early_stop=True)
+
+    def perturb(self, logits, images, labels, seed=None):
+        epsilon = norms.radius(self.epsilon, images)
+        if self.restarts == 1 and not self.early_stop:
+            return self._ascend(logits, images, labels, epsilon, seed_or_random(seed))
+
+        seeds = tf.random.split(seed_or_random(seed), self.restarts)
+        ascend = self._ascend_until_fooled if self.early_stop else self._ascend
+
+        def unfinished(i, active, *_):
+            return (i < self.restarts) & (tf.size(active) > 0)
+
+        def restart(i, active, worst, worst_margin):
+            x, y, radius = (tf.gather(t, active) for t in (images, labels, epsilon))
+            perturbation = ascend(logits, x, y, radius, seeds[i])
+            reached = self._success_margin(logits(x + perturbation), y)
+            better = reached > tf.gather(worst_margin, active)
+            rows = tf.boolean_mask(active, better)[:, None]
+            worst = tf.tensor_scatter_nd_update(worst, rows, tf.boolean_mask(perturbation, better))
+            worst_margin = tf.tensor_scatter_nd_update(
+                worst_margin, rows, tf.boolean_mask(reached, better)
+            )
+            if self.early_stop:
+                active = tf.boolean_mask(active, reached <= 0)
+            return i + 1, active, worst, worst_margin
+
+        everything = tf.range(tf.shape(labels)[0])
+        worst = tf.zeros_like(images)
+        worst_margin = tf.fill(tf.shape(labels), images.dtype.min)
+        shapes = (tf.TensorShape([]), tf.TensorShape([None]), worst.shape, worst_margin.shape)
+        return _loop(unfinished, restart, (0, everything, worst, worst_margin), shapes)[2]
+
+    def _ascend(self, logits, images, labels, epsilon, seed):
+        """All steps for all images; returns the last point's perturbation."""
+        step_size = self._step_size(epsilon)
+
+        def step(i, perturbation):
+            _, gradient = logits_and_input_gradient(logits, images + perturbation, labels, "margin")
+            return i + 1, self._move(images, perturbation, gradient, step_size, epsilon)
+
+        start = self._start(images, epsilon, seed)
+        return _loop(lambda i, _: i < self.steps, step, (0, start))[1]
+
+    def _ascend_until_fooled(self, logits, images, labels, epsilon, seed):
+        """As `_ascend`, but each step goes on with those images alone that still stand."""
+        step_size = self._step_size(epsilon)
+
+        def unfinished(i, standing, _):
+            return (i < self.steps) & (tf.size(standing) > 0)
+
+        def step(i, standing, perturbation):
+            x, eta, y, size, radius = (
+                tf.gather(t, standing) for t in (images, perturbation, labels, step_size, epsilon)
+            )
+            z, gradient = logits_and_input_gradient(logits, x + eta, y, "margin")
+            stands = self._success_margin(z, y) <= 0
+            moved = self._move(x, eta, gradient, size, radius)
+            standing = tf.boolean_mask(standing, stands)
+            moved = tf.boolean_mask(moved, stands)
+            perturbation = tf.tensor_scatter_nd_update(perturbation, standing[:, None], moved)
+            return i + 1, standing, perturbation
+
+        start = self._start(images, epsilon, seed)
+        everything = tf.range(tf.shape(labels)[0])
+        shapes = (tf.TensorShape([]), tf.TensorShape([None]), start.shape)
+        return _loop(unfinished, step, (0, everything, start), shapes)[2]
+
+    def _start(self, images, epsilon, seed):
+        if not self.random_start:
+            return tf.zeros_like(images)
+        noise = norms.random_in_ball(tf.shape(images), epsilon, self.norm, seed)
+        return self._clipped(images, noise)
+
+    def _step_size(self, epsilon):
+        if self.step_size is None:
+            return 2.5 * epsilon / self.steps
+        return tf.fill(tf.shape(epsilon), float(self.step_size))
+
+    def _move(self, images, perturbation, gradient, step_size, epsilon):
+        step = step_size * norms.direction(gradient, self.norm)
+        moved = perturbation - step if self.targeted else perturbation + step
+        return self._clipped(images, norms.project(moved, epsilon, self.norm))
+
+    def _clipped(self, images, perturbation):
+        """The part of the perturbation that clipping images + perturbation leaves."""
+        if self.clip is None:
+            return perturbation
+        return self.apply(images, perturbation) - images
+
+    def _success_margin(self, logits, labels):
+        """Positive where the attack has succeeded, `[B]`."""
+        margin = losses.worst_margin(logits, labels)
+        return -margin if self.targeted else margin
+
+
+def _loop(condition, body, variables, shapes=None):
+    # Keras compiles training steps without AutoGraph, so the loop is spelled out.
+    variables = tuple(tf.convert_to_tensor(v) for v in variables)
+    return tf.while_loop(condition, body, variables, shape_invariants=shapes)

@@ -1,0 +1,40 @@
+"""Random perturbations: the third row of Table 2 of the GAT paper."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from gat_tf import checks
+from gat_tf.attacks import norms
+from gat_tf.attacks.base import Attack, seed_or_random
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RandomPerturbation(Attack):
+    """A random direction of size ε: the fast gradient's η without the gradient.
+
+    ±ε at every pixel for L-infinity, a point on the sphere of radius ε for L2.
+
+    Args:
+        epsilon: Size of η in `norm`, in units of pixel values: one number, or a vector `[B]` with
+            one per image.
+        norm: 2 or `math.inf`.
+
+    Raises:
+        ValueError: ε is negative or not finite, or the norm another.
+    """
+
+    epsilon: float
+    norm: float = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+
+    def perturb(self, logits, images, labels, seed=None):
+        del logits, labels
+        random = norms.random_direction(tf.shape(images), self.norm, seed_or_random(seed))
+        return norms.radius(self.epsilon, images) * random
