@@ -1,0 +1,157 @@
+"""Adversarial training: eqs. 2 and 4 of the GAT paper."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import Attack, GradientAttack, norms
+from gat_tf.gradients import ClassifierPass, classifier_pass
+from gat_tf.logits import Logits
+from gat_tf.training.scheme import Scheme, mixed, mixed_gradients
+
+
+class AdversarialStep(NamedTuple):
+    """What one step of adversarial training computes.
+
+    Attributes:
+        loss: α·J(x) + (1 - α)·J(x + η) of each image, `[B]`.
+        clean: The pass over the images.
+        adversarial: The pass over the perturbed images.
+        perturbation: η, `[B, H, W, C]`, before clipping.
+        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+    """
+
+    loss: tf.Tensor
+    clean: ClassifierPass
+    adversarial: ClassifierPass
+    perturbation: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+def adversarial_step(
+    logits: Logits,
+    attack: Attack,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    alpha: float,
+    *,
+    seed=None,
+    loss_scale=1.0,
+) -> AdversarialStep:
+    """Losses and gradients of eqs. 2 and 4; nothing is updated.
+
+    Where the attack is a function of one input gradient and the network the same in training as
+    in inference, the backward pass of the clean loss gives that gradient too: two forward and
+    backward passes in all. Otherwise the attack runs its own passes, in inference mode.
+
+    Args:
+        logits: The classifier.
+        attack: The attack that makes η.
+        images: `[B, H, W, C]`.
+        labels: `[B]`.
+        alpha: Weight of the clean loss, in [0, 1].
+        seed: `[2]` integers for the attack's random choices.
+        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+    """
+    shared = isinstance(attack, GradientAttack) and logits.same_in_training
+    clean = classifier_pass(logits, images, labels, shared, loss_scale)
+    if shared:
+        gradient = clean.input_gradient
+        if attack.gradient_of == "probability":
+            gradient *= -clean.probability[:, None, None, None]
+        perturbation = attack.from_gradient(gradient)
+    else:
+        perturbation = attack.perturb(logits, images, labels, seed)
+    perturbation = tf.stop_gradient(perturbation)
+    perturbed = attack.apply(images, perturbation)
+    adversarial = classifier_pass(logits, perturbed, labels, False, loss_scale)
+    return AdversarialStep(
+        loss=mixed(clean.loss, adversarial.loss, alpha),
+        clean=clean,
+        adversarial=adversarial,
+        perturbation=perturbation,
+        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
+    )
+
+
+class AdversarialTraining(Scheme):
+    """Trains a classifier on clean and attacked images (eqs. 2 and 4 of the GAT paper).
+
+    With `FastGradient` it is the paper's fast-gradient training, with `RandomPerturbation` its
+    random perturbation, with `PGD` and `alpha=0` that of Madry et al. (2018).
+
+        scheme = AdversarialTraining(classifier, FastGradient(0.5, norm=2))
+        scheme.compile()
+        scheme.fit(dataset, epochs=10)
+        scheme.classifier.save("robust.keras")
+
+    Args:
+        classifier: Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
+        attack: Attack from `gat_tf.attacks`. Clipping is the attack's: the paper's equations
+            have none, so pass `clip=None` to it for the letter of them.
+        alpha: Weight of the clean loss, in [0, 1]. 0.5 in the paper.
+        from_logits: Whether the classifier gives logits instead of probabilities.
+        seed: Seed of the attack's random choices.
+
+    Raises:
+        ValueError: α is outside [0, 1], or `from_logits` does not fit the classifier.
+        TypeError: The attack or the classifier is none.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        attack: Attack,
+        alpha: float = 0.5,
+        *,
+        from_logits: bool = False,
+        seed: int = 0,
+        name: str | None = None,
+    ):
+        super().__init__(classifier, from_logits=from_logits, seed=seed, name=name)
+        if not isinstance(attack, Attack):
+            raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
+        self.attack = attack
+        self.alpha = checks.number("alpha", alpha, 0, 1)
+
+    def train_step(self, data):
+        images, labels = data
+        step = adversarial_step(
+            self._logits,
+            self.attack,
+            images,
+            labels,
+            self.alpha,
+            seed=self._step_seed(),
+            loss_scale=self.optimizer.scale_loss(1.0),
+        )
+        self._apply_mean(self.optimizer, self.classifier, step.gradients, images)
+        return self._record(
+            loss=step.loss,
+            clean_loss=step.clean.loss,
+            adversarial_loss=step.adversarial.loss,
+            clean_accuracy=step.clean.correct,
+            adversarial_accuracy=step.adversarial.correct,
+            power=norms.power(step.perturbation),
+        )
+
+    def test_step(self, data):
+        images, labels = data
+        perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
+        clean = self._logits(images)
+        adversarial = self._logits(self.attack.apply(images, perturbation))
+        clean_loss, adversarial_loss = (
+            losses.cross_entropy(losses.margin(z, labels)) for z in (clean, adversarial)
+        )
+        return self._record(
+            loss=mixed(clean_loss, adversarial_loss, self.alpha),
+            clean_loss=clean_loss,
+            adversarial_loss=adversarial_loss,
+            clean_accuracy=losses.is_correct(clean, labels),
+            adversarial_accuracy=losses.is_correct(adversarial, labels),
+            power=norms.power(perturbation),
+        )

@@ -1,0 +1,438 @@
+"""The Generative Adversarial Trainer: eqs. 9 and 10 and Algorithm 1 of the GAT paper."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import norms
+from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
+from gat_tf.logits import Logits
+from gat_tf.training.scheme import Scheme, mixed, mixed_gradients, require_built
+
+MINIBATCHES = ("separate", "shared")
+
+
+class GeneratorStep(NamedTuple):
+    """What one update of the generator needs.
+
+    Attributes:
+        loss: L_G of eq. 9 of each image, `[B]`.
+        perturbation: G(Δ), `[B, H, W, C]`.
+        gradients: Of the sum of `loss` over the batch, one for each trainable variable of G.
+    """
+
+    loss: tf.Tensor
+    perturbation: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+class ClassifierStep(NamedTuple):
+    """What one update of the classifier needs.
+
+    Attributes:
+        loss: L_F of eq. 10 of each image, `[B]`.
+        clean: The pass over the images.
+        adversarial: The pass over images + G(Δ).
+        gradients: Of the sum of `loss` over the batch, one for each trainable variable of F.
+    """
+
+    loss: tf.Tensor
+    clean: ClassifierPass
+    adversarial: ClassifierPass
+    gradients: list[tf.Tensor]
+
+
+def generator_step(
+    logits: Logits,
+    generator: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    gradient: tf.Tensor,
+    c_g: float,
+    *,
+    loss_scale=1.0,
+) -> GeneratorStep:
+    """Losses and gradients of eq. 9 by their plain formula; nothing is updated.
+
+    Args:
+        logits: The classifier, run in inference mode.
+        generator: G, run in training mode.
+        images: `[B, H, W, C]`.
+        labels: `[B]`.
+        gradient: Δ, `[B, H, W, C]`: a constant, so that no second-order gradient is taken.
+        c_g: Weight of the perturbation's power.
+        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+    """
+    variables = generator.trainable_variables
+    with tf.GradientTape() as tape:
+        perturbation = tf.cast(generator(gradient, training=True), images.dtype)
+        margins = losses.margin(logits(images + perturbation), labels)
+        loss = losses.probability(margins) + c_g * norms.power(perturbation)
+        scaled = tf.reduce_sum(loss) * loss_scale
+    return GeneratorStep(loss, perturbation, tape.gradient(scaled, variables))
+
+
+def clean_pass(
+    logits: Logits, images: tf.Tensor, labels: tf.Tensor, loss_scale=1.0
+) -> tuple[ClassifierPass, tf.Tensor]:
+    """The classifier's pass over the images, and Δ = dF(x)_y/dx `[B, H, W, C]`.
+
+    Δ = -F(x)_y dJ/dx comes with the pass where the network is the same in training as in
+    inference, and from a pass of its own in inference mode where it is not.
+    """
+    clean = classifier_pass(logits, images, labels, logits.same_in_training, loss_scale)
+    if logits.same_in_training:
+        return clean, -_per_image(clean.probability) * clean.input_gradient
+    return clean, logits_and_input_gradient(logits, images, labels, "probability")[1]
+
+
+def classifier_step(
+    clean: ClassifierPass,
+    logits: Logits,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    perturbation: tf.Tensor,
+    alpha: float,
+    *,
+    with_input_gradient: bool = False,
+    loss_scale=1.0,
+) -> ClassifierStep:
+    """Losses and gradients of eq. 10, the clean half of which is already there.
+
+    Args:
+        clean: The pass over the images.
+        logits: The classifier.
+        images: `[B, H, W, C]`.
+        labels: `[B]`.
+        perturbation: G(Δ), `[B, H, W, C]`, taken as a constant.
+        alpha: Weight of the clean loss, in [0, 1].
+        with_input_gradient: Whether `adversarial.input_gradient` is wanted.
+        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+    """
+    perturbed = images + tf.stop_gradient(perturbation)
+    adversarial = classifier_pass(logits, perturbed, labels, with_input_gradient, loss_scale)
+    return ClassifierStep(
+        loss=mixed(clean.loss, adversarial.loss, alpha),
+        clean=clean,
+        adversarial=adversarial,
+        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
+    )
+
+
+def shared_step(
+    clean: ClassifierPass,
+    logits: Logits,
+    generator: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    gradient: tf.Tensor,
+    c_g: float,
+    alpha: float,
+    *,
+    classifier_loss_scale=1.0,
+    generator_loss_scale=1.0,
+) -> tuple[GeneratorStep, ClassifierStep]:
+    """Eqs. 9 and 10 on one minibatch, with one perturbation G(Δ) for both; nothing is updated.
+
+    The classifier's backward pass at x + G(Δ) gives dJ/dη as well, and dF_y/dη = -F_y dJ/dη, so
+    the generator needs no pass of the classifier of its own. A classifier with dropout or batch
+    norm pays one, in inference mode, to keep eq. 9's meaning.
+
+    Arguments are those of `generator_step` and `classifier_step`.
+    """
+    variables = generator.trainable_variables
+    with tf.GradientTape() as tape:
+        perturbation = tf.cast(generator(gradient, training=True), images.dtype)
+    of_classifier = classifier_step(
+        clean,
+        logits,
+        images,
+        labels,
+        perturbation,
+        alpha,
+        with_input_gradient=logits.same_in_training,
+        loss_scale=classifier_loss_scale,
+    )
+    if logits.same_in_training:
+        probability = of_classifier.adversarial.probability
+        slope = -_per_image(probability) * of_classifier.adversarial.input_gradient
+    else:
+        z, slope = logits_and_input_gradient(logits, images + perturbation, labels, "probability")
+        probability = losses.probability(losses.margin(z, labels))
+    slope += 2 * c_g * perturbation
+    of_generator = GeneratorStep(
+        loss=probability + c_g * norms.power(perturbation),
+        perturbation=perturbation,
+        gradients=tape.gradient(
+            perturbation, variables, output_gradients=slope * generator_loss_scale
+        ),
+    )
+    return of_generator, of_classifier
+
+
+class GAT(Scheme):
+    """Trains a classifier against a generator of perturbations (Algorithm 1 of the GAT paper).
+
+        scheme = GAT(classifier, models.perturbation_generator(), c_g=0.1)
+        scheme.compile()
+        scheme.fit(dataset, epochs=10)
+        scheme.classifier.save("robust.keras")
+
+    Each step updates the generator k times by eq. 9 and then the classifier once by eq. 10. The
+    perturbed images x + G(Δ) are not clipped.
+
+    Args:
+        classifier: F, a Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
+        generator: G, a Keras model from gradients `[B, H, W, C]` to perturbations of that shape.
+        c_g: Weight of the perturbation's power in eq. 9, not negative: the larger, the smaller
+            the perturbations.
+        alpha: Weight of the clean loss in eq. 10, in [0, 1]. 0.5 in the paper.
+        generator_steps: k of Algorithm 1, at least 1. 1 in the paper.
+        minibatches: `"separate"`, Algorithm 1's letter: every update has a minibatch of its own.
+            `fit` draws the generator's independently from the dataset it is given; an epoch is
+            one pass of the classifier over it. Or `"shared"`: one minibatch serves both updates,
+            and the perturbation made before the generator's (last) update serves both, which
+            saves two fifths of the work.
+        from_logits: Whether the classifier gives logits instead of probabilities.
+        seed: Seed of the generator's minibatches.
+
+    Raises:
+        ValueError: An argument is outside its range, `from_logits` does not fit the classifier,
+            or the generator's shapes do not fit the classifier's images.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        generator: keras.Model,
+        c_g: float,
+        alpha: float = 0.5,
+        generator_steps: int = 1,
+        minibatches: str = "separate",
+        *,
+        from_logits: bool = False,
+        seed: int = 0,
+        name: str | None = None,
+    ):
+        super().__init__(classifier, from_logits=from_logits, seed=seed, name=name)
+        if minibatches not in MINIBATCHES:
+            raise ValueError(
+                f"`minibatches` must be one of {MINIBATCHES}. Received: {minibatches!r}"
+            )
+        _check_shapes(classifier, generator)
+        require_built(generator)
+        self.generator = generator
+        self.c_g = checks.number("c_g", c_g, low=0)
+        self.alpha = checks.number("alpha", alpha, 0, 1)
+        self.generator_steps = checks.count("generator_steps", generator_steps)
+        self.minibatches = minibatches
+        for name in (
+            "generator_loss",  # L_G of eq. 9
+            "gradient_norm",  # ||Δ||_2
+            "generator_bias_norm",  # ||G(0)||_2: what G adds whatever the gradient
+        ):
+            self.results[name] = keras.metrics.Mean(name=name)
+
+    def compile(self, classifier_optimizer=None, generator_optimizer=None, **kwargs):
+        """Configures training.
+
+        Args:
+            classifier_optimizer: Keras optimiser of F. By default Adam with the paper's learning
+                rate 1e-3 and epsilon 1e-8.
+            generator_optimizer: Keras optimiser of G. By default Adam with the paper's learning
+                rate 1e-6 and epsilon 1e-8.
+            **kwargs: `jit_compile`, `steps_per_execution` and `run_eagerly`, as for
+                `AdversarialTraining`.
+        """
+        super().compile(classifier_optimizer, **kwargs)
+        self.generator_optimizer = self._prepared(generator_optimizer, 1e-6, self.generator)
+
+    def train_step(self, data):
+        if self.minibatches == "shared":
+            of_generator, of_classifier, gradient, perturbation = self._shared_updates(data)
+        else:
+            of_generator, of_classifier, gradient, perturbation = self._separate_updates(data)
+        return self._record(
+            loss=of_classifier.loss,
+            clean_loss=of_classifier.clean.loss,
+            adversarial_loss=of_classifier.adversarial.loss,
+            clean_accuracy=of_classifier.clean.correct,
+            adversarial_accuracy=of_classifier.adversarial.correct,
+            power=norms.power(perturbation),
+            generator_loss=of_generator.loss,
+            gradient_norm=norms.l2_norm(gradient),
+            generator_bias_norm=self._bias_norm(gradient),
+        )
+
+    def _separate_updates(self, data):
+        (images, labels), draws = data
+        for drawn_images, drawn_labels in draws:
+            _, gradient = logits_and_input_gradient(
+                self._logits, drawn_images, drawn_labels, "probability"
+            )
+            of_generator = self._update_generator(drawn_images, drawn_labels, gradient)
+        clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
+        perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
+        of_classifier = classifier_step(
+            clean,
+            self._logits,
+            images,
+            labels,
+            perturbation,
+            self.alpha,
+            loss_scale=self._classifier_loss_scale(),
+        )
+        self._apply_mean(self.optimizer, self.classifier, of_classifier.gradients, images)
+        return of_generator, of_classifier, gradient, perturbation
+
+    def _shared_updates(self, data):
+        images, labels = data
+        clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
+        for _ in range(self.generator_steps - 1):
+            self._update_generator(images, labels, gradient)
+        of_generator, of_classifier = shared_step(
+            clean,
+            self._logits,
+            self.generator,
+            images,
+            labels,
+            gradient,
+            self.c_g,
+            self.alpha,
+            classifier_loss_scale=self._classifier_loss_scale(),
+            generator_loss_scale=self.generator_optimizer.scale_loss(1.0),
+        )
+        self._apply_mean(self.generator_optimizer, self.generator, of_generator.gradients, images)
+        self._apply_mean(self.optimizer, self.classifier, of_classifier.gradients, images)
+        return of_generator, of_classifier, gradient, of_generator.perturbation
+
+    def _update_generator(self, images, labels, gradient) -> GeneratorStep:
+        step = generator_step(
+            self._logits,
+            self.generator,
+            images,
+            labels,
+            gradient,
+            self.c_g,
+            loss_scale=self.generator_optimizer.scale_loss(1.0),
+        )
+        self._apply_mean(self.generator_optimizer, self.generator, step.gradients, images)
+        return step
+
+    def _classifier_loss_scale(self):
+        return self.optimizer.scale_loss(1.0)
+
+    def test_step(self, data):
+        images, labels = data
+        clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
+        perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
+        adversarial = self._logits(images + perturbation)
+        clean_margins, margins = (losses.margin(z, labels) for z in (clean, adversarial))
+        power = norms.power(perturbation)
+        return self._record(
+            loss=mixed(
+                losses.cross_entropy(clean_margins), losses.cross_entropy(margins), self.alpha
+            ),
+            clean_loss=losses.cross_entropy(clean_margins),
+            adversarial_loss=losses.cross_entropy(margins),
+            clean_accuracy=losses.is_correct(clean, labels),
+            adversarial_accuracy=losses.is_correct(adversarial, labels),
+            power=power,
+            generator_loss=losses.probability(margins) + self.c_g * power,
+            gradient_norm=norms.l2_norm(gradient),
+            generator_bias_norm=self._bias_norm(gradient),
+        )
+
+    def _bias_norm(self, gradient):
+        nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
+        return norms.l2_norm(tf.cast(self.generator(nothing, training=False), gradient.dtype))
+
+    def _training_data(self, x, y, fit_arguments):
+        if self.minibatches == "separate" and _is_drawn(x, self.generator_steps):
+            fit_arguments.pop("shuffle", None)
+            return x
+        dataset = super()._training_data(x, y, fit_arguments)
+        if self.minibatches == "shared":
+            return dataset
+        return with_draws(dataset, self.generator_steps, self.seed)
+
+
+def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Dataset:
+    """Pairs every minibatch with others drawn independently from the same data.
+
+    Args:
+        dataset: (images, labels) batches.
+        draws: How many others, k of Algorithm 1.
+        seed: Seed of the draws.
+
+    Returns:
+        A dataset of ((images, labels), ((images, labels), ... k times)), as long as `dataset`.
+    """
+    images, _ = dataset.element_spec
+    batch_size = images.shape[0]
+    if batch_size is None:
+        batch_size = int(tf.shape(next(iter(dataset.take(1)))[0])[0])
+    image_bytes = 4 * int(tf.TensorShape(images.shape[1:]).num_elements() or 1)
+    buffer = max(2 * batch_size, min(_DRAW_IMAGES, _DRAW_BYTES // image_bytes))
+    others = (
+        dataset.unbatch()
+        .shuffle(buffer, seed=seed)
+        .repeat()
+        .batch(batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(draws, drop_remainder=True)
+    )
+
+    def pair(minibatch, other):
+        # As large as the classifier's, which is smaller at the end of an epoch.
+        size = tf.shape(minibatch[0])[0]
+        images, labels = (tf.unstack(t[:, :size], num=draws) for t in other)
+        return minibatch, tuple(zip(images, labels, strict=True))
+
+    return tf.data.Dataset.zip(dataset, others).map(pair).prefetch(tf.data.AUTOTUNE)
+
+
+# What the generator's minibatches are shuffled in: enough to be independent of the classifier's
+# order, and no more memory than a GPU batch takes.
+_DRAW_IMAGES = 10_000
+_DRAW_BYTES = 2**28
+
+
+def _is_drawn(x, draws: int) -> bool:
+    """Whether x is a dataset of ((images, labels), k times (images, labels)) already."""
+    if not isinstance(x, tf.data.Dataset):
+        return False
+    spec = x.element_spec
+    return (
+        isinstance(spec, tuple)
+        and len(spec) == 2
+        and all(isinstance(part, tuple) for part in spec)
+        and len(spec[1]) == draws
+    )
+
+
+def _per_image(values: tf.Tensor) -> tf.Tensor:
+    return values[:, None, None, None]
+
+
+def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
+    if not isinstance(generator, keras.Model):
+        raise TypeError(f"Expected a Keras model as generator. Received: {generator!r}")
+    shapes = {
+        "the classifier's images": getattr(classifier, "input_shape", None),
+        "the generator's gradients": getattr(generator, "input_shape", None),
+        "the generator's perturbations": getattr(generator, "output_shape", None),
+    }
+    known = {name: shape[1:] for name, shape in shapes.items() if isinstance(shape, tuple)}
+    first = next(iter(known.values()), None)
+    fits = all(
+        len(shape) == len(first)
+        and all(a is None or b is None or a == b for a, b in zip(shape, first, strict=True))
+        for shape in known.values()
+    )
+    if not fits:
+        described = ", ".join(f"{name} {shape}" for name, shape in known.items())
+        raise ValueError(f"Expected a generator for the classifier's images. Received: {described}")

@@ -1,0 +1,218 @@
+"""What the training schemes share: everything around the maths of a step."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from gat_tf import checks
+from gat_tf.logits import Logits
+from gat_tf.training.metrics import Quantiles
+
+ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
+
+
+class Scheme(keras.Model):
+    """A Keras model that trains the classifier inside it; called, it is the classifier.
+
+    Subclasses define `train_step` and `test_step` on top of pure functions.
+
+    Args:
+        classifier: Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
+        from_logits: Whether it gives logits instead of probabilities.
+        seed: Seed of the attack's random choices. Each step's are derived from it and from the
+            optimiser's step count, so that a run that is resumed goes on as if never stopped.
+    """
+
+    def __init__(self, classifier: keras.Model, *, from_logits=False, seed=0, name=None):
+        super().__init__(name=name)
+        self._logits = Logits(classifier, from_logits)
+        require_built(classifier)
+        self.classifier = classifier
+        self.built = True  # the networks in it are
+        self.seed = checks.count("seed", seed, low=0)
+        self.results = {
+            name: keras.metrics.Mean(name=name)
+            for name in (
+                "loss",  # the objective of eqs. 2, 4 and 10
+                "clean_loss",
+                "adversarial_loss",
+                "clean_accuracy",
+                "adversarial_accuracy",
+                "power",  # ||η||_2^2
+            )
+        }
+        self.results["power_quantiles"] = Quantiles("power")
+
+    @property
+    def metrics(self):
+        return list(self.results.values())
+
+    def call(self, images, training=False):
+        return self.classifier(images, training=training)
+
+    def compile(
+        self,
+        optimizer=None,
+        *,
+        jit_compile="auto",
+        steps_per_execution=1,
+        run_eagerly=False,
+    ):
+        """Configures training.
+
+        Args:
+            optimizer: Keras optimiser of the classifier. By default Adam with the GAT paper's
+                learning rate 1e-3 and epsilon 1e-8.
+            jit_compile: Whether the step is compiled with XLA. `"auto"` does so on a single GPU;
+                on CPUs XLA's convolutions are slower than TensorFlow's.
+            steps_per_execution: Number of steps in one call of the compiled function.
+            run_eagerly: Whether to run the step without compiling it, for debugging.
+        """
+        if jit_compile == "auto":
+            with self.distribute_strategy.scope():
+                jit_compile = xla_by_default()
+        super().compile(
+            optimizer=self._prepared(optimizer, 1e-3, self.classifier),
+            jit_compile=jit_compile,
+            steps_per_execution=steps_per_execution,
+            run_eagerly=run_eagerly,
+            auto_scale_loss=False,
+        )
+
+    def _prepared(self, optimizer, learning_rate: float, network: keras.Model):
+        """The optimiser with its variables, and with loss scaling where the precision needs it."""
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(learning_rate, epsilon=ADAM_EPSILON)
+        optimizer = keras.optimizers.get(optimizer)
+        if self.dtype_policy.name == "mixed_float16" and not isinstance(
+            optimizer, keras.optimizers.LossScaleOptimizer
+        ):
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        with self.distribute_strategy.scope():
+            optimizer.build(network.trainable_variables)
+        return optimizer
+
+    def fit(self, x=None, y=None, *, validation_data=None, **kwargs):
+        """As `keras.Model.fit`, with every batch of a `tf.data.Dataset` or of arrays checked.
+
+        Raises:
+            ValueError: Images outside [0, 1] or labels that are not classes, at the first batch
+                that has them.
+        """
+        if validation_data is not None:
+            validation_data = self._checked(*_pair(validation_data))
+        with checks.readable_errors():
+            x = self._training_data(x, y, kwargs)  # shuffled already
+            return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """As `keras.Model.evaluate`, with the data checked as in `fit`."""
+        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked it
+            x = self._checked(x, y, kwargs.pop("batch_size", None))
+            y = None
+        with checks.readable_errors():
+            return super().evaluate(x, y, **kwargs)
+
+    def _training_data(self, x, y, fit_arguments: dict):
+        """What `train_step` is fed with, from what the user passed to `fit`."""
+        batch_size = fit_arguments.pop("batch_size", None)
+        return self._checked(x, y, batch_size, shuffle=fit_arguments.pop("shuffle", True))
+
+    def _checked(self, x, y=None, batch_size=None, shuffle=False):
+        return checks.checked(
+            as_dataset(x, y, batch_size, shuffle), self._logits.num_classes
+        ).prefetch(tf.data.AUTOTUNE)
+
+    # Inside a step.
+
+    def _step_seed(self) -> tf.Tensor:
+        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.random.fold_in(seed, replica)
+
+    def _apply_mean(self, optimizer, network, sums, batch: tf.Tensor) -> None:
+        """Applies gradients that are sums over this replica's images, as the global mean.
+
+        The optimiser adds the replicas' gradients up, so each is divided by the size of the whole
+        batch, which differs from the replicas times this one's where the last batch is uneven.
+        """
+        images = tf.cast(tf.shape(batch)[0], tf.float32)
+        images = tf.distribute.get_replica_context().all_reduce("SUM", images)
+        gradients = [None if g is None else g / tf.cast(images, g.dtype) for g in sums]
+        penalties = self._penalty_gradients(optimizer, network)
+        gradients = [
+            g if p is None else p if g is None else g + p
+            for g, p in zip(gradients, penalties, strict=True)
+        ]
+        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+
+    def _penalty_gradients(self, optimizer, network):
+        """Of the network's weight regularisers, which belong to any loss it is trained with."""
+        variables = network.trainable_variables
+        with tf.GradientTape() as tape:
+            penalties = network.losses
+            total = optimizer.scale_loss(tf.add_n(penalties)) if penalties else None
+        if total is None:
+            return [None] * len(variables)
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        return [None if g is None else g / replicas for g in tape.gradient(total, variables)]
+
+    def _record(self, **values) -> dict:
+        """Updates the metrics with per-image values `[B]`, and returns their results."""
+        values["power_quantiles"] = values["power"]
+        for name, value in values.items():
+            self.results[name].update_state(tf.cast(value, tf.float32))
+        return self.get_metrics_result()
+
+
+def require_built(network: keras.Model) -> None:
+    """Raises ValueError unless the network has its weights."""
+    if not network.built:
+        raise ValueError(
+            f"Expected a network with weights. Received: {network.name!r}, which is not built; "
+            "call it on a batch of images, or give it a keras.Input, first."
+        )
+
+
+def xla_by_default() -> bool:
+    """Whether steps are compiled with XLA unless told otherwise: on a single GPU alone.
+
+    On CPUs XLA's convolutions are slower than TensorFlow's.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
+
+
+def mixed(clean, adversarial, alpha: float):
+    """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
+    return alpha * clean + (1 - alpha) * adversarial
+
+
+def mixed_gradients(clean, adversarial, alpha: float):
+    """`mixed` for lists of gradients, in which None stands for zero."""
+    return [
+        a if c is None else c if a is None else mixed(c, a, alpha)
+        for c, a in zip(clean, adversarial, strict=True)
+    ]
+
+
+def as_dataset(x, y=None, batch_size=None, shuffle=False):
+    """Returns (images, labels) batches from a dataset, or from arrays and a batch size."""
+    if isinstance(x, tf.data.Dataset):
+        if y is not None or batch_size is not None:
+            raise ValueError("A tf.data.Dataset brings its labels and batches: pass it alone.")
+        return x
+    if x is None or y is None or not hasattr(x, "shape"):
+        raise ValueError(
+            "Expected a tf.data.Dataset of (images, labels) batches, or arrays of images and "
+            f"labels. Received: {type(x).__name__} and {type(y).__name__}"
+        )
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    if shuffle:
+        dataset = dataset.shuffle(len(x))
+    return dataset.batch(batch_size or 32)
+
+
+def _pair(data):
+    return data if isinstance(data, tuple) else (data, None)
