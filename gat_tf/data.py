@@ -1,0 +1,235 @@
+"""Data sets as uint8 arrays in memory, and as batches of floats in [0, 1].
+
+CIFAR-10 and CIFAR-100 come through TensorFlow Datasets. `shapes` is drawn here from a seed, for
+trying things without a download.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "shapes": 10}
+SHAPES = (
+    "disk", "ring", "square", "frame", "triangle", "plus", "cross", "stripes", "bars", "checkers",
+)  # fmt: skip
+_SPLIT_SEED = 20170503  # of the fixed split; any number, but always this one
+_VALIDATION = 5_000  # of CIFAR's 50,000 training images, as in the GAT paper
+
+
+class Split(NamedTuple):
+    """Images `[N, H, W, C]` uint8 and labels `[N]` int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Splits(NamedTuple):
+    """A data set: training, validation and test split, and the number of classes."""
+
+    train: Split
+    validation: Split
+    test: Split
+    num_classes: int
+
+
+class DatasetNotFoundError(RuntimeError):
+    """A data set is neither on this machine nor to be had from the network."""
+
+
+def load(
+    name: str,
+    data_dir: str | None = None,
+    *,
+    train_size: int | None = None,
+    validation_size: int | None = None,
+    test_size: int | None = None,
+) -> Splits:
+    """Returns a data set in memory.
+
+    CIFAR's 50,000 training images are split by a fixed seed into 45,000 for training and 5,000
+    for validation, with the same number of every class, as in the GAT paper. Smaller sizes take
+    the first images of each class from these.
+
+    Args:
+        name: `"cifar10"`, `"cifar100"` or `"shapes"`.
+        data_dir: Folder of TensorFlow Datasets; by default TFDS's own, `~/tensorflow_datasets`.
+        train_size: Number of training images; by default all 45,000, or 1,000 of `shapes`.
+        validation_size: Number of validation images; by default all 5,000, or 500 of `shapes`.
+        test_size: Number of test images; by default all 10,000, or 500 of `shapes`.
+
+    Raises:
+        ValueError: An unknown data set, or a size that it does not have or that does not divide
+            evenly among the classes.
+        DatasetNotFoundError: The files are not there and cannot be downloaded.
+    """
+    if name not in CLASSES:
+        raise ValueError(f"Expected a data set of {sorted(CLASSES)}. Received: {name!r}")
+    sizes = (train_size, validation_size, test_size)
+    if name == "shapes":
+        sizes = [d if s is None else s for s, d in zip(sizes, (1_000, 500, 500), strict=True)]
+        splits = [draw_shapes(size, seed) for seed, size in enumerate(sizes)]
+    else:
+        train, test = _load_tfds(name, data_dir)
+        train, validation = _hold_out(train, _VALIDATION)
+        splits = [
+            split if size is None else _first_of_each_class(split, size)
+            for split, size in zip((train, validation, test), sizes, strict=True)
+        ]
+    return Splits(*splits, CLASSES[name])
+
+
+def batches(split: Split, batch_size: int) -> tf.data.Dataset:
+    """Returns one pass over the split in its order: (images in [0, 1], labels) batches."""
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    indices = tf.data.Dataset.range(len(split.labels)).batch(batch_size)
+    return _gathered(indices, images, labels).prefetch(tf.data.AUTOTUNE)
+
+
+def shuffled_batches(
+    split: Split, batch_size: int, *, seed: int, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Returns endless passes over the split, each in an order of its own.
+
+    An epoch's order is a function of (seed, epoch) alone, so that training that is resumed at
+    `first_epoch` sees what it would have seen. An epoch has `steps_per_epoch(split, batch_size)`
+    batches, the last of which may be smaller.
+
+    Args:
+        split: The images and labels.
+        batch_size: Images a batch.
+        seed: Seed of the orders.
+        first_epoch: Epoch to begin with.
+
+    Returns:
+        A dataset of (images in [0, 1], labels) batches without end.
+    """
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    indices = tf.range(len(split.labels), dtype=tf.int64)
+
+    def shuffled(epoch):
+        order = tf.random.experimental.stateless_shuffle(indices, [seed, epoch])
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+
+    order = tf.data.Dataset.counter(first_epoch).flat_map(shuffled)
+    return _gathered(order, images, labels)
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+    """The number of batches in one pass, the smaller last one included."""
+    return -(-len(split.labels) // batch_size)
+
+
+def _gathered(indices: tf.data.Dataset, images, labels) -> tf.data.Dataset:
+    def gather(i):
+        return tf.cast(tf.gather(images, i), tf.float32) / 255.0, tf.gather(labels, i)
+
+    return indices.map(gather)
+
+
+def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # TFDS and its downloader raise all sorts
+        raise DatasetNotFoundError(
+            f"The data set {name!r} is not in {builder.data_dir!r} and could not be downloaded "
+            f"({type(error).__name__}). On a machine with network, run\n"
+            f"    python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', "
+            f"data_dir='FOLDER')\"\n"
+            "then copy FOLDER here and pass --data_dir=FOLDER. Without any data set, "
+            "--preset=quick runs everything on built-in images."
+        ) from error
+    splits = []
+    for split in ("train", "test"):
+        examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+        splits.append(Split(examples["image"], examples["label"].astype(np.int64)))
+    return splits[0], splits[1]
+
+
+def _hold_out(split: Split, held_out: int) -> tuple[Split, Split]:
+    """Divides a split in two, stratified, the same way every time."""
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(split.labels))
+    shuffled = Split(split.images[order], split.labels[order])
+    chosen = _indices_of_each_class(shuffled.labels, held_out)
+    rest = np.setdiff1d(np.arange(len(order)), chosen)
+    return _take(shuffled, rest), _take(shuffled, chosen)
+
+
+def _first_of_each_class(split: Split, size: int) -> Split:
+    return _take(split, _indices_of_each_class(split.labels, size))
+
+
+def _indices_of_each_class(labels: np.ndarray, size: int) -> np.ndarray:
+    classes = np.unique(labels)
+    each, rest = divmod(size, len(classes))
+    if rest or each < 1 or each > np.bincount(labels).min():
+        raise ValueError(
+            f"Expected a size that gives each of the {len(classes)} classes the same number of "
+            f"images, at most {np.bincount(labels).min()} each. Received: {size}"
+        )
+    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:each] for c in classes]))
+
+
+def _take(split: Split, indices: np.ndarray) -> Split:
+    return Split(split.images[indices], split.labels[indices])
+
+
+def draw_shapes(size: int, seed: int) -> Split:
+    """Draws the built-in data set: 32x32 colour images of ten kinds of shape.
+
+    Position, size, angle and colours vary, the background is shaded, and noise lies over all of
+    it: learnable in a few epochs, and not by a linear model.
+
+    Args:
+        size: Number of images, at least 1; the classes take turns.
+        seed: Seed of everything random.
+
+    Returns:
+        Images `[size, 32, 32, 3]` uint8 and labels `[size]`, in random order.
+    """
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1. Received: size={size}")
+    rng = np.random.default_rng([size, seed])
+    labels = rng.permutation(np.arange(size) % len(SHAPES))
+
+    def uniform(low, high, *shape):
+        return rng.uniform(low, high, (size, *shape)).astype(np.float32)
+
+    # Each image's own coordinates: shifted, turned by up to 20 degrees, in units of its radius.
+    ys, xs = np.mgrid[0:32, 0:32].astype(np.float32)
+    x = xs - uniform(12, 20, 1, 1)
+    y = ys - uniform(12, 20, 1, 1)
+    angle, radius = uniform(-0.35, 0.35, 1, 1), uniform(6, 11, 1, 1)
+    u = (x * np.cos(angle) + y * np.sin(angle)) / radius
+    v = (y * np.cos(angle) - x * np.sin(angle)) / radius
+    distance, box = np.hypot(u, v), np.maximum(abs(u), abs(v))
+    near_axis = np.minimum(abs(u), abs(v))
+    near_diagonal = np.minimum(abs(u - v), abs(u + v)) / np.sqrt(2)
+    wave = 1.5 * np.pi
+    masks = {
+        "disk": distance < 1,
+        "ring": abs(distance - 0.8) < 0.22,
+        "square": box < 0.85,
+        "frame": abs(box - 0.75) < 0.18,
+        "triangle": (v < 0.75) & (2 * abs(u) < v + 1.1),
+        "plus": (near_axis < 0.25) & (box < 1),
+        "cross": (near_diagonal < 0.25) & (distance < 1.1),
+        "stripes": (np.sin(wave * v) > 0) & (distance < 1.2),
+        "bars": (np.sin(wave * u) > 0) & (distance < 1.2),
+        "checkers": (np.sin(wave * u) * np.sin(wave * v) > 0) & (distance < 1.2),
+    }
+    mask = np.select([(labels == i)[:, None, None] for i in range(10)], [masks[s] for s in SHAPES])
+
+    # A bright shape on a dark ground: its colour says nothing, and none is invisible.
+    colour, background = uniform(0.5, 1, 1, 1, 3), uniform(0, 0.5, 1, 1, 3)
+    shade = (
+        uniform(-0.15, 0.15, 1, 1, 1) * u[..., None] + uniform(-0.15, 0.15, 1, 1, 1) * v[..., None]
+    )
+    images = np.where(mask[..., None], colour, background + shade)
+    images = images + rng.standard_normal(images.shape, dtype=np.float32) * 0.06
+    return Split((np.clip(images, 0, 1) * 255).round().astype(np.uint8), labels.astype(np.int64))
