@@ -1,0 +1,1 @@
+"""One runner a paper experiment: `python -m gat_tf.experiments.<name> --help`."""
