@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -14,6 +15,7 @@ import tensorflow as tf
 STRATEGIES = ("mirrored", "one_device", "multi_worker")
 
 
+@functools.cache  # two strategies over the same devices mix up their collective operations
 def strategy(name: str) -> tf.distribute.Strategy:
     """Returns the `tf.distribute` strategy of that name.
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -39,9 +40,11 @@ def remove(path: pathlib.Path) -> None:
 
 
 def write_json(path: pathlib.Path, value) -> None:
-    """Writes JSON that a person can read."""
+    """Writes JSON that a person can read: a field a line, but a list of numbers on one."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()), text)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
+        temporary.write_text(text + "\n")
 
 
 def read_json(path: pathlib.Path):

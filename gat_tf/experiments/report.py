@@ -5,6 +5,8 @@ from __future__ import annotations
 import pathlib
 import statistics
 
+from gat_tf.experiments import files
+
 
 def summarise(units: list[dict], methods: dict) -> dict:
     """Mean and standard deviation over seeds, by data set and method.
@@ -84,5 +86,14 @@ def _ours(row: dict) -> list[str]:
     ]
 
 
-def save_figures(results: dict, output_dir: pathlib.Path) -> None:
-    """Draws Table 2 and the training curves as PNG and PDF."""
+def save_figure(results: dict, methods: dict, output_dir: pathlib.Path) -> None:
+    """Draws Table 2 as `table2.png` and `table2.pdf`."""
+    from gat_tf import plotting  # matplotlib takes a while to load
+
+    titles = {key: method.title for key, method in methods.items()}
+    datasets = results["summary"]
+    paper = {d: {key: m.paper[d] for key, m in methods.items() if d in m.paper} for d in datasets}
+    figure = plotting.table2(results, titles, paper)
+    for suffix in ("png", "pdf"):
+        with files.replacing(output_dir / f"table2.{suffix}") as path:
+            plotting.save(figure, path)

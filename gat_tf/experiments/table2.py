@@ -479,7 +479,8 @@ def write_results(config: Config, output_dir: pathlib.Path, wall_seconds: float)
         files.write_json(output_dir / "results.json", results)
         with files.replacing(output_dir / "table2.md") as path:
             path.write_text(report.table2_markdown(units, METHODS))
-        report.save_figures(results, output_dir)
+        if any(unit["status"] == "done" for unit in units):
+            report.save_figure(results, METHODS, output_dir)
     return results
 
 
