@@ -6,6 +6,7 @@ import abc
 import dataclasses
 from typing import ClassVar
 
+import keras
 import tensorflow as tf
 
 from gat_tf import checks
@@ -25,8 +26,24 @@ class Attack(abc.ABC):
 
     clip: tuple[float, float] | None = dataclasses.field(default=(0.0, 1.0), kw_only=True)
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable("gat_tf")(cls)
+
     def __post_init__(self):
         checks.clip(self.clip)
+
+    def get_config(self) -> dict:
+        """The hyperparameters, so that a training scheme with an attack in it can be saved."""
+        return {
+            f.name: keras.saving.serialize_keras_object(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> Attack:
+        """The attack that gave `config`."""
+        return cls(**keras.saving.deserialize_keras_object(config))
 
     def perturbation(self, model, images, labels, *, from_logits=False, seed=None) -> tf.Tensor:
         """Returns the perturbation η of each image, before any clipping of the sum.

@@ -78,6 +78,7 @@ def adversarial_step(
     )
 
 
+@keras.saving.register_keras_serializable("gat_tf")
 class AdversarialTraining(Scheme):
     """Trains a classifier on clean and attacked images (eqs. 2 and 4 of the GAT paper).
 
@@ -117,6 +118,10 @@ class AdversarialTraining(Scheme):
             raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
         self.attack = attack
         self.alpha = checks.number("alpha", alpha, 0, 1)
+
+    def get_config(self):
+        attack = keras.saving.serialize_keras_object(self.attack)
+        return {**super().get_config(), "attack": attack, "alpha": self.alpha}
 
     def train_step(self, data):
         images, labels = data

@@ -174,6 +174,7 @@ def shared_step(
     return of_generator, of_classifier
 
 
+@keras.saving.register_keras_serializable("gat_tf")
 class GAT(Scheme):
     """Trains a classifier against a generator of perturbations (Algorithm 1 of the GAT paper).
 
@@ -250,6 +251,24 @@ class GAT(Scheme):
         """
         super().compile(classifier_optimizer, **kwargs)
         self.generator_optimizer = self._prepared(generator_optimizer, 1e-6, self.generator)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "c_g": self.c_g,
+            "alpha": self.alpha,
+            "generator_steps": self.generator_steps,
+            "minibatches": self.minibatches,
+        }
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        config["classifier_optimizer"] = config.pop("optimizer")
+        config["generator_optimizer"] = keras.saving.serialize_keras_object(
+            self.generator_optimizer
+        )
+        return config
 
     def train_step(self, data):
         if self.minibatches == "shared":

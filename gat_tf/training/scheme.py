@@ -80,6 +80,29 @@ class Scheme(keras.Model):
             auto_scale_loss=False,
         )
 
+    def get_compile_config(self):
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "jit_compile": self.jit_compile,
+            "steps_per_execution": self.steps_per_execution,
+            "run_eagerly": self.run_eagerly,
+        }
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def get_config(self):
+        return {
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "from_logits": self._logits.from_logits,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
+
     def _prepared(self, optimizer, learning_rate: float, network: keras.Model):
         """The optimiser with its variables, and with loss scaling where the precision needs it."""
         if optimizer is None:
