@@ -87,7 +87,7 @@ def clip(value) -> None:
         return
     try:
         low, high = value
-        ok = low < high
+        ok = bool(float(low) < float(high)) and not isinstance(value, str)
     except (TypeError, ValueError):
         ok = False
     if not ok:
@@ -128,11 +128,15 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
             f"Expected floating-point images in [{bounds[0]}, {bounds[1]}]. "
             f"Received: {images.dtype.name} images; divide them by 255 first."
         )
+    number, received = tf.shape(images)[0], tf.shape(labels)[0]
+    required = _require(
+        tf.equal(number, received), "Expected one label an image:", number, "Received:", received
+    )
     images = tf.cast(images, tf.float32)
     low, high = tf.reduce_min(images), tf.reduce_max(images)
     # Written so that NaN fails and a replica's empty share of a batch does not.
     inside = (low >= bounds[0]) & (high <= bounds[1]) | tf.equal(tf.size(images), 0)
-    required = _require(
+    required += _require(
         inside,
         f"Expected images within [{bounds[0]}, {bounds[1]}]. Received: values from",
         low,

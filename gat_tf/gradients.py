@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from gat_tf import checks, losses
+from gat_tf import losses
 from gat_tf.logits import Logits, logits_of
 
 QUANTITIES = ("probability", "cross_entropy", "margin")
@@ -39,7 +39,7 @@ def input_gradient(
     if of not in QUANTITIES:
         raise ValueError(f"`of` must be one of {QUANTITIES}. Received: of={of!r}")
     logits = logits_of(model, from_logits)
-    images, labels = checks.batch(images, labels, logits.num_classes)
+    images, labels = logits.checked(images, labels)
     return logits_and_input_gradient(logits, images, labels, of)[1]
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from gat_tf import checks
 
+_SOFTMAX = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax)
 _CUT = weakref.WeakKeyDictionary()  # a model is cut once, not once a call
 
 
@@ -62,6 +63,14 @@ class Logits:
     def trainable_variables(self):
         return self.model.trainable_variables
 
+    def checked(self, images, labels, bounds=(0.0, 1.0)):
+        """Returns a batch as `gat_tf.checks.batch` does, for this classifier's classes."""
+        images, labels = checks.batch(images, labels, self.num_classes, bounds)
+        if self.num_classes is None:  # it is in the shape of the outputs at the latest
+            self.num_classes = self(images[:1]).shape[-1]
+            images, labels = checks.batch(images, labels, self.num_classes, bounds)
+        return images, labels
+
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         if self._cut:
             return tf.cast(_call_before_softmax(self.model, images, training), tf.float32)
@@ -71,13 +80,13 @@ class Logits:
                 "Expected a classifier with outputs [batch, classes]. "
                 f"Received: {self.model.name!r} with outputs of shape {outputs.shape}"
             )
-        # Keras leaves the logits on the output of its own softmax.
+        # Keras leaves the logits on the output of its own softmax, and of its sigmoid.
         logits = None if self.from_logits else getattr(outputs, "_keras_logits", None)
-        if logits is not None:
-            return tf.cast(logits, tf.float32)
         outputs = tf.cast(outputs, tf.float32)
         if self._verify:
             outputs = checks.logits_or_probabilities(outputs, self.from_logits, self.model.name)
+        if logits is not None:
+            return tf.cast(logits, tf.float32)
         if self.from_logits:
             return outputs
         return tf.math.log(tf.maximum(outputs, np.finfo(np.float32).tiny))
@@ -112,7 +121,7 @@ def _ends_in_softmax(model) -> bool | None:
     if type(operation).__name__ == "Softmax":  # the layer or keras.ops.softmax
         return True
     if isinstance(operation, keras.Layer) and hasattr(operation, "activation"):
-        if operation.activation is keras.activations.softmax:
+        if operation.activation in _SOFTMAX:
             return True
         if operation.activation in (None, keras.activations.linear):
             # An Activation("linear") may only cast the probabilities made before it.
@@ -121,10 +130,11 @@ def _ends_in_softmax(model) -> bool | None:
 
 
 def _call_before_softmax(model, images, training):
-    if model not in _CUT:
-        operation, (tensor,) = _last_operation(model)
-        _CUT[model] = keras.Model(model.inputs, tensor), operation
-    body, head = _CUT[model]
+    head, (tensor,) = _last_operation(model)
+    # A Sequential may have been given other layers since.
+    if model not in _CUT or _CUT[model][1] is not tensor:
+        _CUT[model] = keras.Model(model.inputs, tensor), tensor
+    body, _ = _CUT[model]
     x = _call(body, images, training)
     if isinstance(head, keras.Model):
         return _call_before_softmax(head, x, training)
@@ -149,4 +159,6 @@ def _same_in_training(layer) -> bool:
         return all(map(_same_in_training, children))
     if isinstance(layer, keras.layers.Dropout):
         return layer.rate == 0
+    if isinstance(layer, keras.layers.Dense | keras.layers.EinsumDense):
+        return layer.quantization_mode is None  # their `training` is for float8 alone
     return not layer._call_has_training_arg and all(map(_same_in_training, children))

@@ -89,9 +89,7 @@ class Attack(abc.ABC):
 
     def _checked(self, model, images, labels, from_logits):
         logits = logits_of(model, from_logits)
-        images, labels = checks.batch(
-            images, labels, logits.num_classes, bounds=self.clip or (0.0, 1.0)
-        )
+        images, labels = logits.checked(images, labels, self.clip or (0.0, 1.0))
         return logits, images, labels
 
 

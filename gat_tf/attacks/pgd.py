@@ -61,10 +61,11 @@ class PGD(Attack):
 
     def perturb(self, logits, images, labels, seed=None):
         epsilon = norms.radius(self.epsilon, images)
+        seed = seed_or_random(seed)
         if self.restarts == 1 and not self.early_stop:
-            return self._ascend(logits, images, labels, epsilon, seed_or_random(seed))
+            return self._ascend(logits, images, labels, epsilon, self._start(images, epsilon, seed))
 
-        seeds = tf.random.split(seed_or_random(seed), self.restarts)
+        seeds = seed[None] if self.restarts == 1 else tf.random.split(seed, self.restarts)
         ascend = self._ascend_until_fooled if self.early_stop else self._ascend
 
         def unfinished(i, active, *_):
@@ -72,7 +73,9 @@ class PGD(Attack):
 
         def restart(i, active, worst, worst_margin):
             x, y, radius = (tf.gather(t, active) for t in (images, labels, epsilon))
-            perturbation = ascend(logits, x, y, radius, seeds[i])
+            # Drawn for all images, so that each one's does not depend on which are left.
+            start = tf.gather(self._start(images, epsilon, seeds[i]), active)
+            perturbation = ascend(logits, x, y, radius, start)
             reached = self._success_margin(logits(x + perturbation), y)
             better = reached > tf.gather(worst_margin, active)
             rows = tf.boolean_mask(active, better)[:, None]
@@ -90,7 +93,7 @@ class PGD(Attack):
         shapes = (tf.TensorShape([]), tf.TensorShape([None]), worst.shape, worst_margin.shape)
         return _loop(unfinished, restart, (0, everything, worst, worst_margin), shapes)[2]
 
-    def _ascend(self, logits, images, labels, epsilon, seed):
+    def _ascend(self, logits, images, labels, epsilon, start):
         """All steps for all images; returns the last point's perturbation."""
         step_size = self._step_size(epsilon)
 
@@ -98,10 +101,9 @@ class PGD(Attack):
             _, gradient = logits_and_input_gradient(logits, images + perturbation, labels, "margin")
             return i + 1, self._move(images, perturbation, gradient, step_size, epsilon)
 
-        start = self._start(images, epsilon, seed)
         return _loop(lambda i, _: i < self.steps, step, (0, start))[1]
 
-    def _ascend_until_fooled(self, logits, images, labels, epsilon, seed):
+    def _ascend_until_fooled(self, logits, images, labels, epsilon, start):
         """As `_ascend`, but each step goes on with those images alone that still stand."""
         step_size = self._step_size(epsilon)
 
@@ -120,7 +122,6 @@ class PGD(Attack):
             perturbation = tf.tensor_scatter_nd_update(perturbation, standing[:, None], moved)
             return i + 1, standing, perturbation
 
-        start = self._start(images, epsilon, seed)
         everything = tf.range(tf.shape(labels)[0])
         shapes = (tf.TensorShape([]), tf.TensorShape([None]), start.shape)
         return _loop(unfinished, step, (0, everything, start), shapes)[2]

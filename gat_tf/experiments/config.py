@@ -46,7 +46,8 @@ def claim_folder(config, output_dir: pathlib.Path) -> None:
     """
     path = output_dir / "config.json"
     ours = identity(config)
-    if path.exists():
+    has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in ("units", "search"))
+    if path.exists() and has_results:
         theirs = files.read_json(path)
         different = [
             f"{name}: {theirs.get(name)!r} there, {ours.get(name)!r} here"

@@ -86,14 +86,23 @@ def _ours(row: dict) -> list[str]:
     ]
 
 
-def save_figure(results: dict, methods: dict, output_dir: pathlib.Path) -> None:
-    """Draws Table 2 as `table2.png` and `table2.pdf`."""
+def table2_figure(results: dict, methods: dict):
+    """Returns the matplotlib figure of Table 2, paper against ours."""
     from gat_tf import plotting  # matplotlib takes a while to load
 
     titles = {key: method.title for key, method in methods.items()}
-    datasets = results["summary"]
-    paper = {d: {key: m.paper[d] for key, m in methods.items() if d in m.paper} for d in datasets}
-    figure = plotting.table2(results, titles, paper)
+    paper = {
+        dataset: {key: m.paper[dataset] for key, m in methods.items() if dataset in m.paper}
+        for dataset in results["summary"]
+    }
+    return plotting.table2(results, titles, paper)
+
+
+def save_figure(results: dict, methods: dict, output_dir: pathlib.Path) -> None:
+    """Draws Table 2 as `table2.png` and `table2.pdf`."""
+    from gat_tf import plotting
+
+    figure = table2_figure(results, methods)
     for suffix in ("png", "pdf"):
         with files.replacing(output_dir / f"table2.{suffix}") as path:
             plotting.save(figure, path)

@@ -373,11 +373,15 @@ class GAT(Scheme):
     def _training_data(self, x, y, fit_arguments):
         if self.minibatches == "separate" and _is_drawn(x, self.generator_steps):
             fit_arguments.pop("shuffle", None)
-            return x
+            return x.map(self._checked_draws).prefetch(tf.data.AUTOTUNE)
         dataset = super()._training_data(x, y, fit_arguments)
         if self.minibatches == "shared":
             return dataset
         return with_draws(dataset, self.generator_steps, self.seed)
+
+    def _checked_draws(self, minibatch, draws):
+        classes = self._logits.num_classes
+        return checks.batch(*minibatch, classes), tuple(checks.batch(*d, classes) for d in draws)
 
 
 def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Dataset:
