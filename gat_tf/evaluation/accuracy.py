@@ -65,4 +65,5 @@ def correct_function(
             images = attack.apply(images, attack.perturb(logits, images, labels, seed))
         return losses.is_correct(logits(images), labels)
 
-    return correct
+    # Traced here and never again, whatever the size of a batch.
+    return correct.get_concrete_function()

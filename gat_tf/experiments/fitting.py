@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import pathlib
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -105,9 +106,10 @@ class _Watch(keras.callbacks.Callback):
         self.epochs = epochs
         self.patience = patience
         self.seed = seed
-        # Every worker has to take part in saving; what the others write is thrown away.
-        self.folder = folder if devices.is_chief() else folder / f"worker-{os.getpid()}"
+        # Every worker has to take part in saving; what the others write is theirs alone, because
+        # the chief removes the folder when it has done with it.
         self.shared_folder = folder
+        self.folder = folder if devices.is_chief() else pathlib.Path(tempfile.mkdtemp())
         self.report = report
         self.progress = Progress()
         self._correct = evaluation.correct_function(
@@ -117,9 +119,7 @@ class _Watch(keras.callbacks.Callback):
 
     @property
     def best_path(self) -> pathlib.Path:
-        name = f"best-{self.progress.best_epoch:04d}.weights.h5"
-        ours = self.folder / name
-        return ours if ours.exists() else self.shared_folder / name
+        return self.folder / f"best-{self.progress.best_epoch:04d}.weights.h5"
 
     @property
     def finished(self) -> bool:
@@ -133,6 +133,8 @@ class _Watch(keras.callbacks.Callback):
             state = files.read_json(checkpoints[-1] / "progress.json")
             self.progress = Progress(**state)
             self.model.load_weights(checkpoints[-1] / "model.weights.h5")
+            if self.folder != self.shared_folder and self.progress.best_epoch:
+                shutil.copy(self.shared_folder / self.best_path.name, self.best_path)
 
     def on_epoch_begin(self, epoch, logs=None):
         _reseed(self.classifier, self.seed, epoch)
@@ -156,7 +158,8 @@ class _Watch(keras.callbacks.Callback):
         self._report()
 
     def _validation_accuracy(self) -> float:
-        flags = [self._correct(x, y, (0, 0)).numpy() for x, y in self.validation]
+        seed = tf.constant([0, 0])  # nothing is random without an attack
+        flags = [self._correct(x, y, seed).numpy() for x, y in self.validation]
         return float(np.mean(np.concatenate(flags)))
 
     def _save(self):

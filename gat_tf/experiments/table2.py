@@ -26,7 +26,7 @@ from gat_tf import attacks, data, evaluation, models, training
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import devices, files, fitting, report
 from gat_tf.experiments.config import ConfigError, option
-from gat_tf.training.scheme import ADAM_EPSILON, xla_by_default
+from gat_tf.training.scheme import ADAM_EPSILON, MultiWorker, xla_by_default
 
 INF = float("inf")
 
@@ -364,6 +364,10 @@ class _Runner:
         keras.backend.clear_session()
 
 
+class CleanTraining(MultiWorker, keras.Model):
+    """Keras's own training, on the logits."""
+
+
 def build(
     config: Config, method: str, num_classes: int, seed: int
 ) -> tuple[keras.Model, keras.Model, int]:
@@ -383,14 +387,15 @@ def build(
     classifier = models.classifier(num_classes, dropout=rates.get(method, 0.0), width=config.width)
     optimizer = keras.optimizers.Adam(config.learning_rate, epsilon=ADAM_EPSILON)
     if method in ("baseline", "dropout"):
-        logits = keras.Model(classifier.input, classifier.get_layer("logits").output)
+        logits = CleanTraining(classifier.input, classifier.get_layer("logits").output)
         logits.compile(
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="clean_accuracy")],
             jit_compile=config.jit_compile if config.jit_compile is not None else xla_by_default(),
         )
-        logits.optimizer.build(logits.trainable_variables)
+        shape = classifier.input_shape[1:]
+        logits._symbolic_build(data_batch=(tf.zeros([1, *shape]), tf.zeros([1], tf.int64)))
         return logits, classifier, 0
     jit_compile = "auto" if config.jit_compile is None else config.jit_compile
     if method in ("gat", "dropout_gat"):

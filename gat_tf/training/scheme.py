@@ -12,7 +12,28 @@ from gat_tf.training.metrics import Quantiles
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
 
 
-class Scheme(keras.Model):
+class MultiWorker:
+    """For a Keras model with nothing left to build: makes it train with several workers too.
+
+    Two things in Keras 3.15 fail under MultiWorkerMirroredStrategy: building a model's metrics
+    from a batch, for which there is no need here, and averaging metrics that are scalars.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        pass
+
+    def train_step(self, data):
+        return self._reducible(super().train_step(data))
+
+    def _reducible(self, logs: dict) -> dict:
+        """The metrics of a step, as Keras can average them over the replicas."""
+        strategy = self.distribute_strategy
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+        return logs
+
+
+class Scheme(MultiWorker, keras.Model):
     """A Keras model that trains the classifier inside it; called, it is the classifier.
 
     Subclasses define `train_step` and `test_step` on top of pure functions.
@@ -186,7 +207,7 @@ class Scheme(keras.Model):
         values["power_quantiles"] = values["power"]
         for name, value in values.items():
             self.results[name].update_state(tf.cast(value, tf.float32))
-        return self.get_metrics_result()
+        return self._reducible(self.get_metrics_result())
 
 
 def require_built(network: keras.Model) -> None:
