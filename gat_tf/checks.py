@@ -189,7 +189,12 @@ def checked(
     spec = dataset.element_spec
     if not (isinstance(spec, tuple) and len(spec) == 2 and all(map(_is_tensor_spec, spec))):
         raise ValueError(f"Expected a dataset of (images, labels) batches. Received: {spec}")
-    return dataset.map(lambda images, labels: batch(images, labels, num_classes, bounds))
+
+    @tf.autograph.experimental.do_not_convert  # which would bury an error in a traceback
+    def check(images, labels):
+        return batch(images, labels, num_classes, bounds)
+
+    return dataset.map(check)
 
 
 def _is_tensor_spec(spec) -> bool:

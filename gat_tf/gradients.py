@@ -109,12 +109,13 @@ def classifier_pass(
             tape.watch(images)
         z = logits(images, training=True)
         margins = losses.margin(z, labels)
-        loss = losses.cross_entropy(margins)
-        scaled = tf.reduce_sum(loss) * loss_scale
+    # dJ/dm = sigmoid(m), kept above zero: for an image so confident that it underflows, the weights
+    # do not notice 1e-20, and the direction of the input gradient stays.
+    factor = tf.maximum(tf.sigmoid(margins), 1e-20) * loss_scale
     sources = [*variables, images] if with_input_gradient else variables
-    gradients = tape.gradient(scaled, sources)
+    gradients = tape.gradient(margins, sources, output_gradients=factor)
     return ClassifierPass(
-        loss=loss,
+        loss=losses.cross_entropy(margins),
         probability=losses.probability(margins),
         correct=losses.is_correct(z, labels),
         weight_gradients=gradients[: len(variables)],

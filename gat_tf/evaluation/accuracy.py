@@ -32,6 +32,18 @@ def accuracy(
         ValueError: The dataset is empty, or its batches or the model are not of the kinds above.
     """
     logits = logits_of(model, from_logits)
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(
+            "Expected a tf.data.Dataset of (images, labels) batches. "
+            f"Received: {type(dataset).__name__}"
+        )
+    if attack is not None and not isinstance(attack, Attack):
+        raise TypeError(f"Expected an attack from gat_tf.attacks, or None. Received: {attack!r}")
+    if getattr(attack, "targeted", False):
+        raise ValueError(
+            "Expected an untargeted attack: images are attacked with their true labels. "
+            f"Received: {attack!r}"
+        )
     dataset = checks.checked(dataset, logits.num_classes, (attack and attack.clip) or (0.0, 1.0))
     correct = correct_function(logits, attack, dataset.element_spec)
     right = images_seen = 0

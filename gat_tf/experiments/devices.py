@@ -32,8 +32,10 @@ def strategy(name: str) -> tf.distribute.Strategy:
 
 def is_chief() -> bool:
     """Whether this process writes the results: always, unless TF_CONFIG says another does."""
-    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {})
-    return task.get("type", "worker") in ("chief", "worker") and task.get("index", 0) == 0
+    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    task = config.get("task", {})
+    chief = "chief" if "chief" in config.get("cluster", {}) else "worker"
+    return task.get("type", chief) == chief and task.get("index", 0) == 0
 
 
 def environment() -> dict:

@@ -227,7 +227,6 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     configs.claim_folder(config, output_dir)
     strategy = devices.strategy(config.strategy)
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
     try:
         for dataset in config.datasets:
             _run_dataset(_Runner(config, output_dir, strategy, dataset))
@@ -298,22 +297,24 @@ class _Runner:
         best, best_accuracy = {}, -1.0
         points = list(_grid(self.config, method))
         for i, point in enumerate(points, start=1):
-            settings = "-".join(f"{name}={value:.5g}" for name, value in point.items())
+            settings = "-".join(f"{name}={value!r}" for name, value in point.items())
             path = self.output_dir / "search" / f"{self.dataset}-{method}-{settings}.json"
-            if not path.exists():
+            if path.exists():
+                trial = files.read_json(path)
+            else:
                 after = METHODS[method].after
                 given = {**(self.search(after) if after else {}), **point}
                 position = f"trial {i} of {len(points)}, {settings}"
                 epochs, seed = self.config.search_epochs, self.config.search_seed
-                self._train(path, method, seed, given, epochs, position, test=False)
-            accuracy = files.read_json(path)["validation_accuracy"]
+                trial = self._train(path, method, seed, given, epochs, position, test=False)
+            accuracy = trial["validation_accuracy"]
             if accuracy is not None and accuracy > best_accuracy:
                 best, best_accuracy = point, accuracy
         if points and not best:
             raise ConfigError(f"Every trial of {method} on {self.dataset} diverged; see search/.")
         return best
 
-    def _train(self, path, method, seed, hyperparameters, epochs, position, *, test):
+    def _train(self, path, method, seed, hyperparameters, epochs, position, *, test) -> dict:
         def say(line):
             if devices.is_chief():
                 print(f"{self.dataset} {method} seed {seed} ({position}): {line}", flush=True)
@@ -321,6 +322,7 @@ class _Runner:
         config = dataclasses.replace(self.config, **hyperparameters)
         splits = self.splits
         keras.utils.set_random_seed(seed)
+        keras.config.set_dtype_policy(config.precision)  # clear_session below forgets it
         with self.strategy.scope():
             model, classifier, draws = build(config, method, splits.num_classes, seed)
         checkpoints = path.with_suffix(".checkpoints")
@@ -362,6 +364,7 @@ class _Runner:
             files.write_json(path, result)
             shutil.rmtree(checkpoints, ignore_errors=True)
         keras.backend.clear_session()
+        return result
 
 
 class CleanTraining(MultiWorker, keras.Model):
@@ -463,13 +466,18 @@ def _without_nan(history: dict) -> dict:
 
 def load_units(output_dir: pathlib.Path) -> list[dict]:
     """Reads every finished unit of a folder."""
-    return [files.read_json(path) for path in sorted((output_dir / "units").glob("*.json"))]
+    return _read_all(output_dir / "units")
+
+
+def _read_all(folder: pathlib.Path) -> list[dict]:
+    # A name that begins with a dot is a file that is still being written.
+    return [files.read_json(path) for path in sorted(folder.glob("[!.]*.json"))]
 
 
 def write_results(config: Config, output_dir: pathlib.Path, wall_seconds: float) -> dict:
     """Merges the units of a folder into `results.json`, `table2.md` and the figure."""
     units = load_units(output_dir)
-    trials = [files.read_json(path) for path in sorted((output_dir / "search").glob("*.json"))]
+    trials = _read_all(output_dir / "search")
     results = {
         "experiment": "table2",
         "format": 1,

@@ -124,7 +124,7 @@ class AdversarialTraining(Scheme):
         return {**super().get_config(), "attack": attack, "alpha": self.alpha}
 
     def train_step(self, data):
-        images, labels = data
+        images, labels = self._unpacked(data)
         step = adversarial_step(
             self._logits,
             self.attack,
@@ -145,7 +145,7 @@ class AdversarialTraining(Scheme):
         )
 
     def test_step(self, data):
-        images, labels = data
+        images, labels = self._unpacked(data)
         perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
         clean = self._logits(images)
         adversarial = self._logits(self.attack.apply(images, perturbation))

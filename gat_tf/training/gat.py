@@ -197,7 +197,7 @@ class GAT(Scheme):
             `fit` draws the generator's independently from the dataset it is given; an epoch is
             one pass of the classifier over it. Or `"shared"`: one minibatch serves both updates,
             and the perturbation made before the generator's (last) update serves both, which
-            saves two fifths of the work.
+            saves a third of the work.
         from_logits: Whether the classifier gives logits instead of probabilities.
         seed: Seed of the generator's minibatches.
 
@@ -309,7 +309,7 @@ class GAT(Scheme):
         return of_generator, of_classifier, gradient, perturbation
 
     def _shared_updates(self, data):
-        images, labels = data
+        images, labels = self._unpacked(data)
         clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
         for _ in range(self.generator_steps - 1):
             self._update_generator(images, labels, gradient)
@@ -346,7 +346,7 @@ class GAT(Scheme):
         return self.optimizer.scale_loss(1.0)
 
     def test_step(self, data):
-        images, labels = data
+        images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
         adversarial = self._logits(images + perturbation)
@@ -379,6 +379,7 @@ class GAT(Scheme):
             return dataset
         return with_draws(dataset, self.generator_steps, self.seed)
 
+    @tf.autograph.experimental.do_not_convert
     def _checked_draws(self, minibatch, draws):
         classes = self._logits.num_classes
         return checks.batch(*minibatch, classes), tuple(checks.batch(*d, classes) for d in draws)
@@ -403,10 +404,12 @@ def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Datas
     buffer = max(2 * batch_size, min(_DRAW_IMAGES, _DRAW_BYTES // image_bytes))
     others = (
         dataset.unbatch()
-        .shuffle(buffer, seed=seed)
         .repeat()
-        .batch(batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(draws, drop_remainder=True)
+        # Reshuffled by the data set alone, if at all: how often a shuffle here is started over
+        # depends on how far a prefetch has run ahead, and so would the draws.
+        .shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
+        .batch(batch_size)
+        .batch(draws)
     )
 
     def pair(minibatch, other):
@@ -429,12 +432,10 @@ def _is_drawn(x, draws: int) -> bool:
     if not isinstance(x, tf.data.Dataset):
         return False
     spec = x.element_spec
-    return (
-        isinstance(spec, tuple)
-        and len(spec) == 2
-        and all(isinstance(part, tuple) for part in spec)
-        and len(spec[1]) == draws
-    )
+    if not (isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], tuple)):
+        return False
+    pairs = (spec[0], *spec[1])
+    return len(spec[1]) == draws and all(isinstance(p, tuple) and len(p) == 2 for p in pairs)
 
 
 def _per_image(values: tf.Tensor) -> tf.Tensor:

@@ -35,9 +35,10 @@ class Quantiles(keras.metrics.Metric):
         decade = tf.math.log(tf.maximum(values, 1e-30)) / tf.math.log(10.0)
         bins = tf.clip_by_value((decade - _LOW) * _PER_DECADE + 1, 0, _BINS)
         # A NaN has no place in a histogram; the means beside it show it.
-        bins = tf.boolean_mask(tf.cast(bins, tf.int32), tf.math.is_finite(values))
-        counts = tf.math.bincount(bins, minlength=_BINS + 1, maxlength=_BINS + 1)
-        self.histogram.assign_add(tf.cast(counts, tf.float32))
+        counted = tf.math.is_finite(values)
+        bins = tf.where(counted, tf.cast(bins, tf.int32), 0)
+        weights = tf.cast(counted, tf.float32)
+        self.histogram.assign_add(tf.math.unsorted_segment_sum(weights, bins, _BINS + 1))
 
     def result(self):
         cumulative = tf.cumsum(tf.convert_to_tensor(self.histogram))

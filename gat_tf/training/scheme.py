@@ -170,6 +170,16 @@ class Scheme(MultiWorker, keras.Model):
 
     # Inside a step.
 
+    def _unpacked(self, data):
+        """(images, labels) of a batch, which may come from Keras's `*_on_batch` too."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None or labels is None:
+            raise ValueError(
+                "Expected batches of (images, labels); sample and class weights are not supported. "
+                f"Received: {len(data)} parts."
+            )
+        return images, labels
+
     def _step_seed(self) -> tf.Tensor:
         seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -259,4 +269,11 @@ def as_dataset(x, y=None, batch_size=None, shuffle=False):
 
 
 def _pair(data):
-    return data if isinstance(data, tuple) else (data, None)
+    if not isinstance(data, tuple):
+        return data, None
+    if len(data) != 2:
+        raise ValueError(
+            "Expected validation data as a dataset of (images, labels) batches, or as arrays "
+            f"(images, labels). Received: a tuple of {len(data)}"
+        )
+    return data

@@ -1,0 +1,669 @@
+"""The training schemes as Keras models: fit and its callbacks, resuming, metrics, bad input."""
+
+import csv
+import os
+import re
+
+import keras
+import numpy as np
+import pytest
+import schemes
+import tensorflow as tf
+from schemes import CASES, RANDOM, build, dataset, weights
+
+from gat_tf import attacks, evaluation, models, training
+from gat_tf.training.gat import with_draws
+from gat_tf.training.metrics import Quantiles
+
+every_case = pytest.mark.parametrize("case", CASES)
+one_of_each = pytest.mark.parametrize("case", ["fast_gradient_l2", "gat_separate", "gat_shared"])
+
+COMMON = {
+    "loss", "clean_loss", "adversarial_loss", "clean_accuracy", "adversarial_accuracy",
+    "power", "power_p10", "power_p50", "power_p90",
+}  # fmt: skip
+OF_GAT = {"generator_loss", "gradient_norm", "generator_bias_norm"}
+
+
+def metric_names(case):
+    return COMMON | OF_GAT if case.startswith("gat") else COMMON
+
+
+def fitted(case, epochs=1, data=None, fit=(), **kwargs):
+    keras.utils.set_random_seed(3)
+    scheme = build(case, **kwargs)
+    scheme.fit(data or dataset(), epochs=epochs, verbose=0, **dict(fit))
+    return weights(scheme)
+
+
+# The contract of every scheme.
+
+
+def test_every_scheme_has_a_case():
+    built = {type(build(case, compiled=False)).__name__ for case in CASES}
+    assert built == set(training.__all__)
+
+
+@every_case
+def test_an_epoch_changes_the_classifier_and_reports_finite_metrics(case):
+    scheme = build(case)
+    before = schemes.vector(scheme.classifier)
+    history = scheme.fit(dataset(), verbose=0).history
+    assert np.abs(schemes.vector(scheme.classifier) - before).max() > 1e-3
+    assert set(history) == metric_names(case)
+    assert np.isfinite(list(history.values())).all()
+
+
+@every_case
+def test_the_seed_fixes_the_weights(case):
+    first = fitted(case, seed=1)
+    np.testing.assert_array_equal(fitted(case, seed=1), first)
+    differs = np.abs(fitted(case, seed=2) - first).max() > 1e-5
+    assert differs == (case in RANDOM)
+
+
+def resumable(case):
+    """What comes in the same order however often `fit` is called: no draws of its own."""
+    return schemes.pairs() if case == "gat_separate" else dataset()
+
+
+@every_case
+def test_loading_the_weights_goes_on_as_if_never_stopped(case, tmp_path):
+    keras.utils.set_random_seed(3)
+    scheme = build(case)
+    scheme.fit(resumable(case), epochs=1, verbose=0)
+    scheme.save_weights(tmp_path / "scheme.weights.h5")
+    keras.utils.set_random_seed(3)
+    resumed = build(case)
+    resumed.load_weights(tmp_path / "scheme.weights.h5")
+    resumed.fit(resumable(case), initial_epoch=1, epochs=3, verbose=0)
+    expected = fitted(case, epochs=3, data=resumable(case))
+    np.testing.assert_array_equal(weights(resumed), expected)
+
+
+@one_of_each
+def test_backup_and_restore_goes_on_as_if_never_stopped(case, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    keras.utils.set_random_seed(3)
+    stopped = build(case)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(resumable(case), epochs=3, verbose=0, callbacks=[backup(), Stop()])
+    keras.utils.set_random_seed(3)
+    resumed = build(case)
+    resumed.fit(resumable(case), epochs=3, verbose=0, callbacks=[backup()])
+    expected = fitted(case, epochs=3, data=resumable(case))
+    np.testing.assert_array_equal(weights(resumed), expected)
+
+
+@one_of_each
+def test_the_classifier_is_a_plain_keras_model(case, tmp_path):
+    scheme = build(case)
+    scheme.fit(dataset(), verbose=0)
+    images, labels = schemes.arrays()
+    scheme.classifier.save(tmp_path / "classifier.keras")
+    loaded = keras.models.load_model(tmp_path / "classifier.keras", custom_objects={})
+    predicted = loaded.predict(images, verbose=0)
+    np.testing.assert_allclose(predicted, scheme.predict(images, verbose=0), atol=1e-7)
+    np.testing.assert_allclose(predicted, scheme(images).numpy(), atol=1e-6)
+    assert evaluation.accuracy(loaded, dataset()) == np.mean(predicted.argmax(1) == labels)
+
+
+# Keras.
+
+
+@one_of_each
+def test_evaluate_is_the_mean_over_the_images_of_clean_and_attacked_ones(case):
+    scheme = build(case)
+    images, labels = schemes.arrays()
+    results = scheme.evaluate(dataset(), verbose=0, return_dict=True)
+    assert set(results) == metric_names(case)
+    if case.startswith("gat"):
+        attack = attacks.GeneratorAttack(scheme.generator, clip=None)
+    else:
+        attack = scheme.attack
+    for name, x in (
+        ("clean", images),
+        ("adversarial", attack(scheme.classifier, images, labels).numpy()),
+    ):
+        probabilities = scheme.classifier.predict(x, verbose=0)
+        loss = -np.log(probabilities[np.arange(len(labels)), labels])
+        np.testing.assert_allclose(results[f"{name}_loss"], loss.mean(), rtol=1e-5)
+        correct = np.mean(probabilities.argmax(1) == labels)
+        np.testing.assert_allclose(results[f"{name}_accuracy"], correct, rtol=1e-6)
+
+
+@one_of_each
+def test_callbacks_get_every_metric(case, tmp_path, capsys):
+    scheme = build(case)
+    best = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.weights.h5", monitor="val_loss", save_best_only=True,
+        save_weights_only=True,
+    )  # fmt: skip
+    # "max", so that the falling loss stops it.
+    stop = keras.callbacks.EarlyStopping("val_clean_loss", patience=0, mode="max")
+    history = scheme.fit(
+        dataset(),
+        validation_data=dataset(9, seed=1),
+        epochs=6,
+        verbose=2,
+        callbacks=[
+            best,
+            stop,
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        ],
+    ).history
+    names = metric_names(case)
+    assert set(history) == names | {f"val_{name}" for name in names}
+    assert 2 <= len(history["loss"]) < 6
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["val_power_p50"]) for row in rows] == history["val_power_p50"]
+    printed = capsys.readouterr().out
+    assert all(f"{name}: " in printed for name in history)
+    restored = build(case)
+    restored.load_weights(tmp_path / "best.weights.h5")
+    loss = restored.evaluate(dataset(9, seed=1), verbose=0, return_dict=True)["loss"]
+    np.testing.assert_allclose(loss, min(history["val_loss"]), rtol=1e-5)
+
+
+def test_tensorboard_gets_the_metrics(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = keras.callbacks.TensorBoard(tmp_path)
+    build("gat_shared").fit(dataset(), epochs=2, verbose=0, callbacks=[board])
+    events = EventAccumulator(str(tmp_path / "train"))
+    events.Reload()
+    assert {f"epoch_{name}" for name in metric_names("gat_shared")} <= set(events.Tags()["tensors"])
+
+
+def test_the_progress_bar_counts_batches_and_shows_metrics(capsys):
+    build("gat_separate").fit(dataset(), verbose=1)
+    printed = capsys.readouterr().out
+    assert "3/3" in printed
+    assert "generator_bias_norm: " in printed
+
+
+@one_of_each
+def test_validation_data_may_be_arrays(case):
+    losses = []
+    for validation in (dataset(9, seed=1), schemes.arrays(9, seed=1)):
+        keras.utils.set_random_seed(3)
+        scheme = build(case)
+        history = scheme.fit(dataset(), validation_data=validation, verbose=0).history
+        losses.append(history["val_loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+@one_of_each
+def test_arrays_train_as_their_dataset_does(case):
+    images, labels = schemes.arrays()
+    keras.utils.set_random_seed(3)
+    scheme = build(case)
+    scheme.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(weights(scheme), fitted(case))
+
+
+def test_arrays_are_shuffled_unless_told_otherwise():
+    scheme = build("fast_gradient_l2")
+    seen = recorded(scheme)
+    images, labels = schemes.arrays()
+    for _ in range(2):
+        scheme.fit(images, labels, batch_size=8, verbose=0)
+    epochs = np.concatenate([x[0] for x in seen[:3]]), np.concatenate([x[0] for x in seen[3:]])
+    assert [len(x[0]) for x in seen] == [8, 8, 3, 8, 8, 3]
+    for epoch in epochs:
+        assert not np.array_equal(epoch, images)
+        np.testing.assert_array_equal(sorted_images(epoch), sorted_images(images))
+    assert not np.array_equal(*epochs)
+
+
+# SGD, because Adam makes whole steps of what rounding leaves of gradients that are zero.
+@one_of_each
+def test_steps_per_execution_changes_no_weight(case):
+    several = fitted(case, epochs=2, optimizer=schemes.sgd, steps_per_execution=3)
+    expected = fitted(case, epochs=2, optimizer=schemes.sgd)
+    np.testing.assert_allclose(several, expected, atol=1e-6)
+
+
+@every_case
+def test_xla_gives_the_same_weights(case):
+    got = fitted(case, optimizer=schemes.sgd, jit_compile=True)
+    if case in ("random", "pgd"):  # XLA has random numbers of its own
+        again = fitted(case, optimizer=schemes.sgd, jit_compile=True)
+        np.testing.assert_array_equal(got, again)
+        return
+    np.testing.assert_allclose(got, fitted(case, optimizer=schemes.sgd), atol=1e-5)
+
+
+@one_of_each
+def test_eager_steps_give_the_same_weights(case):
+    eager = fitted(case, optimizer=schemes.sgd, run_eagerly=True)
+    np.testing.assert_allclose(eager, fitted(case, optimizer=schemes.sgd), atol=1e-5)
+
+
+def test_users_own_functions_may_wrap_a_step():
+    scheme, expected = build("gat_shared"), build("gat_shared")
+    images, labels = schemes.arrays(8)
+    data = tf.constant(images), tf.constant(labels)
+    tf.function(scheme.train_step)(data)
+    expected.train_step(data)
+    np.testing.assert_allclose(weights(scheme), weights(expected), atol=1e-6)
+
+
+# Precision.
+
+
+@pytest.fixture
+def precision():
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@one_of_each
+def test_mixed_precision_takes_the_step_of_float32(case, policy, precision):
+    def step(loss_scale):
+        def optimizer():
+            sgd = keras.optimizers.SGD(0.1)
+            if loss_scale is None:
+                return sgd
+            return keras.optimizers.LossScaleOptimizer(sgd, initial_scale=loss_scale)
+
+        scheme = build(case, optimizer=optimizer)
+        before = weights(scheme)
+        scheme.fit(dataset(8), verbose=0)
+        return weights(scheme) - before
+
+    expected = step(None)
+    precision(policy)
+    got = step(256.0 if policy == "mixed_float16" else None)
+    relative = np.linalg.norm(got - expected) / np.linalg.norm(expected)
+    assert relative < 0.05
+
+
+@one_of_each
+def test_float16_scales_the_loss_by_itself(case, precision):
+    precision("mixed_float16")
+    scheme = build(case)
+    assert isinstance(scheme.optimizer, keras.optimizers.LossScaleOptimizer)
+    before = weights(scheme)
+    history = scheme.fit(dataset(), epochs=4, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert np.isfinite(weights(scheme)).all()
+    assert np.abs(weights(scheme) - before).max() > 1e-2
+
+
+# Metrics.
+
+
+@pytest.mark.parametrize("case", ["fast_gradient_l2", "fast_gradient_linf", "gat_shared"])
+def test_an_epochs_metrics_are_those_of_all_its_images(case):
+    """With a learning rate of 0 and a smaller last batch."""
+    scheme = build(case, optimizer=lambda: keras.optimizers.SGD(0.0))
+    history = scheme.fit(dataset(), verbose=0).history
+    images, labels = schemes.arrays()
+    if case == "gat_shared":
+        attack = attacks.GeneratorAttack(scheme.generator, clip=None)
+    else:
+        attack = scheme.attack
+    eta = attack.perturbation(scheme.classifier, images, labels).numpy()
+    adversarial = images + eta if attack.clip is None else np.clip(images + eta, *attack.clip)
+    expected, of_label = {}, {}
+    for name, x in (("clean", images), ("adversarial", adversarial)):
+        probabilities = scheme.classifier.predict(x, verbose=0).astype("float64")
+        of_label[name] = probabilities[np.arange(len(labels)), labels]
+        expected[f"{name}_loss"] = np.mean(-np.log(of_label[name]))
+        expected[f"{name}_accuracy"] = np.mean(probabilities.argmax(1) == labels)
+    power = np.sum(eta.astype("float64") ** 2, (1, 2, 3))
+    expected["loss"] = np.mean([expected["clean_loss"], expected["adversarial_loss"]])
+    expected["power"] = power.mean()
+    if case == "gat_shared":
+        with tf.GradientTape() as tape:
+            x = tf.constant(images)
+            tape.watch(x)
+            total = tf.reduce_sum(tf.gather(scheme.classifier(x), labels, batch_dims=1))
+        delta = tape.gradient(total, x).numpy()
+        expected["generator_loss"] = np.mean(of_label["adversarial"] + 0.1 * power)
+        expected["gradient_norm"] = np.mean(np.sqrt(np.sum(delta**2, (1, 2, 3))))
+        of_zero = scheme.generator(np.zeros((1, *schemes.SHAPE), "float32")).numpy()
+        expected["generator_bias_norm"] = np.linalg.norm(of_zero)
+    for name, value in expected.items():
+        np.testing.assert_allclose(history[name], [value], rtol=2e-5, err_msg=name)
+    for p in (10, 50, 90):
+        quantile = np.quantile(power, p / 100, method="inverted_cdf")
+        np.testing.assert_allclose(history[f"power_p{p}"], [quantile], rtol=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-3, 1.0, 1e4])
+def test_quantiles_are_right_to_two_percent(scale):
+    values = scale * np.random.default_rng(0).lognormal(sigma=2, size=5000).astype("float32")
+    metric = Quantiles("power", (1, 10, 50, 90, 99))
+    for part in np.split(values, [13, 1000, 4000]):
+        metric.update_state(tf.constant(part))
+    for name, value in metric.result().items():
+        expected = np.quantile(
+            values, int(name.removeprefix("power_p")) / 100, method="inverted_cdf"
+        )
+        np.testing.assert_allclose(value, expected, rtol=0.02)
+
+
+def test_quantiles_of_zeros_are_zero_and_nan_counts_for_nothing():
+    metric = Quantiles("power")
+    metric.update_state(tf.zeros(10))
+    assert [float(value) for value in metric.result().values()] == [0, 0, 0]
+    metric.reset_state()
+    metric.update_state(tf.constant([np.nan, 2.0, np.inf]))
+    np.testing.assert_allclose(list(metric.result().values()), 2.0, rtol=0.02)
+
+
+# Tracing and memory.
+
+
+@one_of_each
+def test_a_step_is_traced_once_however_many_batches_and_epochs(case):
+    scheme = build(case)
+    calls = []
+    step = scheme.train_step
+    scheme.train_step = lambda data: calls.append(1) or step(data)
+    scheme.fit(dataset(35), epochs=3, verbose=0)
+    scheme.fit(dataset(11), epochs=2, verbose=0)
+    assert len(calls) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
+@pytest.mark.parametrize("case", ["gat_separate", "gat_shared"])
+def test_memory_does_not_grow_with_the_number_of_steps(case):
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    scheme = build(case)
+    scheme.fit(dataset().repeat(), steps_per_epoch=100, epochs=2, verbose=0)
+    warm = resident()
+    scheme.fit(dataset().repeat(), steps_per_epoch=200, epochs=3, verbose=0)
+    assert resident() - warm < 30 * 2**20
+
+
+# GAT's minibatches.
+
+
+def recorded(scheme):
+    """Has the scheme's steps run eagerly, and returns the list of what each is fed with."""
+    seen = []
+    step = scheme.train_step
+
+    def train_step(data):
+        seen.append(tf.nest.map_structure(lambda t: t.numpy(), data))
+        return step(data)
+
+    scheme.train_step = train_step
+    scheme.run_eagerly = True
+    return seen
+
+
+def sorted_images(images):
+    flat = images.reshape(len(images), -1)
+    return flat[np.lexsort(flat.T)]
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_an_epoch_is_one_pass_of_the_classifier_with_draws_for_each_step(draws):
+    scheme = build("gat_separate", generator_steps=draws)
+    seen = recorded(scheme)
+    images, labels = schemes.arrays()
+    scheme.fit(dataset(), epochs=2, verbose=0)
+    assert len(seen) == 6
+    label_of = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    for epoch in (seen[:3], seen[3:]):
+        np.testing.assert_array_equal(np.concatenate([x for (x, _), _ in epoch]), images)
+        np.testing.assert_array_equal(np.concatenate([y for (_, y), _ in epoch]), labels)
+    for (x, _), drawn in seen:
+        assert len(drawn) == draws
+        for drawn_x, drawn_y in drawn:
+            assert len(drawn_x) == len(drawn_y) == len(x)
+            assert not np.array_equal(drawn_x, x)
+            assert [label_of[image.tobytes()] for image in drawn_x] == list(drawn_y)
+
+
+def test_draws_differ_from_step_to_step_from_epoch_to_epoch_and_from_each_other():
+    scheme = build("gat_separate", generator_steps=2)
+    seen = recorded(scheme)
+    scheme.fit(dataset(16), epochs=2, verbose=0)
+    drawn = [images.tobytes() for _, draws in seen for images, _ in draws]
+    assert len(drawn) == len(set(drawn)) == 8
+
+
+def test_draws_are_uniform_whatever_the_order_of_the_data():
+    """Sorted data: the generator's first minibatches come from all of it."""
+    labels = np.repeat(np.arange(3), 100)
+    images = np.zeros((300, *schemes.SHAPE), "float32")
+    ordered = tf.data.Dataset.from_tensor_slices((images, labels)).batch(30)
+    first = [next(iter(with_draws(ordered, 1, seed)))[1][0][1].numpy() for seed in range(20)]
+    counts = np.bincount(np.concatenate(first), minlength=3)
+    assert counts.sum() == 600
+    # Without order 200 each, give or take 11.
+    assert np.abs(counts - 200).max() < 60
+
+
+def test_minibatches_that_the_user_has_drawn_are_taken_as_they_are():
+    scheme = build("gat_separate", generator_steps=2)
+    seen = recorded(scheme)
+    data = schemes.pairs(draws=2)
+    scheme.fit(data, verbose=0)
+    for got, expected in zip(seen, data.as_numpy_iterator(), strict=True):
+        for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# Bad input: a ValueError or TypeError that says what was expected and what was received.
+
+
+def assert_short(error):
+    message = str(error.value)
+    assert "File " not in message, "a traceback instead of a message"
+    assert len(message) < 700
+    return message
+
+
+def bad_images(value, size=24):
+    images, labels = schemes.arrays(size)
+    images[20] = value
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+
+
+@one_of_each
+@pytest.mark.parametrize("value", [1.5, -0.5, np.nan])
+def test_images_outside_0_1_are_an_error_at_the_batch_that_has_them(case, value):
+    for use in ("fit", "evaluate"):
+        with pytest.raises(ValueError, match=r"Expected images within \[0.0, 1.0\]") as error:
+            getattr(build(case), use)(bad_images(value), verbose=0)
+        assert "Received: values from" in assert_short(error)
+    with pytest.raises(ValueError, match=r"Expected images within \[0.0, 1.0\]"):
+        build(case).fit(dataset(), validation_data=bad_images(value), verbose=0)
+
+
+@pytest.mark.parametrize("which", ["classifier", "generator"])
+def test_images_outside_0_1_are_an_error_in_minibatches_drawn_by_the_user_too(which):
+    data = (bad_images(255.0), (dataset(24),))
+    if which == "generator":
+        data = (dataset(24), (bad_images(255.0),))
+    with pytest.raises(ValueError, match=r"Expected images within \[0.0, 1.0\]") as error:
+        build("gat_separate").fit(tf.data.Dataset.zip(data), verbose=0)
+    assert_short(error)
+
+
+@one_of_each
+def test_labels_that_are_no_classes_are_an_error(case):
+    images, labels = schemes.arrays()
+    expected = r"Expected labels from 0 to 2.*Received: labels from 1 to 3"
+    with pytest.raises(ValueError, match=expected) as error:
+        build(case).fit(images, labels + 1, verbose=0)
+    assert_short(error)
+    with pytest.raises(ValueError, match=r"Expected integer labels.*pass their argmax") as error:
+        build(case).fit(images, keras.utils.to_categorical(labels), verbose=0)
+    assert_short(error)
+    with pytest.raises(ValueError, match="uint8 images; divide them by 255") as error:
+        build(case).fit((255 * images).astype("uint8"), labels, verbose=0)
+    assert_short(error)
+
+
+def images_and_labels():
+    images, labels = schemes.arrays()
+    return images, labels, tf.data.Dataset.from_tensor_slices
+
+
+class Sequence(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return schemes.arrays(8)
+
+
+def structures():
+    images, labels = schemes.arrays()
+    slices = tf.data.Dataset.from_tensor_slices
+    two = r"\(images, labels\)"
+    return {
+        "images only": (slices(images).batch(8), two),
+        "triples": (slices((images, labels, labels)).batch(8), two),
+        "a dictionary": (slices({"images": images, "labels": labels}).batch(8), two),
+        "a PyDataset": (Sequence(), r"Received: Sequence"),
+        "a generator": (iter([(images, labels)]), r"Received: list_iterator"),
+        "nothing": (None, r"Received: NoneType"),
+        "an array alone": (images, r"Received: ndarray and NoneType"),
+        "pairs": (schemes.pairs(), two),
+        "too many draws": (schemes.pairs(draws=2), two),
+        "draws with weights": (
+            slices(((images, labels), ((images, labels, labels),))).batch(8),
+            two,
+        ),
+        "no batch": (slices((images, labels)), r"\[batch, height, width, channels\]"),
+    }
+
+
+@one_of_each
+@pytest.mark.parametrize("name", structures())
+def test_data_of_another_structure_are_an_error(case, name):
+    data, expected = structures()[name]
+    if case == "gat_separate" and name == "pairs":
+        pytest.skip("which is what it takes")
+    with pytest.raises(ValueError, match=expected) as error:
+        build(case).fit(data, verbose=0)
+    assert re.search("Received", assert_short(error))
+
+
+@one_of_each
+def test_validation_data_of_another_structure_are_an_error(case):
+    images, labels = schemes.arrays()
+    weighted = images, labels, np.ones(len(labels))
+    with pytest.raises(ValueError, match=r"\(images, labels\)") as error:
+        build(case).fit(dataset(), validation_data=weighted, verbose=0)
+    assert_short(error)
+
+
+@one_of_each
+def test_a_dataset_brings_its_labels_and_batches(case):
+    with pytest.raises(ValueError, match="brings its labels and batches"):
+        build(case).fit(dataset(), batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize("case", ["fast_gradient_l2", "gat_shared"])
+def test_a_scheme_is_compiled_first(case):
+    for use in ("fit", "evaluate"):
+        with pytest.raises(ValueError, match=r"call `compile\(\)`"):
+            getattr(build(case, compiled=False), use)(dataset(), verbose=0)
+
+
+def unbuilt():
+    return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
+
+
+def logits_network():
+    return keras.Sequential(
+        [keras.Input(schemes.SHAPE), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+
+
+@pytest.mark.parametrize("scheme", ["AdversarialTraining", "GAT"])
+@pytest.mark.parametrize(
+    ("network", "arguments", "error", "message"),
+    [
+        (schemes.classifier, {"alpha": 1.5}, ValueError, r"`alpha`.*\[0, 1\].*1.5"),
+        (schemes.classifier, {"alpha": -0.1}, ValueError, r"`alpha`.*\[0, 1\].*-0.1"),
+        (schemes.classifier, {"alpha": float("nan")}, ValueError, r"`alpha`.*nan"),
+        (schemes.classifier, {"seed": -1}, ValueError, r"`seed`.*-1"),
+        (schemes.classifier, {"from_logits": True}, ValueError, "Pass from_logits=False"),
+        (logits_network, {}, ValueError, "Pass from_logits=True"),
+        (unbuilt, {}, ValueError, "not built"),
+        (lambda: "resnet", {}, TypeError, "Expected a Keras 3 model.*'resnet'"),
+    ],
+)
+def test_bad_arguments_name_what_was_expected(scheme, network, arguments, error, message):
+    parts = (attacks.FastGradient(0.1),) if scheme != "GAT" else (schemes.generator(), 0.1)
+    network = network()
+    with pytest.raises(error, match=message):
+        getattr(training, scheme)(network, *parts, **arguments)
+
+
+@pytest.mark.parametrize("attack", ["fgsm", None, attacks.FastGradient])
+def test_adversarial_training_takes_attacks_alone(attack):
+    with pytest.raises(TypeError, match=r"Expected an attack from gat_tf\.attacks"):
+        training.AdversarialTraining(schemes.classifier(), attack)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"c_g": -1.0}, r"`c_g`.*-1"),
+        ({"c_g": float("nan")}, r"`c_g`.*nan"),
+        ({"c_g": "0.1"}, r"`c_g`.*'0.1'"),
+        ({"generator_steps": 0}, r"`generator_steps`.*at least 1.*0"),
+        ({"generator_steps": 1.5}, r"`generator_steps`.*1.5"),
+        ({"minibatches": "same"}, r"`minibatches`.*separate.*shared.*'same'"),
+        (
+            {"generator": models.perturbation_generator((8, 8, 3), 1 / 12)},
+            r"\(4, 4, 3\).*\(8, 8, 3\)",
+        ),
+        ({"generator": keras.Sequential([keras.layers.Conv2D(3, 1)])}, "not built"),
+    ],
+)
+def test_bad_arguments_of_gat_name_what_was_expected(arguments, message):
+    arguments = {"generator": schemes.generator(), "c_g": 0.1, **arguments}
+    with pytest.raises(ValueError, match=message):
+        training.GAT(schemes.classifier(), **arguments)
+    with pytest.raises(TypeError, match="Expected a Keras model as generator"):
+        training.GAT(schemes.classifier(), "generator", 0.1)
+
+
+def test_logits_taken_for_probabilities_are_an_error_at_the_first_batch():
+    """Where the last layer, an average, tells nothing."""
+    network = models.classifier(
+        3, width=1 / 12, input_shape=schemes.SHAPE, classifier_activation=None
+    )
+    with pytest.raises(ValueError, match=r"look like logits.*Pass from_logits=True") as error:
+        build("gat_shared", network).fit(dataset(), verbose=0)
+    assert_short(error)
+
+
+def test_wrong_from_logits_of_a_network_that_cannot_be_seen_into_is_an_error_at_the_first_batch():
+    class Opaque(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.network = schemes.classifier()
+            self(np.zeros((1, *schemes.SHAPE), "float32"))
+
+        def call(self, images):
+            return self.network(images)
+
+    with pytest.raises(ValueError, match=r"look like probabilities.*Pass from_logits=False") as e:
+        build("fast_gradient_l2", Opaque(), from_logits=True).fit(dataset(), verbose=0)
+    assert_short(e)
