@@ -17,7 +17,8 @@ def test_notebook_runs(path, monkeypatch):
     # The cells are plain Python; of IPython they use the display alone.
     shown = []
     display = types.SimpleNamespace(Markdown=str, display=shown.append)
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(display=display))
+    ipython = types.SimpleNamespace(display=display, version_info=(9, 0))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.chdir(path.parent)
     scope = {}

@@ -236,11 +236,13 @@ def test_steps_per_execution_changes_no_weight(case):
 @every_case
 def test_xla_gives_the_same_weights(case):
     got = fitted(case, optimizer=schemes.sgd, jit_compile=True)
-    if case in ("random", "pgd"):  # XLA has random numbers of its own
-        again = fitted(case, optimizer=schemes.sgd, jit_compile=True)
-        np.testing.assert_array_equal(got, again)
+    expected = fitted(case, optimizer=schemes.sgd)
+    if case in ("random", "pgd"):  # XLA has random numbers of its own, whose steps are as long
+        start = weights(build(case))
+        lengths = np.linalg.norm(got - start), np.linalg.norm(expected - start)
+        np.testing.assert_allclose(*lengths, rtol=0.3)
         return
-    np.testing.assert_allclose(got, fitted(case, optimizer=schemes.sgd), atol=1e-5)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 @one_of_each
@@ -479,15 +481,22 @@ def bad_images(value, size=24):
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
 
 
+def assert_outside(use):
+    with pytest.raises(ValueError, match=r"Expected images within \[0.0, 1.0\]") as error:
+        use()
+    assert "Received: values from" in assert_short(error)
+
+
 @one_of_each
-@pytest.mark.parametrize("value", [1.5, -0.5, np.nan])
-def test_images_outside_0_1_are_an_error_at_the_batch_that_has_them(case, value):
-    for use in ("fit", "evaluate"):
-        with pytest.raises(ValueError, match=r"Expected images within \[0.0, 1.0\]") as error:
-            getattr(build(case), use)(bad_images(value), verbose=0)
-        assert "Received: values from" in assert_short(error)
-    with pytest.raises(ValueError, match=r"Expected images within \[0.0, 1.0\]"):
-        build(case).fit(dataset(), validation_data=bad_images(value), verbose=0)
+def test_images_outside_0_1_are_an_error_at_the_batch_that_has_them(case):
+    assert_outside(lambda: build(case).fit(bad_images(255.0), verbose=0))
+
+
+@pytest.mark.parametrize("value", [1.01, -0.01, np.nan])
+def test_images_outside_0_1_are_an_error_in_evaluation_too(value):
+    scheme = build("fast_gradient_l2")
+    assert_outside(lambda: scheme.evaluate(bad_images(value), verbose=0))
+    assert_outside(lambda: scheme.fit(dataset(), validation_data=bad_images(value), verbose=0))
 
 
 @pytest.mark.parametrize("which", ["classifier", "generator"])

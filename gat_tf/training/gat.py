@@ -405,9 +405,8 @@ def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Datas
     others = (
         dataset.unbatch()
         .repeat()
-        # Reshuffled by the data set alone, if at all: how often a shuffle here is started over
-        # depends on how far a prefetch has run ahead, and so would the draws.
-        .shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
+        # After repeat: an order a pass over the pair, however far a prefetch has run ahead.
+        .shuffle(buffer, seed=seed)
         .batch(batch_size)
         .batch(draws)
     )
