@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from gat_tf import data
 
-STEPS = 15
+STEPS = 40
 
 
 def main(rounds: int) -> None:

@@ -196,12 +196,15 @@ PRESETS = {
         seeds=(0,),
         width=1 / 3,
         batch_size=25,
-        epochs=14,
-        patience=14,
+        epochs=20,
+        patience=20,
         learning_rate=2e-3,
         generator_learning_rate=1e-4,
         minibatches="shared",
-        search_epochs=14,
+        # More of it keeps so small a network from starting to learn within these epochs.
+        dropout=0.05,
+        dropout_gat_dropout=0.05,
+        search_epochs=20,
     ),
 }
 
