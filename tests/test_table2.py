@@ -192,21 +192,28 @@ def test_search_picks_the_best_trial_and_records_all(tmp_path):
         search_epochs=2,
         l2_epsilon_grid=(0.1, 0.5),
         c_g_grid=(0.1, 1.0),
+        generator_learning_rate_grid=(TINY.generator_learning_rate, 1e-2),
         dropout_grid=(0.1, 0.3),
     )
     results = table2.run(config, tmp_path)
-    assert len(results["trials"]) == 2 + 2 + 2  # FG, GAT's c_g, then dropout with that c_g
+    # FG; GAT's c_g, then the learning rate not yet tried at that c_g; then dropout with both.
+    assert len(results["trials"]) == 2 + (2 + 1) + 2
     assert all("test_accuracy" not in trial for trial in results["trials"])
     assert {trial["seed"] for trial in results["trials"]} == {config.search_seed}
 
     def best(method):
         trials = [t for t in results["trials"] if t["method"] == method]
+        trials.sort(key=lambda t: len(t["hyperparameters"]))  # of equals the one tried first
         return max(trials, key=lambda t: t["validation_accuracy"])["hyperparameters"]
 
     chosen = {u["method"]: u["hyperparameters"] for u in results["units"]}
     assert chosen["fg_l2"] == best("fg_l2")
     assert chosen["dropout_gat"] == best("dropout_gat")
-    assert chosen["dropout_gat"]["c_g"] == best("gat")["c_g"]
+    own = {"c_g": config.c_g, "generator_learning_rate": config.generator_learning_rate}
+    gat = own | best("gat")
+    assert {name: chosen["dropout_gat"][name] for name in gat} == gat
+    rate = [t for t in results["trials"] if 1e-2 in t["hyperparameters"].values()]
+    assert rate[0]["hyperparameters"].keys() == {"c_g", "generator_learning_rate"}
 
 
 def test_diverging_unit_is_recorded_and_the_others_go_on(tmp_path, capsys):

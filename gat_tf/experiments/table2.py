@@ -39,7 +39,7 @@ class Method:
         title: As the paper prints it.
         paper: Test accuracy in %, mean and standard deviation over 50 initialisations, by data set.
         searched: The configuration's hyperparameters that are the method's own, each with the
-            field that holds its grid.
+            field that holds its grid, in the order in which they are searched.
         after: The method whose search result this one starts from.
     """
 
@@ -71,7 +71,11 @@ METHODS = {
         _paper((77.99, 0.45), (45.67, 0.63)),
         {"fg_l2_epsilon": "l2_epsilon_grid"},
     ),
-    "gat": Method("Adv. training (GAT)", _paper((80.33, 0.44), (50.44, 0.56)), {"c_g": "c_g_grid"}),
+    "gat": Method(
+        "Adv. training (GAT)",
+        _paper((80.33, 0.44), (50.44, 0.56)),
+        {"c_g": "c_g_grid", "generator_learning_rate": "generator_learning_rate_grid"},
+    ),
     "dropout_gat": Method(
         "Dropout + GAT",
         _paper((81.62, 0.34), (50.71, 0.49)),
@@ -132,6 +136,9 @@ class Config:
     linf_epsilon_grid: tuple[float, ...] = option(_LINF_GRID, "L∞ ε tried (ours).")
     l2_epsilon_grid: tuple[float, ...] = option(_L2_GRID, "L2 ε tried (ours).")
     c_g_grid: tuple[float, ...] = option((0.01, 0.03, 0.1, 0.3, 1, 3, 10), "c_g tried (ours).")
+    generator_learning_rate_grid: tuple[float, ...] = option(
+        (1e-6, 1e-5, 1e-4, 1e-3), "Of the generator's Adam, tried at the best c_g (ours)."
+    )
 
     def __post_init__(self):
         _require_known("data set", self.datasets, data.CLASSES)
@@ -186,10 +193,11 @@ PRESETS = {
         minibatches="shared",
         search=True,
         search_epochs=40,
-        dropout_grid=(0.1, 0.3),
-        linf_epsilon_grid=(1 / 255, 4 / 255, 16 / 255),
-        l2_epsilon_grid=tuple(n / 255 * 3072**0.5 for n in (1, 2, 4)),
-        c_g_grid=(0.03, 0.1, 0.3),
+        dropout_grid=(0.05, 0.1, 0.3),
+        linf_epsilon_grid=(0.25 / 255, 1 / 255, 4 / 255, 16 / 255),
+        l2_epsilon_grid=tuple(n / 255 * 3072**0.5 for n in (0.25, 1, 2, 4)),
+        c_g_grid=(0.03, 0.1, 0.3, 1),
+        generator_learning_rate_grid=(1e-5, 1e-4, 1e-3),
     ),
     "quick": Config(
         datasets=("shapes",),
@@ -287,35 +295,49 @@ class _Runner:
 
     def hyperparameters(self, method: str) -> dict[str, float]:
         """What the method needs of the configuration, or what its search has found."""
-        names = _needed(method)
-        if not self.config.search:
-            return {name: getattr(self.config, name) for name in names}
-        return {name: value for m in _lineage(method) for name, value in self.search(m).items()}
+        if self.config.search:
+            return {name: value for m in _lineage(method) for name, value in self.search(m).items()}
+        return {name: getattr(self.config, name) for name in _needed(method)}
 
     def search(self, method: str) -> dict[str, float]:
-        """Returns the point of the method's grid with the best validation accuracy.
+        """Returns the values of the method's hyperparameters with the best validation accuracy.
 
-        Every trial is a unit of its own in `search/`, and is not computed twice.
+        One hyperparameter after the other, each at the best of those before it. Every trial is a
+        unit of its own in `search/`, and is not computed twice.
         """
         best, best_accuracy = {}, -1.0
-        points = list(_grid(self.config, method))
-        for i, point in enumerate(points, start=1):
-            settings = "-".join(f"{name}={value!r}" for name, value in point.items())
-            path = self.output_dir / "search" / f"{self.dataset}-{method}-{settings}.json"
-            if path.exists():
-                trial = files.read_json(path)
-            else:
-                after = METHODS[method].after
-                given = {**(self.search(after) if after else {}), **point}
-                position = f"trial {i} of {len(points)}, {settings}"
-                epochs, seed = self.config.search_epochs, self.config.search_seed
-                trial = self._train(path, method, seed, given, epochs, position, test=False)
-            accuracy = trial["validation_accuracy"]
-            if accuracy is not None and accuracy > best_accuracy:
-                best, best_accuracy = point, accuracy
-        if points and not best:
-            raise ConfigError(f"Every trial of {method} on {self.dataset} diverged; see search/.")
-        return best
+        for name, grid in METHODS[method].searched.items():
+            before = best
+            # The configuration's own value is what the trials before were made with.
+            untried = [
+                value
+                for value in getattr(self.config, grid)
+                if not before or value != getattr(self.config, name)
+            ]
+            for i, value in enumerate(untried, start=1):
+                point = {**before, name: value}
+                accuracy = self._trial(method, point, f"trial {i} of {len(untried)}")
+                if accuracy is not None and accuracy > best_accuracy:
+                    best, best_accuracy = point, accuracy
+            if not best:
+                raise ConfigError(
+                    f"Every trial of {method} on {self.dataset} diverged; see search/."
+                )
+        return {name: getattr(self.config, name) for name in METHODS[method].searched} | best
+
+    def _trial(self, method: str, point: dict[str, float], position: str) -> float | None:
+        """The validation accuracy at one point of the grid; None where training diverges."""
+        settings = "-".join(f"{name}={value!r}" for name, value in point.items())
+        path = self.output_dir / "search" / f"{self.dataset}-{method}-{settings}.json"
+        if path.exists():
+            return files.read_json(path)["validation_accuracy"]
+        after = METHODS[method].after
+        given = {**(self.search(after) if after else {}), **point}
+        epochs, seed = self.config.search_epochs, self.config.search_seed
+        trial = self._train(
+            path, method, seed, given, epochs, f"{position}, {settings}", test=False
+        )
+        return trial["validation_accuracy"]
 
     def _train(self, path, method, seed, hyperparameters, epochs, position, *, test) -> dict:
         def say(line):
@@ -455,12 +477,6 @@ def _lineage(method: str) -> list[str]:
 
 def _needed(method: str) -> list[str]:
     return [name for m in _lineage(method) for name in METHODS[m].searched]
-
-
-def _grid(config: Config, method: str):
-    for name, grid in METHODS[method].searched.items():
-        for value in getattr(config, grid):
-            yield {name: value}
 
 
 def _without_nan(history: dict) -> dict:
