@@ -59,10 +59,15 @@ class PGD(Attack):
     def for_accuracy(self) -> PGD:
         return dataclasses.replace(self, early_stop=True)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(self, logits, images, labels, seed=None, only=None):
+        """As `Attack.perturb`.
+
+        `only`, `[n]` integers, are the images to attack; the others' perturbation is zero. Each
+        image's is the same as if all were attacked.
+        """
         epsilon = norms.radius(self.epsilon, images)
         seed = seed_or_random(seed)
-        if self.restarts == 1 and not self.early_stop:
+        if self.restarts == 1 and not self.early_stop and only is None:
             return self._ascend(logits, images, labels, epsilon, self._start(images, epsilon, seed))
 
         seeds = seed[None] if self.restarts == 1 else tf.random.split(seed, self.restarts)
@@ -87,11 +92,11 @@ class PGD(Attack):
                 active = tf.boolean_mask(active, reached <= 0)
             return i + 1, active, worst, worst_margin
 
-        everything = tf.range(tf.shape(labels)[0])
+        attacked = tf.range(tf.shape(labels)[0]) if only is None else only
         worst = tf.zeros_like(images)
         worst_margin = tf.fill(tf.shape(labels), images.dtype.min)
         shapes = (tf.TensorShape([]), tf.TensorShape([None]), worst.shape, worst_margin.shape)
-        return _loop(unfinished, restart, (0, everything, worst, worst_margin), shapes)[2]
+        return _loop(unfinished, restart, (0, attacked, worst, worst_margin), shapes)[2]
 
     def _ascend(self, logits, images, labels, epsilon, start):
         """All steps for all images; returns the last point's perturbation."""

@@ -1,13 +1,15 @@
-"""Accuracy, clean and under attack."""
+"""Accuracy, clean and under attack, and the power of an attack."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf.attacks import Attack
+from gat_tf.attacks import Attack, norms
 from gat_tf.logits import Logits, logits_of
 
 
@@ -21,7 +23,8 @@ def accuracy(
         dataset: (images, labels) batches: images `[B, H, W, C]` within the attack's `clip`, or
             [0, 1]; labels `[B]` integers.
         attack: An untargeted attack, or None for the clean accuracy. Images are attacked with
-            their true labels.
+            their true labels. Where its `epsilon` is a vector, it is one ε for each image of the
+            dataset, in the dataset's order.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
 
@@ -29,8 +32,97 @@ def accuracy(
         The accuracy in [0, 1].
 
     Raises:
-        ValueError: The dataset is empty, or its batches or the model are not of the kinds above.
+        ValueError: The dataset is empty, its batches or the model are not of the kinds above, or
+            there are as many ε as neither one nor the images.
     """
+    logits, dataset = prepared(model, dataset, attack, from_logits)
+    epsilons = _epsilon_of_each_image(attack)
+    correct = correct_function(logits, attack, dataset.element_spec)
+    right = seen = 0
+    with checks.readable_errors():
+        for i, (images, labels) in enumerate(dataset):
+            size = int(tf.shape(images)[0])
+            extra = () if epsilons is None else (tf.constant(epsilons[seen : seen + size]),)
+            seen += size
+            if epsilons is not None and seen > len(epsilons):
+                raise _unequal(len(epsilons), "more images than that")
+            flags = correct(images, labels, tf.constant([seed, i]), *extra)
+            right += int(tf.reduce_sum(tf.cast(flags, tf.int32)))
+    require_images(seen)
+    if epsilons is not None and seen != len(epsilons):
+        raise _unequal(len(epsilons), f"{seen} images")
+    return right / seen
+
+
+def power(
+    model, dataset: tf.data.Dataset, attack: Attack, *, from_logits=False, seed=0, clipped=False
+) -> np.ndarray:
+    """Returns the power ‖η‖₂² of each image's perturbation: the sum of squares over its values.
+
+    The mean P of it is the abscissa of Fig. 2 of the GAT paper. A fast gradient attack of the same
+    power has ε = √P under L2, and √(P / values of an image) under L∞.
+
+    Args:
+        model: Keras classifier from images to probabilities or logits `[B, K]`.
+        dataset: (images, labels) batches, as for `accuracy`.
+        attack: An untargeted attack.
+        from_logits: Whether the model gives logits instead of probabilities.
+        seed: Seed of the attack's random choices.
+        clipped: Whether to measure what the attack's `clip` leaves of η.
+
+    Returns:
+        `[N]` float32, in the dataset's order.
+
+    Raises:
+        ValueError: As for `accuracy`.
+    """
+    logits, dataset = prepared(model, dataset, attack, from_logits)
+
+    @tf.function(input_signature=signature(dataset.element_spec))
+    def of_batch(images, labels, seed):
+        perturbation = attack.perturb(logits, images, labels, seed)
+        if clipped:
+            perturbation = attack.apply(images, perturbation) - images
+        return norms.power(perturbation)
+
+    of_batch = of_batch.get_concrete_function()
+    with checks.readable_errors():
+        powers = [of_batch(*batch, tf.constant([seed, i])) for i, batch in enumerate(dataset)]
+    require_images(len(powers))
+    return np.concatenate(powers)
+
+
+def correct_function(
+    logits: Logits, attack: Attack | None, element_spec
+) -> Callable[..., tf.Tensor]:
+    """Returns a compiled (images, labels, seed) -> `[B]` booleans, traced once for every batch.
+
+    An attack with one ε for each image takes those of the batch, `[B]`, as a fourth argument.
+
+    Args:
+        logits: The classifier.
+        attack: The attack, or None.
+        element_spec: Of the (images, labels) batches.
+    """
+    specs = signature(element_spec)
+    if attack is not None:
+        attack = attack.for_accuracy()
+        if _epsilon_of_each_image(attack) is not None:
+            specs.append(tf.TensorSpec([None], tf.float32))
+
+    @tf.function(input_signature=specs)
+    def correct(images, labels, seed, *epsilon):
+        if attack is not None:
+            ours = dataclasses.replace(attack, epsilon=epsilon[0]) if epsilon else attack
+            images = ours.apply(images, ours.perturb(logits, images, labels, seed))
+        return losses.is_correct(logits(images), labels)
+
+    # Traced here and never again, whatever the size of a batch.
+    return correct.get_concrete_function()
+
+
+def prepared(model, dataset, attack, from_logits) -> tuple[Logits, tf.data.Dataset]:
+    """Checks what a measurement is given; returns the classifier and the checked batches."""
     logits = logits_of(model, from_logits)
     if not isinstance(dataset, tf.data.Dataset):
         raise TypeError(
@@ -44,38 +136,28 @@ def accuracy(
             "Expected an untargeted attack: images are attacked with their true labels. "
             f"Received: {attack!r}"
         )
-    dataset = checks.checked(dataset, logits.num_classes, (attack and attack.clip) or (0.0, 1.0))
-    correct = correct_function(logits, attack, dataset.element_spec)
-    right = images_seen = 0
-    with checks.readable_errors():
-        for i, (images, labels) in enumerate(dataset):
-            flags = correct(images, labels, tf.constant([seed, i]))
-            right += int(tf.reduce_sum(tf.cast(flags, tf.int32)))
-            images_seen += int(flags.shape[0])
-    if not images_seen:
+    bounds = (attack and attack.clip) or (0.0, 1.0)
+    return logits, checks.checked(dataset, logits.num_classes, bounds)
+
+
+def require_images(count: int) -> None:
+    """Raises ValueError if there are none."""
+    if not count:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
-    return right / images_seen
 
 
-def correct_function(
-    logits: Logits, attack: Attack | None, element_spec
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns a compiled (images, labels, seed) -> `[B]` booleans, traced once for every batch.
+def signature(element_spec) -> list[tf.TensorSpec]:
+    """Of a compiled (images, labels, seed), for batches of any size."""
+    batch = [tf.TensorSpec([None, *s.shape[1:]], s.dtype) for s in element_spec]
+    return [*batch, tf.TensorSpec([2], tf.int32)]
 
-    Args:
-        logits: The classifier.
-        attack: The attack, or None.
-        element_spec: Of the (images, labels) batches.
-    """
-    if attack is not None:
-        attack = attack.for_accuracy()
-    signature = [tf.TensorSpec([None, *s.shape[1:]], s.dtype) for s in element_spec]
 
-    @tf.function(input_signature=[*signature, tf.TensorSpec([2], tf.int32)])
-    def correct(images, labels, seed):
-        if attack is not None:
-            images = attack.apply(images, attack.perturb(logits, images, labels, seed))
-        return losses.is_correct(logits(images), labels)
+def _epsilon_of_each_image(attack: Attack | None) -> np.ndarray | None:
+    epsilon = np.asarray(getattr(attack, "epsilon", 0.0), np.float32)
+    return epsilon if epsilon.ndim else None
 
-    # Traced here and never again, whatever the size of a batch.
-    return correct.get_concrete_function()
+
+def _unequal(epsilons: int, images: str) -> ValueError:
+    return ValueError(
+        f"Expected one epsilon, or one for each image. Received: {epsilons} for {images}."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 import typing
@@ -38,6 +39,24 @@ def identity(config) -> dict:
     return json.loads(json.dumps(chosen))
 
 
+def from_identity(config_class, identity: dict, path: pathlib.Path):
+    """The configuration whose `identity` is in a file.
+
+    Raises:
+        ConfigError: The file was written by another experiment or version.
+    """
+    names = {f.name for f in dataclasses.fields(config_class) if not f.metadata["shard"]}
+    if not isinstance(identity, dict) or identity.keys() != names:
+        received = identity if isinstance(identity, dict) else {}
+        different = sorted(names ^ received.keys())
+        raise ConfigError(
+            f"Expected a configuration of {config_class.__module__} in {path}. Received: one of "
+            f"another experiment or version (it differs in {', '.join(different)})."
+        )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in identity.items()}
+    return config_class(**values)
+
+
 def claim_folder(config, output_dir: pathlib.Path) -> None:
     """Writes the configuration into the folder, or checks that it is the one that is there.
 
@@ -64,6 +83,30 @@ def claim_folder(config, output_dir: pathlib.Path) -> None:
         files.write_json(path, ours)
     except OSError as error:
         raise ConfigError(f"The output folder {output_dir} cannot be written: {error}") from error
+
+
+def require_known(kind: str, names, known) -> None:
+    """Raises ConfigError unless there are names, all of them known ones."""
+    for name in names or ["none at all"]:
+        if name not in known:
+            raise ConfigError(f"Expected {kind} to be one of {', '.join(known)}. Received: {name}")
+
+
+def require_seeds(seeds: tuple[int, ...]) -> None:
+    """Raises ConfigError unless there are seeds, all of them such as TensorFlow takes."""
+    if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
+        raise ConfigError(f"Expected seeds of at least 0 and below 2**31. Received: {seeds}")
+
+
+def require_range(config, *fields: tuple[str, float, float]) -> None:
+    """Raises ConfigError unless each (name, low, high) holds, of a number or of each of several."""
+    for name, low, high in fields:
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not low <= number <= high or number == math.inf:
+                raise ConfigError(
+                    f"Expected {name} to be a finite number in [{low}, {high}]. Received: {number}"
+                )
 
 
 def main(config_class, presets: dict, run, name: str) -> None:

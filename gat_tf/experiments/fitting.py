@@ -15,9 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gat_tf import evaluation
+from gat_tf import data
 from gat_tf.experiments import devices, files
-from gat_tf.logits import Logits
 
 _REPORT_SECONDS = 10
 
@@ -28,9 +27,9 @@ class Progress:
 
     Attributes:
         epochs: Epochs done.
-        best_epoch: The one with the highest validation accuracy, counted from 1; the first of
-            several. 0 before the first.
-        best_accuracy: Its clean validation accuracy.
+        best_epoch: The one with the best validation score, counted from 1; the first of several.
+            0 before the first.
+        best_score: Its score, the larger the better.
         seconds: Training time of each epoch, without validation.
         history: Metrics of each epoch, name to list.
         failure: Why the training was ended before its time, or None.
@@ -38,7 +37,7 @@ class Progress:
 
     epochs: int = 0
     best_epoch: int = 0
-    best_accuracy: float = -math.inf
+    best_score: float = -math.inf
     seconds: list[float] = dataclasses.field(default_factory=list)
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     failure: str | None = None
@@ -51,9 +50,9 @@ class Progress:
 
 def fit_to_best(
     model: keras.Model,
-    classifier: keras.Model,
+    network: keras.Model,
     dataset: Callable[[int], tf.data.Dataset],
-    validation: tf.data.Dataset,
+    validate: Callable[[], tuple[float, dict[str, float]]],
     *,
     steps_per_epoch: int,
     epochs: int,
@@ -62,24 +61,25 @@ def fit_to_best(
     folder: pathlib.Path,
     report: Callable[[str], None],
 ) -> Progress:
-    """Trains, and leaves the weights of the best validation epoch in the classifier.
+    """Trains, and leaves the weights of the best validation epoch in the network.
 
     The state of everything random is a function of (seed, epoch), and a checkpoint is written
     after every epoch, so that a run that was killed ends with the weights it would have had.
 
     Args:
-        model: Compiled model with built optimisers, around the classifier.
-        classifier: The classifier that is trained in it.
+        model: Compiled model with built optimisers, around the network.
+        network: What is trained in it.
         dataset: First epoch -> endless batches for `model.fit`.
-        validation: (images, labels) batches.
+        validate: () -> the score of the epoch just done, the larger the better, and validation
+            metrics for the history.
         steps_per_epoch: Batches in an epoch.
         epochs: How many at most.
-        patience: Epochs without a better validation accuracy after which to stop.
+        patience: Epochs without a better score after which to stop.
         seed: Of dropout.
         folder: Where the checkpoints are; removed by the caller when it has what it needs.
         report: Prints a line.
     """
-    watch = _Watch(classifier, validation, epochs, patience, seed, folder, report)
+    watch = _Watch(network, validate, epochs, patience, seed, folder, report)
     watch.set_model(model)
     watch.restore()
     progress = watch.progress
@@ -94,15 +94,43 @@ def fit_to_best(
             verbose=0,
         )
     if progress.best_epoch:
-        classifier.load_weights(watch.best_path)
+        network.load_weights(watch.best_path)
     return progress
 
 
+def training_data(
+    split: data.Split, batch_size: int, *, seed: int, first_epoch: int, draws: int = 0
+) -> tf.data.Dataset:
+    """Endless shuffled minibatches for `fit_to_best`, from `first_epoch` on.
+
+    Args:
+        split: Images and labels.
+        batch_size: Images a step, over all devices.
+        seed: Of the orders.
+        first_epoch: Epoch to begin with.
+        draws: How many minibatches of its own the generator of GAT needs each step.
+    """
+
+    def batches(stream):
+        return data.shuffled_batches(
+            split, batch_size, seed=seed + stream * 2**20, first_epoch=first_epoch
+        )
+
+    dataset = batches(0)
+    if draws:
+        # Passes over the data in orders of their own: independent of the classifier's.
+        others = tuple(batches(stream) for stream in range(1, draws + 1))
+        dataset = tf.data.Dataset.zip(dataset, others)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, classifier, validation, epochs, patience, seed, folder, report):
+    def __init__(self, network, validate, epochs, patience, seed, folder, report):
         super().__init__()
-        self.classifier = classifier
-        self.validation = validation
+        self.network = network
+        self.validate = validate
         self.epochs = epochs
         self.patience = patience
         self.seed = seed
@@ -112,9 +140,6 @@ class _Watch(keras.callbacks.Callback):
         self.folder = folder if devices.is_chief() else pathlib.Path(tempfile.mkdtemp())
         self.report = report
         self.progress = Progress()
-        self._correct = evaluation.correct_function(
-            Logits(classifier), None, validation.element_spec
-        )
         self._last_report = -math.inf
 
     @property
@@ -137,30 +162,27 @@ class _Watch(keras.callbacks.Callback):
                 shutil.copy(self.shared_folder / self.best_path.name, self.best_path)
 
     def on_epoch_begin(self, epoch, logs=None):
-        _reseed(self.classifier, self.seed, epoch)
+        _reseed(self.network, self.seed, epoch)
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         p = self.progress
         p.seconds.append(round(time.perf_counter() - self._started, 4))
         p.epochs = epoch + 1
-        accuracy = self._validation_accuracy()
-        for name, value in {**logs, "validation_accuracy": accuracy}.items():
+        score, metrics = self.validate()
+        for name, value in {**logs, **metrics}.items():
             p.history.setdefault(name, []).append(float(f"{float(value):.6g}"))
         if not math.isfinite(float(logs["loss"])):
             p.failure = f"The loss became {float(logs['loss'])} in epoch {p.epochs}."
-        elif accuracy > p.best_accuracy:
-            p.best_accuracy, p.best_epoch = accuracy, p.epochs
+        elif not math.isfinite(score):
+            p.failure = f"The validation score became {score} in epoch {p.epochs}."
+        elif score > p.best_score:
+            p.best_score, p.best_epoch = score, p.epochs
             with files.replacing(self.folder / f"best-{p.epochs:04d}.weights.h5") as path:
-                self.classifier.save_weights(path)
+                self.network.save_weights(path)
         self._save()
         self.model.stop_training = self.finished
-        self._report()
-
-    def _validation_accuracy(self) -> float:
-        seed = tf.constant([0, 0])  # nothing is random without an attack
-        flags = [self._correct(x, y, seed).numpy() for x, y in self.validation]
-        return float(np.mean(np.concatenate(flags)))
+        self._report(metrics)
 
     def _save(self):
         p = self.progress
@@ -176,7 +198,7 @@ class _Watch(keras.callbacks.Callback):
             if path.name != f"best-{p.best_epoch:04d}.weights.h5":
                 files.remove(path)
 
-    def _report(self):
+    def _report(self, metrics):
         now = time.monotonic()
         if now - self._last_report < _REPORT_SECONDS and not self.finished:
             return
@@ -187,11 +209,16 @@ class _Watch(keras.callbacks.Callback):
         time_left = (
             "done" if self.finished else f"{_time(min(left, until_patience))} to {_time(left)} left"
         )
+        described = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
         self.report(
-            f"epoch {p.epochs}/{self.epochs}, validation accuracy "
-            f"{p.history['validation_accuracy'][-1]:.2%} (best {p.best_accuracy:.2%} at "
-            f"{p.best_epoch}), {p.seconds_per_epoch:.1f} s/epoch, {p.failure or time_left}"
+            f"epoch {p.epochs}/{self.epochs}, {described} (best epoch {p.best_epoch}), "
+            f"{p.seconds_per_epoch:.1f} s/epoch, {p.failure or time_left}"
         )
+
+
+def without_nan(history: dict[str, list[float]]) -> dict[str, list[float | None]]:
+    """The history as JSON can hold it."""
+    return {k: [v if math.isfinite(v) else None for v in values] for k, values in history.items()}
 
 
 def _time(seconds: float) -> str:
@@ -200,9 +227,9 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _reseed(classifier: keras.Model, seed: int, epoch: int) -> None:
+def _reseed(network: keras.Model, seed: int, epoch: int) -> None:
     """Gives every dropout layer a state that depends on (seed, epoch, layer) alone."""
-    for i, layer in enumerate(classifier._flatten_layers()):
+    for i, layer in enumerate(network._flatten_layers()):
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
             state = np.random.SeedSequence([seed, epoch, i]).generate_state(2)

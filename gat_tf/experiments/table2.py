@@ -20,12 +20,16 @@ import time
 from typing import ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, data, evaluation, models, training
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import devices, files, fitting, report
+from gat_tf.experiments import devices, files, fitting
 from gat_tf.experiments.config import ConfigError, option
+from gat_tf.experiments.reports import common as reports
+from gat_tf.experiments.reports import table2 as report
+from gat_tf.logits import Logits
 from gat_tf.training.scheme import ADAM_EPSILON, MultiWorker, xla_by_default
 
 INF = float("inf")
@@ -141,20 +145,26 @@ class Config:
     )
 
     def __post_init__(self):
-        _require_known("data set", self.datasets, data.CLASSES)
-        _require_known("method", self.methods, METHODS)
-        _require_known("strategy", [self.strategy], devices.STRATEGIES)
-        _require_known("minibatches", [self.minibatches], training.gat.MINIBATCHES)
-        if not self.seeds or min(self.seeds) < 0:
-            raise ConfigError(f"Expected seeds of at least 0. Received: {self.seeds}")
-        for name, low, high in (
+        configs.require_known("data set", self.datasets, data.CLASSES)
+        configs.require_known("method", self.methods, METHODS)
+        configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
+        configs.require_known("minibatches", [self.minibatches], training.gat.MINIBATCHES)
+        configs.require_seeds(self.seeds)
+        configs.require_seeds((self.search_seed,))
+        configs.require_range(
+            self,
             ("alpha", 0, 1),
             ("dropout", 0, 0.99),
             ("dropout_gat_dropout", 0, 0.99),
+            ("dropout_grid", 0, 0.99),
             ("random_epsilon", 0, INF),
             ("fg_linf_epsilon", 0, INF),
             ("fg_l2_epsilon", 0, INF),
+            ("linf_epsilon_grid", 0, INF),
+            ("l2_epsilon_grid", 0, INF),
             ("c_g", 0, INF),
+            ("c_g_grid", 0, INF),
+            ("generator_learning_rate_grid", 0, INF),
             ("width", 1e-9, INF),
             ("learning_rate", 0, INF),
             ("generator_learning_rate", 0, INF),
@@ -163,18 +173,7 @@ class Config:
             ("search_epochs", 1, 9999),
             ("patience", 1, INF),
             ("generator_steps", 1, INF),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high or value == INF:
-                raise ConfigError(
-                    f"Expected {name} to be a finite number in [{low}, {high}]. Received: {value}"
-                )
-
-
-def _require_known(kind, names, known):
-    for name in names or ["none at all"]:
-        if name not in known:
-            raise ConfigError(f"Expected {kind} to be one of {', '.join(known)}. Received: {name}")
+        )
 
 
 PRESETS = {
@@ -196,7 +195,7 @@ PRESETS = {
         dropout_grid=(0.05, 0.1, 0.3),
         linf_epsilon_grid=(0.25 / 255, 1 / 255, 4 / 255, 16 / 255),
         l2_epsilon_grid=tuple(n / 255 * 3072**0.5 for n in (0.25, 1, 2, 4)),
-        c_g_grid=(0.03, 0.1, 0.3, 1),
+        c_g_grid=(0.03, 0.1, 0.3, 1, 3, 10),
         generator_learning_rate_grid=(1e-5, 1e-4, 1e-3),
     ),
     "quick": Config(
@@ -254,7 +253,34 @@ def _run_dataset(runner: _Runner) -> None:
     units = [(seed, method) for seed in config.seeds for method in config.methods]
     for i, (seed, method) in enumerate(units, start=1):
         if runner.unit(method, seed, f"unit {i} of {len(units)}"):
-            print(report.table2_markdown(load_units(runner.output_dir), METHODS), flush=True)
+            print(
+                report.table2_markdown(reports.read_all(runner.output_dir / "units"), METHODS),
+                flush=True,
+            )
+
+
+def load_splits(config: Config, dataset: str) -> data.Splits:
+    """The images of one data set, as many as the configuration wants.
+
+    Raises:
+        ConfigError: It does not have so many.
+        DatasetNotFoundError: It is not there.
+    """
+    try:
+        return data.load(
+            dataset,
+            config.data_dir,
+            train_size=config.train_size,
+            validation_size=config.validation_size,
+            test_size=config.test_size,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def unit_path(output_dir: pathlib.Path, dataset: str, method: str, seed: int) -> pathlib.Path:
+    """The results of one unit; the classifier is beside them, as `.keras`."""
+    return output_dir / "units" / f"{dataset}-{method}-seed{seed}.json"
 
 
 class _Runner:
@@ -270,22 +296,12 @@ class _Runner:
     @property
     def splits(self) -> data.Splits:
         if self._splits is None:  # a run that has nothing to compute needs no data
-            c = self.config
-            try:
-                self._splits = data.load(
-                    self.dataset,
-                    c.data_dir,
-                    train_size=c.train_size,
-                    validation_size=c.validation_size,
-                    test_size=c.test_size,
-                )
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
+            self._splits = load_splits(self.config, self.dataset)
         return self._splits
 
     def unit(self, method: str, seed: int, position: str) -> bool:
         """Computes one unit, unless it is there; returns whether it was computed."""
-        path = self.output_dir / "units" / f"{self.dataset}-{method}-seed{seed}.json"
+        path = unit_path(self.output_dir, self.dataset, method, seed)
         if path.exists():
             files.read_json(path)  # a broken one is found now, not when all is done
             return False
@@ -354,8 +370,10 @@ class _Runner:
         progress = fitting.fit_to_best(
             model,
             classifier,
-            lambda epoch: _training_data(config, splits.train, seed, epoch, draws),
-            data.batches(splits.validation, 500),
+            lambda epoch: fitting.training_data(
+                splits.train, config.batch_size, seed=seed, first_epoch=epoch, draws=draws
+            ),
+            _clean_accuracy(classifier, data.batches(splits.validation, 500)),
             steps_per_epoch=data.steps_per_epoch(splits.train, config.batch_size),
             epochs=epochs,
             patience=config.patience,
@@ -371,12 +389,12 @@ class _Runner:
             "hyperparameters": hyperparameters,
             "status": "failed" if failed else "done",
             "reason": progress.failure,
-            "validation_accuracy": None if failed else progress.best_accuracy,
+            "validation_accuracy": None if failed else progress.best_score,
             "best_epoch": progress.best_epoch,
             "epochs": progress.epochs,
             "seconds_per_epoch": progress.seconds_per_epoch,
             "train_seconds": round(sum(progress.seconds), 1),
-            "history": _without_nan(progress.history),
+            "history": fitting.without_nan(progress.history),
             "environment": devices.environment(),
         }
         if test and not failed:
@@ -454,20 +472,17 @@ def build(
     return scheme, classifier, 0
 
 
-def _training_data(config, split, seed, first_epoch, draws) -> tf.data.Dataset:
-    def batches(stream):
-        return data.shuffled_batches(
-            split, config.batch_size, seed=seed + stream * 2**20, first_epoch=first_epoch
-        )
+def _clean_accuracy(classifier: keras.Model, dataset: tf.data.Dataset):
+    """The validation of `fitting.fit_to_best` by clean accuracy."""
+    correct = evaluation.correct_function(Logits(classifier), None, dataset.element_spec)
+    seed = tf.constant([0, 0])  # nothing is random without an attack
 
-    dataset = batches(0)
-    if draws:
-        # Passes over the data in orders of their own: independent of the classifier's.
-        others = tuple(batches(stream) for stream in range(1, draws + 1))
-        dataset = tf.data.Dataset.zip(dataset, others)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+    def validate():
+        flags = [correct(images, labels, seed).numpy() for images, labels in dataset]
+        accuracy = float(np.mean(np.concatenate(flags)))
+        return accuracy, {"validation_accuracy": accuracy}
+
+    return validate
 
 
 def _lineage(method: str) -> list[str]:
@@ -479,41 +494,19 @@ def _needed(method: str) -> list[str]:
     return [name for m in _lineage(method) for name in METHODS[m].searched]
 
 
-def _without_nan(history: dict) -> dict:
-    return {k: [v if v == v and abs(v) != INF else None for v in vs] for k, vs in history.items()}
-
-
-def load_units(output_dir: pathlib.Path) -> list[dict]:
-    """Reads every finished unit of a folder."""
-    return _read_all(output_dir / "units")
-
-
-def _read_all(folder: pathlib.Path) -> list[dict]:
-    # A name that begins with a dot is a file that is still being written.
-    return [files.read_json(path) for path in sorted(folder.glob("[!.]*.json"))]
-
-
 def write_results(config: Config, output_dir: pathlib.Path, wall_seconds: float) -> dict:
-    """Merges the units of a folder into `results.json`, `table2.md` and the figure."""
-    units = load_units(output_dir)
-    trials = _read_all(output_dir / "search")
+    """Merges the units of a folder into `results.json`, `table2.md` and the figures."""
+    units = reports.read_all(output_dir / "units")
     results = {
         "experiment": "table2",
-        "format": 1,
         "config": configs.identity(config),
-        "environment": devices.environment(),
         "wall_seconds": round(wall_seconds, 1),
         "summary": report.summarise(units, METHODS),
         "units": units,
-        "trials": trials,
+        "trials": reports.read_all(output_dir / "search"),
     }
-    if devices.is_chief():
-        files.write_json(output_dir / "results.json", results)
-        with files.replacing(output_dir / "table2.md") as path:
-            path.write_text(report.table2_markdown(units, METHODS))
-        if any(unit["status"] == "done" for unit in units):
-            report.save_figure(results, METHODS, output_dir)
-    return results
+    drawn = report.figures(METHODS) if any(u["status"] == "done" for u in units) else {}
+    return reports.write(results, output_dir, report.table2_markdown(units, METHODS), drawn)
 
 
 if __name__ == "__main__":

@@ -2,5 +2,6 @@
 
 from gat_tf.training.adversarial import AdversarialTraining
 from gat_tf.training.gat import GAT
+from gat_tf.training.generator import GeneratorTraining
 
-__all__ = ["GAT", "AdversarialTraining"]
+__all__ = ["GAT", "AdversarialTraining", "GeneratorTraining"]

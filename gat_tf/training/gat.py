@@ -11,23 +11,10 @@ from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.scheme import Scheme, mixed, mixed_gradients, require_built
+from gat_tf.training.generator import GeneratorScheme, GeneratorStep, generator_step
+from gat_tf.training.scheme import mixed, mixed_gradients
 
 MINIBATCHES = ("separate", "shared")
-
-
-class GeneratorStep(NamedTuple):
-    """What one update of the generator needs.
-
-    Attributes:
-        loss: L_G of eq. 9 of each image, `[B]`.
-        perturbation: G(Δ), `[B, H, W, C]`.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable of G.
-    """
-
-    loss: tf.Tensor
-    perturbation: tf.Tensor
-    gradients: list[tf.Tensor]
 
 
 class ClassifierStep(NamedTuple):
@@ -44,36 +31,6 @@ class ClassifierStep(NamedTuple):
     clean: ClassifierPass
     adversarial: ClassifierPass
     gradients: list[tf.Tensor]
-
-
-def generator_step(
-    logits: Logits,
-    generator: keras.Model,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    gradient: tf.Tensor,
-    c_g: float,
-    *,
-    loss_scale=1.0,
-) -> GeneratorStep:
-    """Losses and gradients of eq. 9 by their plain formula; nothing is updated.
-
-    Args:
-        logits: The classifier, run in inference mode.
-        generator: G, run in training mode.
-        images: `[B, H, W, C]`.
-        labels: `[B]`.
-        gradient: Δ, `[B, H, W, C]`: a constant, so that no second-order gradient is taken.
-        c_g: Weight of the perturbation's power.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
-    """
-    variables = generator.trainable_variables
-    with tf.GradientTape() as tape:
-        perturbation = tf.cast(generator(gradient, training=True), images.dtype)
-        margins = losses.margin(logits(images + perturbation), labels)
-        loss = losses.probability(margins) + c_g * norms.power(perturbation)
-        scaled = tf.reduce_sum(loss) * loss_scale
-    return GeneratorStep(loss, perturbation, tape.gradient(scaled, variables))
 
 
 def clean_pass(
@@ -159,14 +116,22 @@ def shared_step(
     )
     if logits.same_in_training:
         probability = of_classifier.adversarial.probability
+        adversarial_loss, correct = (
+            of_classifier.adversarial.loss,
+            of_classifier.adversarial.correct,
+        )
         slope = -_per_image(probability) * of_classifier.adversarial.input_gradient
     else:
         z, slope = logits_and_input_gradient(logits, images + perturbation, labels, "probability")
-        probability = losses.probability(losses.margin(z, labels))
+        margins = losses.margin(z, labels)
+        probability = losses.probability(margins)
+        adversarial_loss, correct = losses.cross_entropy(margins), losses.is_correct(z, labels)
     slope += 2 * c_g * perturbation
     of_generator = GeneratorStep(
         loss=probability + c_g * norms.power(perturbation),
         perturbation=perturbation,
+        adversarial_loss=adversarial_loss,
+        correct=correct,
         gradients=tape.gradient(
             perturbation, variables, output_gradients=slope * generator_loss_scale
         ),
@@ -175,7 +140,7 @@ def shared_step(
 
 
 @keras.saving.register_keras_serializable("gat_tf")
-class GAT(Scheme):
+class GAT(GeneratorScheme):
     """Trains a classifier against a generator of perturbations (Algorithm 1 of the GAT paper).
 
         scheme = GAT(classifier, models.perturbation_generator(), c_g=0.1)
@@ -219,24 +184,14 @@ class GAT(Scheme):
         seed: int = 0,
         name: str | None = None,
     ):
-        super().__init__(classifier, from_logits=from_logits, seed=seed, name=name)
+        super().__init__(classifier, generator, c_g, from_logits=from_logits, seed=seed, name=name)
         if minibatches not in MINIBATCHES:
             raise ValueError(
                 f"`minibatches` must be one of {MINIBATCHES}. Received: {minibatches!r}"
             )
-        _check_shapes(classifier, generator)
-        require_built(generator)
-        self.generator = generator
-        self.c_g = checks.number("c_g", c_g, low=0)
         self.alpha = checks.number("alpha", alpha, 0, 1)
         self.generator_steps = checks.count("generator_steps", generator_steps)
         self.minibatches = minibatches
-        for name in (
-            "generator_loss",  # L_G of eq. 9
-            "gradient_norm",  # ||Δ||_2
-            "generator_bias_norm",  # ||G(0)||_2: what G adds whatever the gradient
-        ):
-            self.results[name] = keras.metrics.Mean(name=name)
 
     def compile(self, classifier_optimizer=None, generator_optimizer=None, **kwargs):
         """Configures training.
@@ -255,8 +210,6 @@ class GAT(Scheme):
     def get_config(self):
         return {
             **super().get_config(),
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "c_g": self.c_g,
             "alpha": self.alpha,
             "generator_steps": self.generator_steps,
             "minibatches": self.minibatches,
@@ -275,17 +228,18 @@ class GAT(Scheme):
             of_generator, of_classifier, gradient, perturbation = self._shared_updates(data)
         else:
             of_generator, of_classifier, gradient, perturbation = self._separate_updates(data)
-        return self._record(
-            loss=of_classifier.loss,
+        return self._record_with_generator(
+            gradient,
             clean_loss=of_classifier.clean.loss,
             adversarial_loss=of_classifier.adversarial.loss,
             clean_accuracy=of_classifier.clean.correct,
             adversarial_accuracy=of_classifier.adversarial.correct,
             power=norms.power(perturbation),
             generator_loss=of_generator.loss,
-            gradient_norm=norms.l2_norm(gradient),
-            generator_bias_norm=self._bias_norm(gradient),
         )
+
+    def _objective(self, values):
+        return mixed(values["clean_loss"], values["adversarial_loss"], self.alpha)
 
     def _separate_updates(self, data):
         (images, labels), draws = data
@@ -344,31 +298,6 @@ class GAT(Scheme):
 
     def _classifier_loss_scale(self):
         return self.optimizer.scale_loss(1.0)
-
-    def test_step(self, data):
-        images, labels = self._unpacked(data)
-        clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
-        perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
-        adversarial = self._logits(images + perturbation)
-        clean_margins, margins = (losses.margin(z, labels) for z in (clean, adversarial))
-        power = norms.power(perturbation)
-        return self._record(
-            loss=mixed(
-                losses.cross_entropy(clean_margins), losses.cross_entropy(margins), self.alpha
-            ),
-            clean_loss=losses.cross_entropy(clean_margins),
-            adversarial_loss=losses.cross_entropy(margins),
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=losses.is_correct(adversarial, labels),
-            power=power,
-            generator_loss=losses.probability(margins) + self.c_g * power,
-            gradient_norm=norms.l2_norm(gradient),
-            generator_bias_norm=self._bias_norm(gradient),
-        )
-
-    def _bias_norm(self, gradient):
-        nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
-        return norms.l2_norm(tf.cast(self.generator(nothing, training=False), gradient.dtype))
 
     def _training_data(self, x, y, fit_arguments):
         if self.minibatches == "separate" and _is_drawn(x, self.generator_steps):
@@ -439,23 +368,3 @@ def _is_drawn(x, draws: int) -> bool:
 
 def _per_image(values: tf.Tensor) -> tf.Tensor:
     return values[:, None, None, None]
-
-
-def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
-    if not isinstance(generator, keras.Model):
-        raise TypeError(f"Expected a Keras model as generator. Received: {generator!r}")
-    shapes = {
-        "the classifier's images": getattr(classifier, "input_shape", None),
-        "the generator's gradients": getattr(generator, "input_shape", None),
-        "the generator's perturbations": getattr(generator, "output_shape", None),
-    }
-    known = {name: shape[1:] for name, shape in shapes.items() if isinstance(shape, tuple)}
-    first = next(iter(known.values()), None)
-    fits = all(
-        len(shape) == len(first)
-        and all(a is None or b is None or a == b for a, b in zip(shape, first, strict=True))
-        for shape in known.values()
-    )
-    if not fits:
-        described = ", ".join(f"{name} {shape}" for name, shape in known.items())
-        raise ValueError(f"Expected a generator for the classifier's images. Received: {described}")

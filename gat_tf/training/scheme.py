@@ -65,6 +65,14 @@ class Scheme(MultiWorker, keras.Model):
         }
         self.results["power_quantiles"] = Quantiles("power")
 
+    # The GAT paper's, for a classifier.
+    _default_learning_rate = 1e-3
+
+    @property
+    def _learner(self) -> keras.Model:
+        """The network that `optimizer` trains."""
+        return self.classifier
+
     @property
     def metrics(self):
         return list(self.results.values())
@@ -83,8 +91,8 @@ class Scheme(MultiWorker, keras.Model):
         """Configures training.
 
         Args:
-            optimizer: Keras optimiser of the classifier. By default Adam with the GAT paper's
-                learning rate 1e-3 and epsilon 1e-8.
+            optimizer: Keras optimiser. By default Adam with the GAT paper's learning rate, 1e-3
+                for a classifier and 1e-6 for a generator, and epsilon 1e-8.
             jit_compile: Whether the step is compiled with XLA. `"auto"` does so on a single GPU;
                 on CPUs XLA's convolutions are slower than TensorFlow's.
             steps_per_execution: Number of steps in one call of the compiled function.
@@ -94,7 +102,7 @@ class Scheme(MultiWorker, keras.Model):
             with self.distribute_strategy.scope():
                 jit_compile = xla_by_default()
         super().compile(
-            optimizer=self._prepared(optimizer, 1e-3, self.classifier),
+            optimizer=self._prepared(optimizer, self._default_learning_rate, self._learner),
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
             run_eagerly=run_eagerly,

@@ -1,28 +1,12 @@
-"""Results in, matplotlib figures out. numpy and matplotlib alone."""
+"""Table 2 of the GAT paper as a figure."""
 
 from __future__ import annotations
-
-import pathlib
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; their yellow is lost on white.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
-STYLE = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "pdf.fonttype": 42,  # text that stays text
-}
+from gat_tf.plotting.style import COLOURS, STYLE, new_figure
 
 
 def table2(results: dict, titles: dict[str, str], paper: dict[str, dict]) -> Figure:
@@ -43,8 +27,7 @@ def table2(results: dict, titles: dict[str, str], paper: dict[str, dict]) -> Fig
     if not datasets:
         raise ValueError("Expected results with finished units. Received: none.")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.1 * len(datasets)), layout="constrained")
-        axes = figure.subplots(len(datasets), 2, squeeze=False)
+        figure, axes = new_figure(len(datasets), 2, 7.2, 3.1)
         for dataset, (left, right) in zip(datasets, axes, strict=True):
             units = [
                 u for u in results["units"] if u["dataset"] == dataset and u["status"] == "done"
@@ -54,13 +37,6 @@ def table2(results: dict, titles: dict[str, str], paper: dict[str, dict]) -> Fig
             left.set_title(f"{dataset}: test accuracy", loc="left")
             right.set_title(f"{dataset}: training", loc="left")
     return figure
-
-
-def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a figure, in the format of the path's suffix, without a date that changes it."""
-    metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(path, dpi=200, metadata=metadata)
 
 
 def _gains(axes, units, titles, paper):

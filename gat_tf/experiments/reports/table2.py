@@ -1,11 +1,8 @@
-"""Tables of the paper against ours."""
+"""Table 2: tables, paper against ours, and figures."""
 
 from __future__ import annotations
 
-import pathlib
 import statistics
-
-from gat_tf.experiments import files
 
 
 def summarise(units: list[dict], methods: dict) -> dict:
@@ -86,23 +83,32 @@ def _ours(row: dict) -> list[str]:
     ]
 
 
-def table2_figure(results: dict, methods: dict):
-    """Returns the matplotlib figure of Table 2, paper against ours."""
-    from gat_tf import plotting  # matplotlib takes a while to load
-
-    titles = {key: method.title for key, method in methods.items()}
-    paper = {
-        dataset: {key: m.paper[dataset] for key, m in methods.items() if dataset in m.paper}
-        for dataset in results["summary"]
-    }
-    return plotting.table2(results, titles, paper)
-
-
-def save_figure(results: dict, methods: dict, output_dir: pathlib.Path) -> None:
-    """Draws Table 2 as `table2.png` and `table2.pdf`."""
+def figures(methods: dict) -> dict:
+    """Name to a function of the results that draws it."""
     from gat_tf import plotting
 
-    figure = table2_figure(results, methods)
-    for suffix in ("png", "pdf"):
-        with files.replacing(output_dir / f"table2.{suffix}") as path:
-            plotting.save(figure, path)
+    titles = {key: method.title for key, method in methods.items()}
+
+    def table(results):
+        paper = {
+            dataset: {key: m.paper[dataset] for key, m in methods.items() if dataset in m.paper}
+            for dataset in results["summary"]
+        }
+        return plotting.table2(results, titles, paper)
+
+    def training(results):
+        done = [u for u in results["units"] if u["status"] == "done"]
+        first = min((u["dataset"], u["seed"]) for u in done)
+        ours = {u["method"]: u["history"] for u in done if (u["dataset"], u["seed"]) == first}
+        metrics = {
+            "validation_accuracy": "validation accuracy",
+            "clean_accuracy": "training accuracy",
+            "adversarial_accuracy": "training accuracy, perturbed",
+            "loss": "training loss (eqs. 2, 4, 10)",
+            "power": "power ‖η‖₂²",
+            "generator_loss": "generator's loss (eq. 9)",
+        }
+        histories = {titles[method]: ours[method] for method in methods if method in ours}
+        return plotting.training(histories, metrics, log=("power",))
+
+    return {"table2": table, "table2_training": training}

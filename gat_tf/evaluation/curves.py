@@ -1,0 +1,179 @@
+"""Accuracy against the size of an attack, at the cost that a curve deserves.
+
+The direction of a fast gradient attack does not depend on ε, so one gradient an image serves the
+whole curve. What PGD has fooled within a ball is fooled within every larger one, and is not
+attacked again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import PGD, Attack, GradientAttack
+from gat_tf.evaluation.accuracy import prepared, require_images, signature
+from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.logits import Logits, logits_of
+
+
+def accuracy_curve(
+    model,
+    dataset: tf.data.Dataset,
+    attack: Attack,
+    epsilons: Sequence[float],
+    *,
+    from_logits=False,
+    seed=0,
+) -> np.ndarray:
+    """Returns the accuracy under the attack at each ε: Fig. 3 of the GAT paper.
+
+    Fast gradient accuracies are those of `accuracy` at each ε. Under PGD an image counts as
+    fooled at ε if it is misclassified as it is, or fooled at a smaller ε of the curve: the
+    accuracies never rise, and are at most those of `accuracy` at each ε.
+
+    Args:
+        model: Keras classifier from images to probabilities or logits `[B, K]`.
+        dataset: (images, labels) batches, as for `accuracy`.
+        attack: An untargeted attack with an `epsilon`, the value of which is not used. A
+            `step_size` of PGD that is given is kept; by default it follows ε.
+        epsilons: Sizes in the attack's norm, rising, in units of pixel values.
+        from_logits: Whether the model gives logits instead of probabilities.
+        seed: Seed of the attack's random choices.
+
+    Returns:
+        `[len(epsilons)]`, each in [0, 1].
+
+    Raises:
+        ValueError: The ε are none, not finite, negative or not rising, the attack has no ε, or
+            the dataset or the model are not of the kinds above.
+    """
+    epsilons = _checked_epsilons(attack, epsilons)
+    logits, dataset = prepared(model, dataset, attack, from_logits)
+    if isinstance(attack, PGD):
+        count = _standing_counts(logits, attack.for_accuracy(), epsilons)
+    else:
+        count = _correct_counts(logits, [logits], attack, epsilons)
+    return _curve(count, dataset, seed, len(epsilons)).reshape(-1)
+
+
+def transfer_curves(
+    models: Sequence,
+    source,
+    dataset: tf.data.Dataset,
+    attack: Attack,
+    epsilons: Sequence[float],
+    *,
+    from_logits=False,
+    seed=0,
+) -> np.ndarray:
+    """Returns each model's accuracy on images that attack another one: Fig. 4 of the GAT paper.
+
+    The attacker knows the source alone: each ε's attack is run against it to the end, once for all
+    models.
+
+    Args:
+        models: Keras classifiers from images to probabilities or logits `[B, K]`.
+        source: The classifier whose gradients the attack follows.
+        dataset: (images, labels) batches, as for `accuracy`.
+        attack: An untargeted attack with an `epsilon`, the value of which is not used.
+        epsilons: Sizes in the attack's norm, rising, in units of pixel values.
+        from_logits: Whether the models and the source give logits instead of probabilities.
+        seed: Seed of the attack's random choices.
+
+    Returns:
+        `[len(models), len(epsilons)]`, each in [0, 1].
+
+    Raises:
+        ValueError: As for `accuracy_curve`.
+    """
+    epsilons = _checked_epsilons(attack, epsilons)
+    source, dataset = prepared(source, dataset, attack, from_logits)
+    targets = [logits_of(model, from_logits) for model in models]
+    if not targets:
+        raise ValueError("Expected at least one model to attack. Received: none.")
+    count = _correct_counts(source, targets, attack, epsilons)
+    return _curve(count, dataset, seed, len(epsilons))
+
+
+def _curve(count, dataset, seed, length) -> np.ndarray:
+    counts, seen = 0, 0
+    compiled = tf.function(count, input_signature=signature(dataset.element_spec))
+    compiled = compiled.get_concrete_function()
+    with checks.readable_errors():
+        for i, (images, labels) in enumerate(dataset):
+            counts = counts + compiled(images, labels, tf.constant([seed, i])).numpy()
+            seen += int(tf.shape(images)[0])
+    require_images(seen)
+    return counts / seen
+
+
+def _correct_counts(source: Logits, targets: list[Logits], attack: Attack, epsilons):
+    """(images, labels, seed) -> how many are right, `[models, epsilons]`."""
+
+    def count(images, labels, seed):
+        if isinstance(attack, GradientAttack):
+            _, gradient = logits_and_input_gradient(source, images, labels, attack.gradient_of)
+
+        def at(epsilon):
+            ours = dataclasses.replace(attack, epsilon=epsilon)
+            if isinstance(attack, GradientAttack):
+                perturbation = ours.from_gradient(gradient)
+            else:
+                perturbation = ours.perturb(source, images, labels, seed)
+            attacked = ours.apply(images, perturbation)
+            right = [losses.is_correct(target(attacked), labels) for target in targets]
+            return tf.reduce_sum(tf.cast(right, tf.int32), axis=-1)
+
+        # One ε after the other: the memory of one.
+        counts = tf.map_fn(at, epsilons, parallel_iterations=1, fn_output_signature=tf.int32)
+        return tf.transpose(counts)
+
+    return count
+
+
+def _standing_counts(logits: Logits, attack: PGD, epsilons):
+    """(images, labels, seed) -> how many stand at each ε and all before, `[1, epsilons]`."""
+
+    def count(images, labels, seed):
+        standing = tf.where(losses.is_correct(logits(images), labels))[:, 0]
+        standing = tf.cast(standing, tf.int32)
+        counts = tf.zeros_like(epsilons, tf.int32)
+        counts = tf.where(epsilons == 0, tf.size(standing), counts)  # nothing to attack with
+
+        def unfinished(i, standing, _):
+            return (i < tf.size(epsilons)) & (tf.size(standing) > 0)
+
+        def at(i, standing, counts):
+            ours = dataclasses.replace(attack, epsilon=epsilons[i])
+            perturbation = ours.perturb(logits, images, labels, seed, only=standing)
+            attacked = tf.gather(ours.apply(images, perturbation), standing)
+            right = losses.is_correct(logits(attacked), tf.gather(labels, standing))
+            standing = tf.boolean_mask(standing, right)
+            return i + 1, standing, tf.tensor_scatter_nd_update(counts, [[i]], [tf.size(standing)])
+
+        shapes = (tf.TensorShape([]), tf.TensorShape([None]), counts.shape)
+        first = tf.reduce_sum(tf.cast(epsilons == 0, tf.int32))
+        variables = (first, standing, counts)
+        _, _, counts = tf.while_loop(unfinished, at, variables, shape_invariants=shapes)
+        return counts[None]
+
+    return count
+
+
+def _checked_epsilons(attack: Attack, epsilons: Sequence[float]) -> tf.Tensor:
+    if not hasattr(attack, "epsilon"):
+        raise ValueError(
+            f"Expected an attack with an epsilon, whose size can vary. Received: {attack!r}"
+        )
+    array = np.asarray(epsilons, np.float64)
+    rising = array.ndim == 1 and len(array) and np.isfinite(array).all() and array[0] >= 0
+    if not rising or (np.diff(array) <= 0).any():
+        raise ValueError(
+            "Expected `epsilons` as finite numbers of at least 0, each larger than the one before. "
+            f"Received: {epsilons}"
+        )
+    return tf.constant(array, tf.float32)

@@ -1,0 +1,83 @@
+"""The classifiers of Table 2, for the experiments that attack them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import keras
+
+from gat_tf import data
+from gat_tf.experiments import config as configs
+from gat_tf.experiments import files, table2
+from gat_tf.experiments.config import ConfigError
+
+
+class Classifiers:
+    """Classifiers in a folder of Table 2, trained there where they are missing.
+
+    Attributes:
+        config: Table 2's configuration: the folder's, or a preset's if there is none yet.
+
+    Args:
+        folder: Output folder of `gat_tf.experiments.table2`.
+        preset: Table 2's preset for a folder that is empty.
+        data_dir: Folder of TensorFlow Datasets.
+        strategy: Name of the distribution strategy.
+    """
+
+    def __init__(self, folder: pathlib.Path, preset: str, data_dir: str | None, strategy: str):
+        self.folder = folder
+        path = folder / "config.json"
+        if path.exists():
+            config = configs.from_identity(table2.Config, files.read_json(path), path)
+        else:
+            config = table2.PRESETS[preset]
+        self.config = dataclasses.replace(config, data_dir=data_dir, strategy=strategy)
+        self._splits = {}
+
+    def splits(self, dataset: str, test_size: int | None = None) -> data.Splits:
+        """The images that the classifiers were trained, validated and are tested on."""
+        key = (dataset, test_size)
+        if key not in self._splits:
+            c = self.config
+            if test_size is not None:
+                c = dataclasses.replace(c, test_size=test_size)
+            self._splits[key] = table2.load_splits(c, dataset)
+        return self._splits[key]
+
+    def train_missing(self, dataset: str, methods: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+        """Trains those that are not there, with Table 2's runner."""
+        missing = [(m, s) for s in seeds for m in methods if not self._unit(dataset, m, s).exists()]
+        if missing:
+            config = dataclasses.replace(
+                self.config,
+                datasets=(dataset,),
+                methods=tuple(dict.fromkeys(m for m, _ in missing)),
+                seeds=tuple(dict.fromkeys(s for _, s in missing)),
+            )
+            table2.run(config, self.folder)
+
+    def load(self, dataset: str, method: str, seed: int) -> keras.Model:
+        """Returns a trained classifier.
+
+        Raises:
+            ConfigError: It diverged, or its file is missing.
+        """
+        path = self._unit(dataset, method, seed)
+        unit = files.read_json(path)
+        if unit["status"] != "done":
+            raise ConfigError(
+                f"Expected a trained classifier for {path}. Received: one that was not trained to "
+                f"the end: {unit['reason']} Leave out its seed or its method."
+            )
+        path = path.with_suffix(".keras")
+        if not path.exists():
+            raise ConfigError(
+                f"Expected the classifier {path}. Received: no such file, though its results are "
+                f"there. Put it back, or delete {path.with_suffix('.json')} to train it anew."
+            )
+        return keras.models.load_model(path)
+
+    def _unit(self, dataset, method, seed) -> pathlib.Path:
+        return table2.unit_path(self.folder, dataset, method, seed)

@@ -1,0 +1,328 @@
+"""Fig. 2 of the GAT paper: is a learned perturbation stronger than the fast gradient's?
+
+    python -m gat_tf.experiments.fig2 --preset=quick                # built-in images, minutes
+    python -m gat_tf.experiments.fig2 --dataset=cifar10 --data_dir=...        # the paper's
+
+The paper's claim: against a baseline (77 % on CIFAR-10, 44 % on CIFAR-100), a generator trained by
+eq. 9 fools more images than the fast gradient of equal power does, when the power is low. The
+power is the mean of ‖η‖₂² over the test images; c_g sets it.
+
+A unit of work is one data set, c_g and seed: a generator trained against Table 2's baseline of
+that seed, and what it and its rivals make of the test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import shutil
+import time
+from typing import ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gat_tf import attacks, data, evaluation, models, training
+from gat_tf.experiments import config as configs
+from gat_tf.experiments import devices, files, fitting
+from gat_tf.experiments.classifiers import Classifiers
+from gat_tf.experiments.config import ConfigError, option
+from gat_tf.experiments.reports import fig2 as report
+from gat_tf.training.scheme import ADAM_EPSILON
+
+INF = float("inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of Fig. 2; the defaults are the paper's, or ours where the paper has none."""
+
+    PRESETS: ClassVar[dict[str, str]] = {
+        "paper": "the paper's networks and data",
+        "reduced": "Table 2's reduced baselines and generators as narrow, an hour on two cores",
+        "quick": "built-in images and small networks, minutes on two cores",
+    }
+
+    datasets: tuple[str, ...] = option(("cifar10", "cifar100"), "Data sets (paper).", shard=True)
+    seeds: tuple[int, ...] = option((0, 1, 2), "Seeds, as in 0,1,2 (ours).", shard=True)
+    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
+    strategy: str = option(
+        "mirrored", f"tf.distribute strategy, one of {devices.STRATEGIES}.", shard=True
+    )
+    table2_dir: str = option(
+        "runs/table2",
+        "Folder of Table 2, whose baselines are attacked; trained there where missing.",
+        shard=True,
+    )
+    table2_preset: str = option("paper", "Table 2's preset, for a folder that is empty.")
+    c_g: tuple[float, ...] = option(
+        (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30), "Weights of the power in eq. 9 (ours).", shard=True
+    )
+    test_size: int | None = option(None, "Test images; none is all that Table 2 takes (paper).")
+    width: float = option(1.0, "Factor on the filters of the generator; 1 is Table 1 (paper).")
+    batch_size: int = option(128, "Images a step, over all devices (ours).")
+    epochs: int = option(200, "Epochs at most (ours).")
+    patience: int = option(20, "Epochs without a lower validation loss to stop after (ours).")
+    generator_learning_rate: float = option(1e-6, "Of the generator's Adam (paper).")
+    search: bool = option(False, "Pick the learning rate by the validation loss, at search_c_g.")
+    search_epochs: int = option(200, "Epochs of a trial at most (ours).")
+    search_seed: int = option(1000, "Seed of a trial's generator (ours).")
+    search_c_g: float = option(1.0, "c_g of the trials (ours).")
+    generator_learning_rate_grid: tuple[float, ...] = option(
+        (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), "Learning rates tried (ours)."
+    )
+    pgd_steps: int = option(20, "Steps of PGD, a rival beyond the paper (ours).")
+
+    def __post_init__(self):
+        configs.require_known("data set", self.datasets, data.CLASSES)
+        configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
+        configs.require_known("table2_preset", [self.table2_preset], ("paper", "reduced", "quick"))
+        configs.require_seeds(self.seeds)
+        configs.require_seeds((self.search_seed,))
+        if not self.c_g:
+            raise ConfigError("Expected at least one c_g. Received: none")
+        configs.require_range(
+            self,
+            ("c_g", 0, INF),
+            ("search_c_g", 0, INF),
+            ("width", 1e-9, INF),
+            ("batch_size", 1, INF),
+            ("epochs", 1, 9999),
+            ("search_epochs", 1, 9999),
+            ("patience", 1, INF),
+            ("generator_learning_rate", 0, INF),
+            ("generator_learning_rate_grid", 0, INF),
+            ("pgd_steps", 1, INF),
+        )
+
+
+PRESETS = {
+    "paper": Config(),
+    "reduced": Config(
+        datasets=("cifar10",),
+        table2_dir="experiments/table2/reduced",
+        table2_preset="reduced",
+        c_g=(0.1, 0.3, 1, 3, 10, 30),
+        width=1 / 3,
+        batch_size=32,
+        epochs=25,
+        patience=5,
+        search=True,
+        search_epochs=10,
+    ),
+    "quick": Config(
+        datasets=("shapes",),
+        seeds=(0,),
+        table2_dir="runs/table2-quick",
+        table2_preset="quick",
+        c_g=(0.1, 0.3, 1, 3, 10),
+        width=1 / 3,
+        batch_size=25,
+        epochs=10,
+        patience=3,
+        generator_learning_rate=1e-3,
+        search_epochs=10,
+    ),
+}
+
+
+def run(config: Config, output_dir: str | pathlib.Path) -> dict:
+    """Computes what is missing of Fig. 2, and returns and writes its results.
+
+    Args:
+        config: Settings. Its data sets, c_g and seeds choose the units to compute; the results
+            are those of all units in the folder.
+        output_dir: Folder of the results, of this configuration alone.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ConfigError: The folder holds another configuration's results or cannot be written, or a
+            baseline is missing.
+        DatasetNotFoundError: A data set is not there.
+        BrokenFileError: A result in the folder is not whole.
+    """
+    started = time.time()
+    output_dir = pathlib.Path(output_dir)
+    configs.claim_folder(config, output_dir)
+    runner = _Runner(config, output_dir)
+    for dataset in config.datasets:
+        runner.run(dataset)
+    return report.write(configs.identity(config), output_dir, time.time() - started)
+
+
+class _Runner:
+    def __init__(self, config: Config, output_dir: pathlib.Path):
+        self.config = config
+        self.output_dir = output_dir
+        self.strategy = devices.strategy(config.strategy)
+        self.classifiers = Classifiers(
+            pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
+        )
+
+    def run(self, dataset: str) -> None:
+        """Computes the units of one data set."""
+        c = self.config
+        self.classifiers.train_missing(dataset, ("baseline",), c.seeds)
+        units = [(c_g, seed) for seed in c.seeds for c_g in c.c_g]
+        for i, (c_g, seed) in enumerate(units, start=1):
+            path = self.output_dir / "units" / f"{dataset}-c_g={c_g:g}-seed{seed}.json"
+            if path.exists():
+                files.read_json(path)  # a broken one is found now, not when all is done
+                continue
+            rate = self.learning_rate(dataset)
+            self._unit(path, dataset, c_g, seed, seed, rate, c.epochs, f"unit {i} of {len(units)}")
+
+    def learning_rate(self, dataset: str) -> float:
+        """The configuration's, or the one with the lowest validation loss at `search_c_g`.
+
+        Trials train a generator of another seed against the first seed's baseline.
+        """
+        c = self.config
+        if not c.search:
+            return c.generator_learning_rate
+        losses = {}
+        for i, rate in enumerate(c.generator_learning_rate_grid, start=1):
+            name = f"{dataset}-generator_learning_rate={rate!r}.json"
+            path = self.output_dir / "search" / name
+            if path.exists():
+                trial = files.read_json(path)
+            else:
+                position = f"trial {i} of {len(c.generator_learning_rate_grid)}, {rate:g}"
+                trial = self._unit(
+                    path, dataset, c.search_c_g, 0, c.search_seed, rate, c.search_epochs, position
+                )
+            if trial["status"] == "done":
+                losses[rate] = trial["validation_loss"]
+        if not losses:
+            raise ConfigError(f"Every trial on {dataset} diverged; see search/.")
+        return min(losses, key=losses.get)
+
+    def _unit(self, path, dataset, c_g, baseline_seed, seed, rate, epochs, position) -> dict:
+        """Trains a generator; for a unit, not for a trial, also sets it beside its rivals."""
+
+        def say(line):
+            if devices.is_chief():
+                print(f"{dataset} c_g {c_g:g} seed {seed} ({position}): {line}", flush=True)
+
+        c = self.config
+        splits = self.classifiers.splits(dataset, c.test_size)
+        keras.utils.set_random_seed(seed)
+        with self.strategy.scope():
+            classifier = self.classifiers.load(dataset, "baseline", baseline_seed)
+            generator = models.perturbation_generator(splits.train.images.shape[1:], c.width)
+            scheme = training.GeneratorTraining(classifier, generator, c_g)
+            scheme.compile(keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON))
+        validation = data.batches(splits.validation, 500)
+        checkpoints = path.with_suffix(".checkpoints")
+        progress = fitting.fit_to_best(
+            scheme,
+            generator,
+            lambda epoch: fitting.training_data(
+                splits.train, c.batch_size, seed=seed, first_epoch=epoch
+            ),
+            lambda: _validate(scheme, validation),
+            steps_per_epoch=data.steps_per_epoch(splits.train, c.batch_size),
+            epochs=epochs,
+            patience=c.patience,
+            seed=seed,
+            folder=checkpoints,
+            report=say,
+        )
+        failed = progress.failure is not None
+        result = {
+            "dataset": dataset,
+            "c_g": c_g,
+            "seed": seed,
+            "generator_learning_rate": rate,
+            "status": "failed" if failed else "done",
+            "reason": progress.failure,
+            "validation_loss": None if failed else -progress.best_score,
+            "best_epoch": progress.best_epoch,
+            "epochs": progress.epochs,
+            "seconds_per_epoch": progress.seconds_per_epoch,
+            "train_seconds": round(sum(progress.seconds), 1),
+            "history": fitting.without_nan(progress.history),
+            "environment": devices.environment(),
+        }
+        if path.parent.name == "units" and not failed:
+            test = data.batches(splits.test, 500)
+            result |= compare(classifier, generator, test, c.pgd_steps)
+            if devices.is_chief():
+                with files.replacing(path.with_suffix(".keras")) as temporary:
+                    generator.save(temporary)
+        if devices.is_chief():
+            files.write_json(path, result)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        keras.backend.clear_session()
+        return result
+
+
+def _validate(scheme, validation):
+    metrics = scheme.evaluate(validation, verbose=0, return_dict=True)
+    chosen = ("loss", "adversarial_accuracy", "power")
+    return -metrics["loss"], {f"validation_{name}": metrics[name] for name in chosen}
+
+
+def compare(
+    classifier: keras.Model, generator: keras.Model, dataset: tf.data.Dataset, pgd_steps: int
+) -> dict:
+    """Sets a generator beside attacks of the same power.
+
+    Args:
+        classifier: Keras classifier from images `[B, H, W, C]` in [0, 1] to probabilities.
+        generator: G, from gradients to perturbations.
+        dataset: (images, labels) batches.
+        pgd_steps: Steps of PGD.
+
+    Returns:
+        test_images; clean_accuracy; power, mean of ‖G(Δ)‖₂², its quantiles, and its mean by attack
+        after clipping; accuracy and clipped_accuracy by attack, each in [0, 1]:
+
+        * gat: x + G(Δ), with power P on average
+        * fg_l2, fg_linf: fast gradient, ε = √P and √(P / values of an image), the same for all
+        * fg_l2_own, fg_linf_own: the same with each image's own power
+        * pgd_l2: PGD in the ball of radius √P
+    """
+    size = math.prod(classifier.input_shape[1:])
+    powers = evaluation.power(classifier, dataset, attacks.GeneratorAttack(generator, clip=None))
+    radius, radii = float(np.sqrt(powers.mean())), np.sqrt(powers)
+
+    def rivals(clip):
+        return {
+            "gat": attacks.GeneratorAttack(generator, clip=clip),
+            "fg_l2": attacks.FastGradient(radius, 2, clip=clip),
+            "fg_linf": attacks.FastGradient(radius / size**0.5, INF, clip=clip),
+            "fg_l2_own": attacks.FastGradient(radii, 2, clip=clip),
+            "fg_linf_own": attacks.FastGradient(radii / size**0.5, INF, clip=clip),
+            "pgd_l2": attacks.PGD(radius, 2, pgd_steps, random_start=False, clip=clip),
+        }
+
+    def accuracies(clip):
+        return {
+            name: evaluation.accuracy(classifier, dataset, attack)
+            for name, attack in rivals(clip).items()
+        }
+
+    quantiles = np.quantile(powers, (0.1, 0.5, 0.9))
+    one_epsilon = ("gat", "fg_l2", "fg_linf")
+    return {
+        "test_images": len(powers),
+        "clean_accuracy": evaluation.accuracy(classifier, dataset),
+        "power": float(powers.mean()),
+        "power_quantiles": dict(zip(("p10", "p50", "p90"), quantiles.tolist(), strict=True)),
+        "power_after_clipping": {
+            name: float(evaluation.power(classifier, dataset, attack, clipped=True).mean())
+            for name, attack in rivals((0.0, 1.0)).items()
+            if name in one_epsilon
+        },
+        "accuracy": accuracies(None),
+        "clipped_accuracy": accuracies((0.0, 1.0)),
+    }
+
+
+if __name__ == "__main__":
+    configs.main(Config, PRESETS, run, "fig2")

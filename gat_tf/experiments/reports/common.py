@@ -1,0 +1,150 @@
+"""What the reports share: reading and writing results, and deciding on a claim."""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+
+from gat_tf.experiments import devices, files
+
+FORMAT = 1  # of results.json; another number is another meaning of its fields
+
+
+class ResultsError(ValueError):
+    """Results of another experiment or version."""
+
+
+def read_all(folder: pathlib.Path) -> list[dict]:
+    """Reads every finished result of a folder."""
+    # A name that begins with a dot is a file that is still being written.
+    return [files.read_json(path) for path in sorted(folder.glob("[!.]*.json"))]
+
+
+def load(path: str | pathlib.Path, experiment: str | None = None) -> dict:
+    """Reads a results.json, or the one in a folder.
+
+    Args:
+        path: File or folder.
+        experiment: Whose results are wanted; any if None.
+
+    Raises:
+        ResultsError: There are none, or they are of another experiment or version.
+        BrokenFileError: The file is not whole.
+    """
+    path = pathlib.Path(path)
+    path = path / "results.json" if path.suffix != ".json" else path
+    if not path.exists():
+        raise ResultsError(
+            f"Expected results in {path}. Received: no such file; "
+            f"`python -m gat_tf.experiments.{experiment or 'table2'}` makes one."
+        )
+    results = files.read_json(path)
+    received = results.get("experiment") if isinstance(results, dict) else None
+    if received is None or experiment not in (None, received):
+        raise ResultsError(
+            f"Expected results of {experiment or 'an experiment'} in {path}. "
+            f"Received: results of {received or 'none that is known'}."
+        )
+    if results.get("format") != FORMAT:
+        raise ResultsError(
+            f"Expected results of format {FORMAT} in {path}. Received: format "
+            f"{results.get('format')}, of another version of gat_tf."
+        )
+    return results
+
+
+def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict) -> dict:
+    """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
+
+    Args:
+        results: What goes into results.json; the experiment's name, the format and the machine
+            are added.
+        output_dir: Folder.
+        markdown: The table.
+        figures: Name to a function that draws it, called where this process writes.
+
+    Returns:
+        What results.json holds.
+    """
+    from gat_tf import plotting  # matplotlib takes a while to load
+
+    results = {
+        "experiment": results["experiment"],
+        "format": FORMAT,
+        "environment": devices.environment(),
+        **results,
+    }
+    if devices.is_chief():
+        files.write_json(output_dir / "results.json", results)
+        with files.replacing(output_dir / f"{results['experiment']}.md") as path:
+            path.write_text(markdown)
+        for name, draw in figures.items():
+            figure = draw(results)
+            for suffix in ("png", "pdf"):
+                with files.replacing(output_dir / f"{name}.{suffix}") as path:
+                    plotting.save(figure, path)
+    return results
+
+
+def made_with(results: dict) -> str:
+    """What a record was made with, in a sentence."""
+    units, trials = results["units"], results.get("trials", [])
+    hours = sum(u.get("train_seconds", 0) for u in units + trials) / 3600
+    devices_used = sorted({d for u in units for d in u["environment"]["devices"]})
+    versions = units[0]["environment"]["versions"]
+    tensorflow = versions.get("tensorflow") or versions.get("tensorflow-cpu")
+    searched = f" and {len(trials)} trials of the search" if trials else ""
+    trained = f", {hours:.1f} h of training time" if hours else ""
+    return (
+        f"{len(units)} units{searched}{trained}, on {', '.join(devices_used)}; "
+        f"TensorFlow {tensorflow}, Keras {versions['keras']}."
+    )
+
+
+def mean_and_std(values: list[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation; of one value there is no deviation."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def plus_minus(values: list[float], digits: int = 1) -> str:
+    """Mean ± standard deviation, as a table's cell."""
+    mean, std = mean_and_std(values)
+    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+
+
+def verdict(claim: str, differences: list[float]) -> dict:
+    """Decides a claim "this is larger than that" from its differences, one for each seed.
+
+    Args:
+        claim: In words.
+        differences: In percentage points, each positive where the claim holds.
+
+    Returns:
+        claim; verdict: "holds" or "does not hold" where the mean is more than two standard errors
+        above or below zero, "undecided" otherwise and with one seed; mean; standard_error; seeds.
+    """
+    mean, std = mean_and_std(differences)
+    error = None if std is None else std / len(differences) ** 0.5
+    if error is None or abs(mean) <= 2 * error:
+        decided = "undecided"
+    else:
+        decided = "holds" if mean > 0 else "does not hold"
+    return {
+        "claim": claim,
+        "verdict": decided,
+        "mean": round(mean, 3),
+        "standard_error": None if error is None else round(error, 3),
+        "seeds": len(differences),
+    }
+
+
+def verdicts_markdown(verdicts: list[dict]) -> str:
+    """A table of verdicts."""
+    lines = ["| claim | verdict | difference in points |", "|---|---|---|"]
+    for v in verdicts:
+        if v["standard_error"] is None:
+            evidence = f"{v['mean']:+.1f} (one seed)"
+        else:
+            evidence = f"{v['mean']:+.1f} ± {v['standard_error']:.1f} ({v['seeds']} seeds)"
+        lines.append(f"| {v['claim']} | **{v['verdict']}** | {evidence} |")
+    return "\n".join(lines) + "\n"

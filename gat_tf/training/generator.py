@@ -1,0 +1,206 @@
+"""Eq. 9 of the GAT paper: a generator of perturbations against a classifier."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import norms
+from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.logits import Logits
+from gat_tf.training.scheme import Scheme, require_built
+
+
+class GeneratorStep(NamedTuple):
+    """What one update of the generator needs.
+
+    Attributes:
+        loss: L_G of eq. 9 of each image, `[B]`.
+        perturbation: G(Δ), `[B, H, W, C]`.
+        adversarial_loss: J(x + G(Δ)) of each image, `[B]`.
+        correct: Whether each x + G(Δ) is classified correctly, `[B]` booleans.
+        gradients: Of the sum of `loss` over the batch, one for each trainable variable of G.
+    """
+
+    loss: tf.Tensor
+    perturbation: tf.Tensor
+    adversarial_loss: tf.Tensor
+    correct: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+def generator_step(
+    logits: Logits,
+    generator: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    gradient: tf.Tensor,
+    c_g: float,
+    *,
+    loss_scale=1.0,
+) -> GeneratorStep:
+    """Losses and gradients of eq. 9 by their plain formula; nothing is updated.
+
+    Args:
+        logits: The classifier, run in inference mode.
+        generator: G, run in training mode.
+        images: `[B, H, W, C]`.
+        labels: `[B]`.
+        gradient: Δ, `[B, H, W, C]`: a constant, so that no second-order gradient is taken.
+        c_g: Weight of the perturbation's power.
+        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+    """
+    variables = generator.trainable_variables
+    with tf.GradientTape() as tape:
+        perturbation = tf.cast(generator(gradient, training=True), images.dtype)
+        z = logits(images + perturbation)
+        margins = losses.margin(z, labels)
+        loss = losses.probability(margins) + c_g * norms.power(perturbation)
+        scaled = tf.reduce_sum(loss) * loss_scale
+    return GeneratorStep(
+        loss=loss,
+        perturbation=perturbation,
+        adversarial_loss=losses.cross_entropy(margins),
+        correct=losses.is_correct(z, labels),
+        gradients=tape.gradient(scaled, variables),
+    )
+
+
+class GeneratorScheme(Scheme):
+    """A scheme with a generator against the classifier.
+
+    Args:
+        classifier: F, a Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
+        generator: G, a Keras model from gradients `[B, H, W, C]` to perturbations of that shape.
+        c_g: Weight of the perturbation's power in eq. 9, not negative.
+        from_logits: Whether the classifier gives logits instead of probabilities.
+        seed: Seed of the scheme's random choices.
+    """
+
+    def __init__(self, classifier, generator, c_g, *, from_logits=False, seed=0, name=None):
+        super().__init__(classifier, from_logits=from_logits, seed=seed, name=name)
+        _check_shapes(classifier, generator)
+        require_built(generator)
+        self.generator = generator
+        self.c_g = checks.number("c_g", c_g, low=0)
+        for name in (
+            "generator_loss",  # L_G of eq. 9
+            "gradient_norm",  # ||Δ||_2
+            "generator_bias_norm",  # ||G(0)||_2: what G adds whatever the gradient
+        ):
+            self.results[name] = keras.metrics.Mean(name=name)
+
+    def get_config(self):
+        generator = keras.saving.serialize_keras_object(self.generator)
+        return {**super().get_config(), "generator": generator, "c_g": self.c_g}
+
+    def test_step(self, data):
+        images, labels = self._unpacked(data)
+        clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
+        perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
+        adversarial = self._logits(images + perturbation)
+        clean_margins, margins = (losses.margin(z, labels) for z in (clean, adversarial))
+        power = norms.power(perturbation)
+        return self._record_with_generator(
+            gradient,
+            clean_loss=losses.cross_entropy(clean_margins),
+            adversarial_loss=losses.cross_entropy(margins),
+            clean_accuracy=losses.is_correct(clean, labels),
+            adversarial_accuracy=losses.is_correct(adversarial, labels),
+            power=power,
+            generator_loss=losses.probability(margins) + self.c_g * power,
+        )
+
+    def _objective(self, values: dict) -> tf.Tensor:
+        """What is minimised, `[B]`, from the other values that a step records."""
+        raise NotImplementedError
+
+    def _record_with_generator(self, gradient: tf.Tensor, **values) -> dict:
+        nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
+        bias = tf.cast(self.generator(nothing, training=False), gradient.dtype)
+        return self._record(
+            loss=self._objective(values),
+            gradient_norm=norms.l2_norm(gradient),
+            generator_bias_norm=norms.l2_norm(bias),
+            **values,
+        )
+
+
+@keras.saving.register_keras_serializable("gat_tf")
+class GeneratorTraining(GeneratorScheme):
+    """Trains a generator against a classifier that stays as it is (eq. 9; Fig. 2 of the GAT paper).
+
+        scheme = GeneratorTraining(classifier, models.perturbation_generator(), c_g=1.0)
+        scheme.compile(keras.optimizers.Adam(1e-3))
+        scheme.fit(dataset, validation_data=validation, epochs=20)
+        attack = attacks.GeneratorAttack(scheme.generator)
+
+    The loss, and `loss` among the metrics, is L_G of eq. 9; x + G(Δ) is not clipped.
+
+    Args:
+        classifier: F, a trained Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`. It
+            runs in inference mode and is not changed.
+        generator: G, a Keras model from gradients `[B, H, W, C]` to perturbations of that shape.
+        c_g: Weight of the perturbation's power in eq. 9, not negative: the larger, the smaller
+            the perturbations.
+        from_logits: Whether the classifier gives logits instead of probabilities.
+
+    Raises:
+        ValueError: c_g is negative, `from_logits` does not fit the classifier, or the generator's
+            shapes do not fit the classifier's images.
+    """
+
+    _default_learning_rate = 1e-6
+
+    @property
+    def _learner(self):
+        return self.generator
+
+    def _objective(self, values):
+        return values["generator_loss"]
+
+    def train_step(self, data):
+        images, labels = self._unpacked(data)
+        clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
+        step = generator_step(
+            self._logits,
+            self.generator,
+            images,
+            labels,
+            gradient,
+            self.c_g,
+            loss_scale=self.optimizer.scale_loss(1.0),
+        )
+        self._apply_mean(self.optimizer, self.generator, step.gradients, images)
+        return self._record_with_generator(
+            gradient,
+            clean_loss=losses.cross_entropy(losses.margin(clean, labels)),
+            adversarial_loss=step.adversarial_loss,
+            clean_accuracy=losses.is_correct(clean, labels),
+            adversarial_accuracy=step.correct,
+            power=norms.power(step.perturbation),
+            generator_loss=step.loss,
+        )
+
+
+def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
+    if not isinstance(generator, keras.Model):
+        raise TypeError(f"Expected a Keras model as generator. Received: {generator!r}")
+    shapes = {
+        "the classifier's images": getattr(classifier, "input_shape", None),
+        "the generator's gradients": getattr(generator, "input_shape", None),
+        "the generator's perturbations": getattr(generator, "output_shape", None),
+    }
+    known = {name: shape[1:] for name, shape in shapes.items() if isinstance(shape, tuple)}
+    first = next(iter(known.values()), None)
+    fits = all(
+        len(shape) == len(first)
+        and all(a is None or b is None or a == b for a, b in zip(shape, first, strict=True))
+        for shape in known.values()
+    )
+    if not fits:
+        described = ", ".join(f"{name} {shape}" for name, shape in known.items())
+        raise ValueError(f"Expected a generator for the classifier's images. Received: {described}")
