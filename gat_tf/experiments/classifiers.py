@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pathlib
 
@@ -35,6 +36,12 @@ class Classifiers:
             config = table2.PRESETS[preset]
         self.config = dataclasses.replace(config, data_dir=data_dir, strategy=strategy)
         self._splits = {}
+
+    def beside(self, folder: pathlib.Path) -> Classifiers:
+        """Classifiers of the same configuration in another folder."""
+        other = copy.copy(self)
+        other.folder = folder
+        return other
 
     def splits(self, dataset: str, test_size: int | None = None) -> data.Splits:
         """The images that the classifiers were trained, validated and are tested on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import STYLE, band, new_figure
+from gat_tf.plotting.style import STYLE, band, log_axis, new_figure
 
 # The paper's three curves are bold, what goes beyond it is thin.
 _LINES = {
@@ -70,7 +70,7 @@ def _curves(axes, rows, titles, kind):
             zorder=3 if bold else 2,
             **_LINES[name],
         )
-    axes.set_xscale("log")
+    log_axis(axes, "x")
     axes.set_xlabel("power P, mean of ‖η‖₂² (pixels in [0, 1])")
 
 

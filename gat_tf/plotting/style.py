@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import matplotlib
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; their yellow is lost on white.
@@ -46,3 +47,14 @@ def band(axes, x, mean, std, **line) -> None:
     if std is not None:
         low, high = ([m + sign * s for m, s in zip(mean, std, strict=True)] for sign in (-1, 1))
         axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def log_axis(axes, which: str) -> None:
+    """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    low, high = axis.get_data_interval()
+    few = low <= 0 or high / low > 300
+    axis.set_major_locator(ticker.LogLocator(subs=(1,) if few else (1, 3)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import matplotlib
 import numpy as np
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import STYLE, new_figure
+from gat_tf.plotting.style import STYLE, log_axis, new_figure
 
 
 def training(
@@ -43,11 +44,12 @@ def training(
                 marker = "." if len(values) == 1 else ""
                 axes.plot(epochs, values, color=colour, linewidth=1.1, label=name, marker=marker)
             axes.set_xlabel("epoch")
-            axes.set_ylabel(title)
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+            axes.set_title(title, loc="left", fontsize=8)
             if metric in log:
-                axes.set_yscale("log")
+                log_axis(axes, "y")
         for axes in flat[len(shown) :]:
             axes.remove()
         handles, labels = flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(7, len(labels)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure

@@ -1,0 +1,155 @@
+"""What Figs. 3 and 4 share: classifiers of Table 2 under attacks of growing size."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+
+from gat_tf import attacks, data
+from gat_tf.experiments import config as configs
+from gat_tf.experiments import devices, files, table2
+from gat_tf.experiments.classifiers import Classifiers
+from gat_tf.experiments.config import ConfigError, option
+
+INF = float("inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of Figs. 3 and 4; the defaults are the paper's, or ours where it has none."""
+
+    PRESETS: ClassVar[dict[str, str]] = {
+        "paper": "the classifiers of Table 2's paper preset",
+        "reduced": "those of its reduced preset, 2,000 test images, an hour on two cores",
+        "quick": "those of its quick preset, built-in images, minutes on two cores",
+    }
+
+    datasets: tuple[str, ...] = option(("cifar10", "cifar100"), "Data sets (paper).", shard=True)
+    methods: tuple[str, ...] = option(
+        ("baseline", "fg_linf", "fg_l2", "gat"), "Methods of Table 2 (paper).", shard=True
+    )
+    seeds: tuple[int, ...] = option((0, 1, 2), "Seeds, as in 0,1,2 (ours).", shard=True)
+    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
+    strategy: str = option(
+        "mirrored",
+        f"tf.distribute strategy of what is trained, one of {devices.STRATEGIES}.",
+        shard=True,
+    )
+    table2_dir: str = option(
+        "runs/table2",
+        "Folder of Table 2, whose classifiers are attacked; trained there where missing.",
+        shard=True,
+    )
+    table2_preset: str = option("paper", "Table 2's preset, for a folder that is empty.")
+    test_size: int | None = option(None, "Test images; none is all that Table 2 takes (paper).")
+    fg_epsilons: tuple[float, ...] = option(
+        (*(n / 20 for n in range(11)), 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0),
+        "ε of the fast gradient, L2, rising (the paper's axis, our points).",
+    )
+    pgd_l2_epsilons: tuple[float, ...] = option(
+        (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5), "ε of PGD, L2 (ours)."
+    )
+    pgd_linf_epsilons: tuple[float, ...] = option(
+        tuple(n / 255 for n in (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8)), "ε of PGD, L∞ (ours)."
+    )
+    pgd_steps: int = option(20, "Steps of PGD (ours).")
+    pgd_restarts: int = option(5, "Random starts of PGD (ours).")
+
+    def __post_init__(self):
+        configs.require_known("data set", self.datasets, data.CLASSES)
+        configs.require_known("method", self.methods, table2.METHODS)
+        configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
+        configs.require_known("table2_preset", [self.table2_preset], table2.PRESETS)
+        configs.require_seeds(self.seeds)
+        configs.require_range(self, ("pgd_steps", 1, INF), ("pgd_restarts", 1, INF))
+        for name in ("fg_epsilons", "pgd_l2_epsilons", "pgd_linf_epsilons"):
+            values = np.array(getattr(self, name), np.float64)
+            fits = len(values) and np.isfinite(values).all() and values[0] >= 0
+            if not fits or (np.diff(values) <= 0).any():
+                raise ConfigError(
+                    f"Expected {name} as finite numbers of at least 0, each larger than the one "
+                    f"before. Received: {getattr(self, name)}"
+                )
+
+    def attacks(self) -> dict[str, tuple[attacks.Attack, tuple[float, ...]]]:
+        """Name to attack and ε. Images are clipped under PGD, and not under the paper's attack."""
+        steps, restarts = self.pgd_steps, self.pgd_restarts
+        return {
+            "fg_l2": (attacks.FastGradient(1.0, 2, clip=None), self.fg_epsilons),
+            "pgd_l2": (attacks.PGD(1.0, 2, steps, restarts=restarts), self.pgd_l2_epsilons),
+            "pgd_linf": (attacks.PGD(1.0, INF, steps, restarts=restarts), self.pgd_linf_epsilons),
+        }
+
+
+PRESETS = {
+    "paper": Config(),
+    "reduced": Config(
+        datasets=("cifar10",),
+        table2_dir="experiments/table2/reduced",
+        table2_preset="reduced",
+        test_size=2_000,
+    ),
+    "quick": Config(
+        datasets=("shapes",),
+        seeds=(0,),
+        table2_dir="runs/table2-quick",
+        table2_preset="quick",
+        test_size=200,
+        pgd_l2_epsilons=(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5),
+        pgd_linf_epsilons=tuple(n / 255 for n in (0, 1, 2, 3, 4, 6, 8)),
+        pgd_restarts=2,
+    ),
+}
+
+
+class Runner:
+    """Computes the units of a folder: files with curves, method -> attack -> accuracies."""
+
+    def __init__(self, config: Config, output_dir: str | pathlib.Path):
+        self.started = time.time()
+        self.config = config
+        self.output_dir = pathlib.Path(output_dir)
+        configs.claim_folder(config, self.output_dir)
+        self.classifiers = Classifiers(
+            pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
+        )
+
+    def test_split(self, dataset: str) -> data.Split:
+        """The images that are attacked."""
+        return self.classifiers.splits(dataset, self.config.test_size).test
+
+    def unit(self, name: str, about: dict, compute: Callable[[], dict]) -> None:
+        """Computes and writes a unit, unless it is there.
+
+        Args:
+            name: Of its file.
+            about: What it is: data set, seed and so on.
+            compute: () -> method -> attack -> accuracies as `curve` gives them.
+        """
+        path = self.output_dir / "units" / f"{name}.json"
+        if path.exists():
+            files.read_json(path)  # a broken one is found now, not when all is done
+            return
+        started = time.time()
+        curves = compute()
+        result = {
+            **about,
+            "status": "done",
+            "test_images": len(self.test_split(about["dataset"]).labels),
+            "curves": curves,
+            "seconds": round(time.time() - started, 1),
+            "environment": devices.environment(),
+        }
+        if devices.is_chief():
+            files.write_json(path, result)
+            print(f"{name}: attacked in {result['seconds']:.0f} s", flush=True)
+
+
+def curve(epsilons, accuracies) -> dict:
+    """A curve as the results hold it."""
+    return {"epsilons": list(epsilons), "accuracy": [float(a) for a in accuracies]}
