@@ -93,6 +93,8 @@ PRESETS = {
         table2_dir="experiments/table2/reduced",
         table2_preset="reduced",
         test_size=2_000,
+        pgd_l2_epsilons=(0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
+        pgd_linf_epsilons=tuple(n / 255 for n in (0, 0.5, 1, 2, 3, 4, 6)),
     ),
     "quick": Config(
         datasets=("shapes",),
