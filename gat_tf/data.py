@@ -65,8 +65,7 @@ def load(
             evenly among the classes.
         DatasetNotFoundError: The files are not there and cannot be downloaded.
     """
-    if name not in CLASSES:
-        raise ValueError(f"Expected a data set of {sorted(CLASSES)}. Received: {name!r}")
+    _require_known(name)
     sizes = (train_size, validation_size, test_size)
     if name == "shapes":
         sizes = [d if s is None else s for s, d in zip(sizes, (1_000, 500, 500), strict=True)]
@@ -79,6 +78,24 @@ def load(
             for split, size in zip((train, validation, test), sizes, strict=True)
         ]
     return Splits(*splits, CLASSES[name])
+
+
+def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
+    """Returns the names of a data set's classes, in the order of its labels.
+
+    Args:
+        name: `"cifar10"`, `"cifar100"` or `"shapes"`.
+        data_dir: Folder of TensorFlow Datasets.
+
+    Raises:
+        ValueError: An unknown data set.
+    """
+    _require_known(name)
+    if name == "shapes":
+        return SHAPES
+    import tensorflow_datasets as tfds
+
+    return tuple(tfds.builder(name, data_dir=data_dir).info.features["label"].names)
 
 
 def batches(split: Split, batch_size: int) -> tf.data.Dataset:
@@ -127,6 +144,11 @@ def _gathered(indices: tf.data.Dataset, images, labels) -> tf.data.Dataset:
         return tf.cast(tf.gather(images, i), tf.float32) / 255.0, tf.gather(labels, i)
 
     return indices.map(gather)
+
+
+def _require_known(name: str) -> None:
+    if name not in CLASSES:
+        raise ValueError(f"Expected a data set of {sorted(CLASSES)}. Received: {name!r}")
 
 
 def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:

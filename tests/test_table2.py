@@ -18,8 +18,9 @@ import pytest
 
 from gat_tf import data
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import devices, files, report, table2
+from gat_tf.experiments import devices, files, table2
 from gat_tf.experiments.config import ConfigError
+from gat_tf.experiments.reports import table2 as report
 
 TINY = dataclasses.replace(
     table2.PRESETS["quick"],
@@ -366,7 +367,7 @@ def unit(method, seed, accuracy, seconds=1.0, **kwargs):
 def test_summary_by_hand():
     units = [unit("fg_l2", s, a, 2.0) for s, a in enumerate((0.70, 0.72, 0.77))]
     units += [unit("gat", 0, 0.8, 5.0), unit("gat", 1, None, status="failed", reason="nan")]
-    rows = report.summarise(units, table2.METHODS)["cifar10"]
+    rows = report.summarise(units)["cifar10"]
     assert list(rows) == ["fg_l2", "gat"]
     assert rows["fg_l2"]["accuracy_mean"] == pytest.approx(73)
     assert rows["fg_l2"]["accuracy_std"] == pytest.approx(np.sqrt((9 + 1 + 16) / 2))
@@ -378,7 +379,7 @@ def test_summary_by_hand():
 
 def test_table_sets_the_paper_against_ours():
     units = [unit("baseline", s, a) for s, a in enumerate((0.5, 0.52))]
-    lines = report.table2_markdown(units, table2.METHODS).splitlines()
+    lines = report.markdown(units).splitlines()
     row = next(line for line in lines if line.startswith("| Baseline"))
     assert row.split(" | ")[1:4] == ["77.48 ± 0.46", "51.00 ± 1.41", "2"]
     assert sum(line.startswith("| ") for line in lines) == 1 + 7

@@ -29,7 +29,9 @@ from gat_tf.experiments import config as configs
 from gat_tf.experiments import devices, files, fitting
 from gat_tf.experiments.classifiers import Classifiers
 from gat_tf.experiments.config import ConfigError, option
+from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import fig2 as report
+from gat_tf.gradients import input_gradient
 from gat_tf.training.scheme import ADAM_EPSILON
 
 INF = float("inf")
@@ -254,11 +256,38 @@ class _Runner:
             if devices.is_chief():
                 with files.replacing(path.with_suffix(".keras")) as temporary:
                     generator.save(temporary)
+                if (c_g, seed) == (sorted(c.c_g)[(len(c.c_g) - 1) // 2], c.seeds[0]):
+                    self._draw_images(dataset, splits.test, classifier, generator)
         if devices.is_chief():
             files.write_json(path, result)
             shutil.rmtree(checkpoints, ignore_errors=True)
         keras.backend.clear_session()
         return result
+
+    def _draw_images(self, dataset, split, classifier, generator) -> None:
+        """Draws, of each of six classes, the first test image that the classifier gets right."""
+        from gat_tf import plotting
+
+        ordered = data.Split(split.images[:1000], split.labels[:1000])
+        images, labels = next(iter(data.batches(ordered, len(ordered.labels))))
+        right = np.argmax(classifier(images), axis=-1) == ordered.labels
+        firsts = {int(ordered.labels[i]): i for i in np.flatnonzero(right)[::-1]}
+        chosen = [firsts[k] for k in sorted(firsts)[:6]]
+        if not chosen:
+            return
+        images, labels = tf.gather(images, chosen), tf.gather(labels, chosen)
+        gradients = input_gradient(classifier, images, labels)
+        perturbations = generator(gradients)
+        figure = plotting.perturbed_images(
+            images.numpy(),
+            perturbations.numpy(),
+            labels.numpy(),
+            classifier(images).numpy(),
+            classifier(images + perturbations).numpy(),
+            gradients=gradients.numpy(),
+            class_names=data.class_names(dataset, self.config.data_dir),
+        )
+        reports.save_figure(figure, self.output_dir, f"fig2_images_{dataset}")
 
 
 def _validate(scheme, validation):

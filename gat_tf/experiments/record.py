@@ -3,7 +3,7 @@
     python -m gat_tf.experiments.record [README.md ...]
 
 Between `<!-- record: PATH -->` and `<!-- end of record -->`, PATH being a results.json beside or
-below the file, stands that record's table, paper against ours; this command puts it there.
+below the file, stand that record's tables, paper against ours; this command puts them there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-from gat_tf.experiments import files, report, table2
+from gat_tf.experiments import files, reports
 
 _PLACE = re.compile(r"(<!-- record: (\S+) -->\n).*?(<!-- end of record -->)", re.DOTALL)
 DEFAULT_FILES = ("README.md", "experiments/README.md")
@@ -23,34 +23,24 @@ def filled(path: pathlib.Path) -> str:
 
     Raises:
         BrokenFileError: A results file is not whole.
-        FileNotFoundError: The file, or a results file that it names, is not there.
+        ResultsError: A results file that the file names is not there, or of another version.
+        FileNotFoundError: The file is not there.
     """
 
     def table(match):
-        results = files.read_json(path.parent / match[2])
-        return f"{match[1]}{described(results)}{match[3]}"
+        results = reports.load(path.parent / match[2])
+        text = f"{reports.markdown(results)}\n{reports.made_with(results)}\n"
+        return f"{match[1]}{text}{match[3]}"
 
     return _PLACE.sub(table, path.read_text())
 
 
-def described(results: dict) -> str:
-    """A record's table, and under it what it was made with."""
-    units = results["units"]
-    hours = sum(u["train_seconds"] for u in units + results["trials"]) / 3600
-    devices = sorted({d for u in units for d in u["environment"]["devices"]})
-    versions = units[0]["environment"]["versions"]
-    tensorflow = versions.get("tensorflow") or versions.get("tensorflow-cpu")
-    return (
-        f"{report.table2_markdown(units, table2.METHODS)}\n"
-        f"{len(units)} trainings and {len(results['trials'])} trials of the search, "
-        f"{hours:.1f} h of training time, on {', '.join(devices)}; TensorFlow {tensorflow}, "
-        f"Keras {versions['keras']}.\n"
-    )
-
-
 def main(paths: list[str]) -> None:
     for path in map(pathlib.Path, paths or DEFAULT_FILES):
-        path.write_text(filled(path))
+        try:
+            path.write_text(filled(path))
+        except (files.BrokenFileError, reports.ResultsError, FileNotFoundError) as error:
+            sys.exit(f"Error: {error}")
         print(f"{path}: tables written")
 
 

@@ -27,6 +27,7 @@ from gat_tf import attacks, data, evaluation, models, training
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import devices, files, fitting
 from gat_tf.experiments.config import ConfigError, option
+from gat_tf.experiments.methods import METHODS
 from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import table2 as report
 from gat_tf.logits import Logits
@@ -34,59 +35,6 @@ from gat_tf.training.scheme import ADAM_EPSILON, MultiWorker, xla_by_default
 
 INF = float("inf")
 
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A row of Table 2.
-
-    Attributes:
-        title: As the paper prints it.
-        paper: Test accuracy in %, mean and standard deviation over 50 initialisations, by data set.
-        searched: The configuration's hyperparameters that are the method's own, each with the
-            field that holds its grid, in the order in which they are searched.
-        after: The method whose search result this one starts from.
-    """
-
-    title: str
-    paper: dict[str, tuple[float, float]]
-    searched: dict[str, str] = dataclasses.field(default_factory=dict)
-    after: str | None = None
-
-
-def _paper(*values):
-    return dict(zip(("cifar10", "cifar100"), values, strict=True))
-
-
-METHODS = {
-    "baseline": Method("Baseline", _paper((77.48, 0.46), (44.32, 0.63))),
-    "dropout": Method("Dropout", _paper((78.49, 0.64), (46.29, 0.61)), {"dropout": "dropout_grid"}),
-    "random": Method(
-        "Random perturbation",
-        _paper((77.59, 0.57), (44.43, 0.71)),
-        {"random_epsilon": "linf_epsilon_grid"},
-    ),
-    "fg_linf": Method(
-        "Adv. training (FG, L∞)",
-        _paper((78.12, 0.59), (45.16, 0.73)),
-        {"fg_linf_epsilon": "linf_epsilon_grid"},
-    ),
-    "fg_l2": Method(
-        "Adv. training (FG, L2)",
-        _paper((77.99, 0.45), (45.67, 0.63)),
-        {"fg_l2_epsilon": "l2_epsilon_grid"},
-    ),
-    "gat": Method(
-        "Adv. training (GAT)",
-        _paper((80.33, 0.44), (50.44, 0.56)),
-        {"c_g": "c_g_grid", "generator_learning_rate": "generator_learning_rate_grid"},
-    ),
-    "dropout_gat": Method(
-        "Dropout + GAT",
-        _paper((81.62, 0.34), (50.71, 0.49)),
-        {"dropout_gat_dropout": "dropout_grid"},
-        after="gat",
-    ),
-}
 
 _LINF_GRID = tuple(n / 255 for n in (0.5, 1, 2, 4, 8, 16))
 _L2_GRID = tuple(e * 3072**0.5 for e in _LINF_GRID)
@@ -254,7 +202,7 @@ def _run_dataset(runner: _Runner) -> None:
     for i, (seed, method) in enumerate(units, start=1):
         if runner.unit(method, seed, f"unit {i} of {len(units)}"):
             print(
-                report.table2_markdown(reports.read_all(runner.output_dir / "units"), METHODS),
+                report.markdown(reports.read_all(runner.output_dir / "units")),
                 flush=True,
             )
 
@@ -501,12 +449,12 @@ def write_results(config: Config, output_dir: pathlib.Path, wall_seconds: float)
         "experiment": "table2",
         "config": configs.identity(config),
         "wall_seconds": round(wall_seconds, 1),
-        "summary": report.summarise(units, METHODS),
+        "summary": report.summarise(units),
         "units": units,
         "trials": reports.read_all(output_dir / "search"),
     }
-    drawn = report.figures(METHODS) if any(u["status"] == "done" for u in units) else {}
-    return reports.write(results, output_dir, report.table2_markdown(units, METHODS), drawn)
+    drawn = report.figures() if any(u["status"] == "done" for u in units) else {}
+    return reports.write(results, output_dir, report.markdown(units), drawn)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,37 @@
-"""From finished units to results.json, tables of the paper against ours, verdicts and figures."""
+"""From finished units to results.json, tables of the paper against ours, verdicts and figures.
+
+results = reports.load("experiments/fig2/reduced")
+reports.markdown(results)                      # the tables and verdicts
+reports.figures(results)                       # name -> matplotlib figure
+"""
+
+from __future__ import annotations
+
+from gat_tf.experiments.reports import attack_curves, fig2, table2
+from gat_tf.experiments.reports.common import ResultsError, load, made_with
+
+_MARKDOWN = {
+    "table2": lambda results: table2.markdown(results["units"]),
+    "fig2": fig2.markdown,
+    "fig3": attack_curves.markdown,
+    "fig4": attack_curves.markdown,
+}
+_FIGURES = {
+    "table2": table2.figures,
+    "fig2": fig2.figures,
+    "fig3": lambda: attack_curves.figures("fig3"),
+    "fig4": lambda: attack_curves.figures("fig4"),
+}
+
+
+def markdown(results: dict) -> str:
+    """Returns the tables of results, paper against ours, and the verdicts, as Markdown."""
+    return _MARKDOWN[results["experiment"]](results)
+
+
+def figures(results: dict) -> dict:
+    """Returns the figures of results, name to matplotlib figure."""
+    return {name: draw(results) for name, draw in _FIGURES[results["experiment"]]().items()}
+
+
+__all__ = ["ResultsError", "figures", "load", "made_with", "markdown"]

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import table2
+from gat_tf.experiments.methods import METHODS
 from gat_tf.experiments.reports import common
 
 ATTACKS = {
@@ -48,7 +48,7 @@ def summarise(units: list[dict]) -> dict:
         summary[dataset] = {
             attack: {
                 method: _spread(found)
-                for method in table2.METHODS
+                for method in METHODS
                 if (found := _curves(ours, method, attack))
             }
             for attack in ATTACKS
@@ -89,7 +89,7 @@ def verdicts(experiment: str, units: list[dict]) -> dict:
 
 
 def _claims(experiment, units) -> list[dict]:
-    titles = {name: method.title for name, method in table2.METHODS.items()}
+    titles = {name: method.title for name, method in METHODS.items()}
     rivals = [method for method in ("baseline", "fg_l2", "fg_linf") if _seeds(units, method)]
 
     def gains(attack, value, rival):
@@ -169,7 +169,7 @@ def markdown(results: dict) -> str:
                     f"{row['mean'][i]:.1f}" + (f" ± {row['std'][i]:.1f}" if row["std"] else "")
                     for i in chosen
                 ]
-                lines.append(f"| {table2.METHODS[method].title} | {' | '.join(cells)} |")
+                lines.append(f"| {METHODS[method].title} | {' | '.join(cells)} |")
             lines.append("")
         lines += _source(results, dataset)
         lines += [common.verdicts_markdown(results["verdicts"][dataset])]
@@ -203,14 +203,14 @@ def figures(experiment: str) -> dict:
     """Name to a function of the results that draws it."""
     from gat_tf import plotting
 
-    titles = {name: method.title for name, method in table2.METHODS.items()}
+    titles = {name: method.title for name, method in METHODS.items()}
     panels = dict(list(ATTACKS.items())[:3])
 
     def draw(results):
         paper = {
-            dataset: {m: method.paper[dataset][0] for m, method in table2.METHODS.items()}
+            dataset: {m: method.paper[dataset][0] for m, method in METHODS.items()}
             for dataset in results["summary"]
-            if dataset in table2.METHODS["baseline"].paper
+            if dataset in METHODS["baseline"].paper
         }
         return plotting.robustness(results["summary"], titles, panels, paper, _KIND[experiment])
 

@@ -66,8 +66,6 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
     Returns:
         What results.json holds.
     """
-    from gat_tf import plotting  # matplotlib takes a while to load
-
     results = {
         "experiment": results["experiment"],
         "format": FORMAT,
@@ -79,11 +77,17 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
         with files.replacing(output_dir / f"{results['experiment']}.md") as path:
             path.write_text(markdown)
         for name, draw in figures.items():
-            figure = draw(results)
-            for suffix in ("png", "pdf"):
-                with files.replacing(output_dir / f"{name}.{suffix}") as path:
-                    plotting.save(figure, path)
+            save_figure(draw(results), output_dir, name)
     return results
+
+
+def save_figure(figure, output_dir: pathlib.Path, name: str) -> None:
+    """Writes a figure as PNG and PDF."""
+    from gat_tf import plotting  # matplotlib takes a while to load
+
+    for suffix in ("png", "pdf"):
+        with files.replacing(output_dir / f"{name}.{suffix}") as path:
+            plotting.save(figure, path)
 
 
 def made_with(results: dict) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import statistics
 
+from gat_tf.experiments.methods import METHODS
 
-def summarise(units: list[dict], methods: dict) -> dict:
+
+def summarise(units: list[dict]) -> dict:
     """Mean and standard deviation over seeds, by data set and method.
-
-    Args:
-        units: Results of units.
-        methods: The rows, in order.
 
     Returns:
         data set -> method -> seeds, failed, mean and std of the test accuracy in %, epochs,
@@ -19,7 +17,7 @@ def summarise(units: list[dict], methods: dict) -> dict:
     summary = {}
     for dataset in dict.fromkeys(unit["dataset"] for unit in units):
         rows = {}
-        for method in methods:
+        for method in METHODS:
             ours = [u for u in units if (u["dataset"], u["method"]) == (dataset, method)]
             done = [u for u in ours if u["status"] == "done"]
             if not ours:
@@ -44,10 +42,10 @@ def summarise(units: list[dict], methods: dict) -> dict:
     return summary
 
 
-def table2_markdown(units: list[dict], methods: dict) -> str:
+def markdown(units: list[dict]) -> str:
     """Table 2, paper against ours, as Markdown: one table a data set."""
     lines = []
-    for dataset, rows in summarise(units, methods).items():
+    for dataset, rows in summarise(units).items():
         lines += [
             f"**{dataset}**, test accuracy in %, mean ± standard deviation over seeds",
             "",
@@ -55,7 +53,7 @@ def table2_markdown(units: list[dict], methods: dict) -> str:
             "| hyperparameters |",
             "|---|---|---|---|---|---|---|",
         ]
-        for key, method in methods.items():
+        for key, method in METHODS.items():
             paper = method.paper.get(dataset)
             row = rows.get(key)
             cells = [
@@ -83,15 +81,15 @@ def _ours(row: dict) -> list[str]:
     ]
 
 
-def figures(methods: dict) -> dict:
+def figures() -> dict:
     """Name to a function of the results that draws it."""
     from gat_tf import plotting
 
-    titles = {key: method.title for key, method in methods.items()}
+    titles = {key: method.title for key, method in METHODS.items()}
 
     def table(results):
         paper = {
-            dataset: {key: m.paper[dataset] for key, m in methods.items() if dataset in m.paper}
+            dataset: {key: m.paper[dataset] for key, m in METHODS.items() if dataset in m.paper}
             for dataset in results["summary"]
         }
         return plotting.table2(results, titles, paper)
@@ -108,7 +106,7 @@ def figures(methods: dict) -> dict:
             "power": "power ‖η‖₂²",
             "generator_loss": "generator's loss (eq. 9)",
         }
-        histories = {titles[method]: ours[method] for method in methods if method in ours}
+        histories = {titles[method]: ours[method] for method in METHODS if method in ours}
         return plotting.training(histories, metrics, log=("power",))
 
     return {"table2": table, "table2_training": training}
