@@ -82,9 +82,11 @@ CASES = {
         lambda: attacks.PGD(0.5, steps=3, random_start=False)
     ),
     "generator_attack": adversarial_training(lambda: attacks.GeneratorAttack(generator())),
+    "generator_training": lambda f, **more: training.GeneratorTraining(f, generator(), 0.1, **more),
     "gat_separate": gat(),
     "gat_shared": gat(minibatches="shared"),
 }
+WITH_GENERATOR = ("generator_training", "gat_separate", "gat_shared")
 RANDOM = ("random", "pgd", "gat_separate")
 
 

@@ -202,6 +202,43 @@ def test_gat_is_evaluated_by_eqs_9_and_10_and_trains_nothing():
     np.testing.assert_array_equal(schemes.weights(scheme), before)
 
 
+def test_generator_training_is_eq_9_and_leaves_the_classifier_alone():
+    classifier = schemes.classifier(hidden=0)
+    scheme = training.GeneratorTraining(classifier, schemes.generator(), C_G)
+    scheme.compile(keras.optimizers.SGD(RATE))
+    f, g = Linear(classifier), Tanh(scheme.generator)
+    x, y = batch(0)
+    before = schemes.vector(classifier)
+    delta = f.delta(x, y)
+    eta = g(delta)
+    expected = {
+        "loss": g.loss(f, x, y, delta),
+        "generator_loss": g.loss(f, x, y, delta),
+        "clean_loss": f.loss(x, y),
+        "adversarial_loss": f.loss(x + eta, y),
+        "clean_accuracy": f.correct(x, y),
+        "adversarial_accuracy": f.correct(x + eta, y),
+        "power": power(eta),
+        "gradient_norm": np.sqrt(power(delta)),
+        "generator_bias_norm": np.sqrt(16 * np.sum(np.tanh(g.bias) ** 2)),
+    }
+
+    assert_logs(scheme.test_step(tensors((x, y))), **expected)
+    scheme.reset_metrics()
+    assert_logs(scheme.train_step(tensors((x, y))), **expected)
+
+    g.update(f, x, y, delta)
+    assert_updated(scheme.generator, g.kernel, g.bias)
+    np.testing.assert_array_equal(schemes.vector(classifier), before)
+
+
+def test_generator_training_has_the_papers_optimiser_by_default():
+    scheme = training.GeneratorTraining(schemes.classifier(), schemes.generator(), C_G)
+    scheme.compile()
+    assert float(scheme.optimizer.learning_rate) == pytest.approx(1e-6)
+    assert scheme.optimizer.epsilon == 1e-8
+
+
 def test_the_generators_gradient_does_not_depend_on_the_batch_an_image_is_in():
     x, y = batch(0)
     deltas = []

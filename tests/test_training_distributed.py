@@ -47,7 +47,7 @@ def assert_same(got, expected):
     ("size", "optimizer"),
     [(UNEVEN, schemes.sgd), (UNEVEN, schemes.adam), (EMPTY_SHARE, schemes.sgd)],
 )
-@pytest.mark.parametrize("case", [*DETERMINISTIC, "gat_shared", "gat_separate"])
+@pytest.mark.parametrize("case", [*DETERMINISTIC, *schemes.WITH_GENERATOR])
 def test_two_replicas_are_one(case, size, optimizer, two_replicas):
     """GAT's separate minibatches are drawn by `fit` for both."""
     data = schemes.dataset(size, batch=8)
@@ -96,7 +96,7 @@ def test_two_replicas_penalise_the_weights_as_one_does(two_replicas):
     np.testing.assert_allclose(results[1], results[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["fast_gradient_l2", "gat_separate", "gat_shared"])
+@pytest.mark.parametrize("case", ["fast_gradient_l2", *schemes.WITH_GENERATOR])
 def test_two_replicas_evaluate_and_predict_as_one(case, two_replicas):
     results, predictions = [], []
     for strategy in (tf.distribute.get_strategy(), two_replicas):

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import schemes
 import tensorflow as tf
-from schemes import CASES, RANDOM, build, dataset, weights
+from schemes import CASES, RANDOM, WITH_GENERATOR, build, dataset, weights
 
 from gat_tf import attacks, evaluation, models, training
 from gat_tf.training.gat import with_draws
 from gat_tf.training.metrics import Quantiles
 
 every_case = pytest.mark.parametrize("case", CASES)
-one_of_each = pytest.mark.parametrize("case", ["fast_gradient_l2", "gat_separate", "gat_shared"])
+one_of_each = pytest.mark.parametrize("case", ["fast_gradient_l2", *WITH_GENERATOR])
 
 COMMON = {
     "loss", "clean_loss", "adversarial_loss", "clean_accuracy", "adversarial_accuracy",
@@ -26,7 +26,7 @@ OF_GAT = {"generator_loss", "gradient_norm", "generator_bias_norm"}
 
 
 def metric_names(case):
-    return COMMON | OF_GAT if case.startswith("gat") else COMMON
+    return COMMON | OF_GAT if case in WITH_GENERATOR else COMMON
 
 
 def fitted(case, epochs=1, data=None, fit=(), **kwargs):
@@ -45,11 +45,12 @@ def test_every_scheme_has_a_case():
 
 
 @every_case
-def test_an_epoch_changes_the_classifier_and_reports_finite_metrics(case):
+def test_an_epoch_changes_the_network_and_reports_finite_metrics(case):
     scheme = build(case)
-    before = schemes.vector(scheme.classifier)
+    network = scheme.generator if case == "generator_training" else scheme.classifier
+    before = schemes.vector(network)
     history = scheme.fit(dataset(), verbose=0).history
-    assert np.abs(schemes.vector(scheme.classifier) - before).max() > 1e-3
+    assert np.abs(schemes.vector(network) - before).max() > 1e-3
     assert set(history) == metric_names(case)
     assert np.isfinite(list(history.values())).all()
 
@@ -124,7 +125,7 @@ def test_evaluate_is_the_mean_over_the_images_of_clean_and_attacked_ones(case):
     images, labels = schemes.arrays()
     results = scheme.evaluate(dataset(), verbose=0, return_dict=True)
     assert set(results) == metric_names(case)
-    if case.startswith("gat"):
+    if case in WITH_GENERATOR:
         attack = attacks.GeneratorAttack(scheme.generator, clip=None)
     else:
         attack = scheme.attack

@@ -25,6 +25,7 @@ def schemes():
         "generator": lambda: training.AdversarialTraining(
             classifier(), attacks.GeneratorAttack(generator())
         ),
+        "generator_training": lambda: training.GeneratorTraining(classifier(), generator(), 0.2),
         "gat": lambda: training.GAT(classifier(), generator(), 0.2, 0.4, 2, "shared"),
     }
 
@@ -40,7 +41,9 @@ def test_saved_scheme_goes_on_where_it_was(name, tmp_path):
     scheme.fit(dataset, verbose=0, callbacks=[checkpoint])
     loaded = keras.models.load_model(tmp_path / "scheme.keras")
     assert type(loaded) is type(scheme)
-    assert loaded.alpha == scheme.alpha
+    assert loaded.get_config().keys() == scheme.get_config().keys()
+    for name in {"alpha", "c_g"} & scheme.get_config().keys():
+        assert getattr(loaded, name) == getattr(scheme, name)
     for model in (scheme, loaded):
         model.fit(dataset, verbose=0)
     for ours, theirs in zip(loaded.get_weights(), scheme.get_weights(), strict=True):
