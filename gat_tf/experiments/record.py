@@ -3,7 +3,8 @@
     python -m gat_tf.experiments.record [README.md ...]
 
 Between `<!-- record: PATH -->` and `<!-- end of record -->`, PATH being a results.json beside or
-below the file, stand that record's tables, paper against ours; this command puts them there.
+below the file, stand that record's tables, paper against ours; between `<!-- verdicts: PATH -->`
+and the same end, the verdicts on the paper's claims alone. This command puts them there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 
 from gat_tf.experiments import files, reports
 
-_PLACE = re.compile(r"(<!-- record: (\S+) -->\n).*?(<!-- end of record -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (record|verdicts): (\S+) -->\n).*?(<!-- end of record -->)", re.DOTALL)
 DEFAULT_FILES = ("README.md", "experiments/README.md")
 
 
@@ -28,9 +29,10 @@ def filled(path: pathlib.Path) -> str:
     """
 
     def table(match):
-        results = reports.load(path.parent / match[2])
-        text = f"{reports.markdown(results)}\n{reports.made_with(results)}\n"
-        return f"{match[1]}{text}{match[3]}"
+        results = reports.load(path.parent / match[3])
+        describe = {"record": reports.markdown, "verdicts": reports.verdicts_markdown}[match[2]]
+        text = f"{describe(results)}\n{reports.made_with(results)}\n"
+        return f"{match[1]}{text}{match[4]}"
 
     return _PLACE.sub(table, path.read_text())
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import STYLE, log_axis, new_figure
+from gat_tf.plotting.style import COLOURS, STYLE, log_axis, new_figure
 
 
 def training(
@@ -35,7 +35,9 @@ def training(
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(shown))
         figure, panels = new_figure(-(-len(shown) // columns), columns, 7.2, 2.4)
-        colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(histories)))
+        colours = COLOURS[: len(histories)]
+        if len(histories) > len(COLOURS):
+            colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(histories)))
         flat = list(panels.flat)
         for axes, (metric, title) in zip(flat, shown.items(), strict=False):
             for colour, (name, history) in zip(colours, histories.items(), strict=True):
@@ -44,7 +46,7 @@ def training(
                 marker = "." if len(values) == 1 else ""
                 axes.plot(epochs, values, color=colour, linewidth=1.1, label=name, marker=marker)
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
             axes.set_title(title, loc="left", fontsize=8)
             if metric in log:
                 log_axis(axes, "y")

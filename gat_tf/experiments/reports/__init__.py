@@ -7,7 +7,7 @@ reports.figures(results)                       # name -> matplotlib figure
 
 from __future__ import annotations
 
-from gat_tf.experiments.reports import attack_curves, fig2, table2
+from gat_tf.experiments.reports import attack_curves, common, fig2, table2
 from gat_tf.experiments.reports.common import ResultsError, load, made_with
 
 _MARKDOWN = {
@@ -29,9 +29,17 @@ def markdown(results: dict) -> str:
     return _MARKDOWN[results["experiment"]](results)
 
 
+def verdicts_markdown(results: dict) -> str:
+    """Returns the verdicts on the paper's claims alone, a table for each data set."""
+    return "\n".join(
+        f"**{dataset}**\n\n{common.verdicts_markdown(verdicts)}"
+        for dataset, verdicts in results["verdicts"].items()
+    )
+
+
 def figures(results: dict) -> dict:
     """Returns the figures of results, name to matplotlib figure."""
     return {name: draw(results) for name, draw in _FIGURES[results["experiment"]]().items()}
 
 
-__all__ = ["ResultsError", "figures", "load", "made_with", "markdown"]
+__all__ = ["ResultsError", "figures", "load", "made_with", "markdown", "verdicts_markdown"]

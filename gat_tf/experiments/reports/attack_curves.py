@@ -27,7 +27,7 @@ def write(experiment: str, runner) -> dict:
         "experiment": experiment,
         "config": configs.identity(runner.config),
         "table2_config": configs.identity(runner.classifiers.config),
-        "wall_seconds": round(time.time() - runner.started, 1),
+        "wall_seconds": time.time() - runner.started,
         "summary": summarise(units),
         "verdicts": verdicts(experiment, units),
         "units": units,

@@ -57,8 +57,8 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
     """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
 
     Args:
-        results: What goes into results.json; the experiment's name, the format and the machine
-            are added.
+        results: What goes into results.json; the format and the machine are added, and to
+            `wall_seconds` those of the runs before.
         output_dir: Folder.
         markdown: The table.
         figures: Name to a function that draws it, called where this process writes.
@@ -66,6 +66,9 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
     Returns:
         What results.json holds.
     """
+    path = output_dir / "results.json"
+    before = files.read_json(path).get("wall_seconds", 0) if path.exists() else 0
+    results["wall_seconds"] = round(before + results["wall_seconds"], 1)
     results = {
         "experiment": results["experiment"],
         "format": FORMAT,
@@ -73,9 +76,9 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
         **results,
     }
     if devices.is_chief():
-        files.write_json(output_dir / "results.json", results)
-        with files.replacing(output_dir / f"{results['experiment']}.md") as path:
-            path.write_text(markdown)
+        files.write_json(path, results)
+        with files.replacing(output_dir / f"{results['experiment']}.md") as table:
+            table.write_text(markdown)
         for name, draw in figures.items():
             save_figure(draw(results), output_dir, name)
     return results
@@ -100,7 +103,7 @@ def made_with(results: dict) -> str:
     searched = f" and {len(trials)} trials of the search" if trials else ""
     trained = f", {hours:.1f} h of training time" if hours else ""
     return (
-        f"{len(units)} units{searched}{trained}, on {', '.join(devices_used)}; "
+        f"{len(units)} unit(s){searched}{trained}, on {', '.join(devices_used)}; "
         f"TensorFlow {tensorflow}, Keras {versions['keras']}."
     )
 

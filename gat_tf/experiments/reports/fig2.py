@@ -24,7 +24,7 @@ def write(config: dict, output_dir: pathlib.Path, wall_seconds: float) -> dict:
     results = {
         "experiment": "fig2",
         "config": config,
-        "wall_seconds": round(wall_seconds, 1),
+        "wall_seconds": wall_seconds,
         "summary": summarise(units),
         "verdicts": verdicts(units),
         "units": units,
