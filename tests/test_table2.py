@@ -270,6 +270,10 @@ def test_unwritable_folder_is_named(tmp_path):
         ("dropout", 1.0, "dropout to be a finite number.*Received: 1.0"),
         ("seeds", (), "seeds of at least 0"),
         ("seeds", (-1,), "seeds of at least 0"),
+        ("seeds", (2**31,), "seeds of at least 0 and below"),
+        ("search_seed", -1, "seeds of at least 0"),
+        ("c_g_grid", (0.1, -1.0), "c_g_grid to be a finite number.*Received: -1"),
+        ("precision", "half", "precision to be a Keras dtype policy.*Received: half"),
         ("epochs", 0, "epochs to be a finite number in"),
     ],
 )

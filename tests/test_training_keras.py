@@ -580,6 +580,21 @@ def test_validation_data_of_another_structure_are_an_error(case):
     assert_short(error)
 
 
+@pytest.mark.parametrize(
+    "argument",
+    [{"validation_split": 0.1}, {"class_weight": {0: 2.0}}, {"validation_batch_size": 4}],
+    ids=str,
+)
+def test_what_a_scheme_does_not_take_is_named(argument):
+    with pytest.raises(ValueError, match=f"Received: {next(iter(argument))}="):
+        build("gat_shared").fit(*schemes.arrays(), verbose=0, **argument)
+
+
+def test_no_batches_to_draw_from_are_named():
+    with pytest.raises(ValueError, match="Received: a dataset without any"):
+        build("gat_separate").fit(dataset().take(0), verbose=0)
+
+
 @one_of_each
 def test_a_dataset_brings_its_labels_and_batches(case):
     with pytest.raises(ValueError, match="brings its labels and batches"):

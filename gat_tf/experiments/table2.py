@@ -100,6 +100,13 @@ class Config:
         configs.require_known("minibatches", [self.minibatches], training.gat.MINIBATCHES)
         configs.require_seeds(self.seeds)
         configs.require_seeds((self.search_seed,))
+        try:
+            keras.dtype_policies.get(self.precision)
+        except ValueError as error:
+            raise ConfigError(
+                f"Expected precision to be a Keras dtype policy, such as mixed_bfloat16. "
+                f"Received: {self.precision}"
+            ) from error
         configs.require_range(
             self,
             ("alpha", 0, 1),

@@ -328,7 +328,10 @@ def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Datas
     images, _ = dataset.element_spec
     batch_size = images.shape[0]
     if batch_size is None:
-        batch_size = int(tf.shape(next(iter(dataset.take(1)))[0])[0])
+        sizes = [int(tf.shape(batch[0])[0]) for batch in dataset.take(1)]
+        if not sizes:
+            raise ValueError("Expected (images, labels) batches. Received: a dataset without any.")
+        (batch_size,) = sizes
     image_bytes = 4 * int(tf.TensorShape(images.shape[1:]).num_elements() or 1)
     buffer = max(2 * batch_size, min(_DRAW_IMAGES, _DRAW_BYTES // image_bytes))
     others = (

@@ -150,8 +150,14 @@ class Scheme(MultiWorker, keras.Model):
 
         Raises:
             ValueError: Images outside [0, 1] or labels that are not classes, at the first batch
-                that has them.
+                that has them; weights of samples or classes, or `validation_split`.
         """
+        for name in ("validation_split", "validation_batch_size", "class_weight", "sample_weight"):
+            if kwargs.get(name) is not None and kwargs[name] != 0:
+                raise ValueError(
+                    "Expected validation data as `validation_data=`, and no weights of samples or "
+                    f"classes. Received: {name}={kwargs[name]!r}"
+                )
         if validation_data is not None:
             validation_data = self._checked(*_pair(validation_data))
         with checks.readable_errors():
