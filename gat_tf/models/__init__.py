@@ -4,5 +4,12 @@ A model saved from here as `.keras` opens in a project that does not have gat_tf
 """
 
 from gat_tf.models.gat import classifier, perturbation_generator
+from gat_tf.models.robgan import discriminator, image_generator, projection_discriminator
 
-__all__ = ["classifier", "perturbation_generator"]
+__all__ = [
+    "classifier",
+    "discriminator",
+    "image_generator",
+    "perturbation_generator",
+    "projection_discriminator",
+]

@@ -1,0 +1,272 @@
+"""The networks of Rob-GAN and SN-GAN, against counts by hand and a NumPy reference."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from gat_tf import models
+
+NARROW = 1 / 32
+BUILT = {
+    **{f"generator {s}": (models.image_generator, s) for s in (32, 64, 128)},
+    **{f"discriminator {s}": (models.discriminator, s) for s in (32, 64, 128)},
+    **{f"projection {s}": (models.projection_discriminator, s) for s in (64, 128)},
+}
+
+
+def conv(inputs, outputs, size, bias=True):
+    return inputs * outputs * size**2 + outputs * bias
+
+
+def generator_parameters(channels, classes, latent=128):
+    total = latent * 16 * channels[0] + 16 * channels[0]
+    for a, b in itertools.pairwise(channels):
+        total += conv(a, b, 3) + conv(b, b, 3) + conv(a, b, 1)
+        total += 2 * (a + b) * (classes + 1)  # scale, shift of each class; mean, variance
+    return total + 4 * channels[-1] + conv(channels[-1], 3, 3)
+
+
+def preactivation_parameters(classes):
+    """ResNet-18 without batch norm and without bias."""
+    total = conv(3, 64, 3, bias=False)
+    for a, b in ((64, 64), (64, 128), (128, 256), (256, 512)):
+        total += conv(a, b, 3, bias=False) + 3 * conv(b, b, 3, bias=False)
+        total += conv(a, b, 1, bias=False) * (a != b)
+    return total + 513 * (1 + classes)
+
+
+def residual_parameters(channels, classes, last_shortcut=True):
+    total, before = 0, 3
+    for i, c in enumerate(channels):
+        hidden = c if i == 0 else before
+        total += conv(before, hidden, 3) + conv(hidden, c, 3)
+        total += conv(before, c, 1) * (last_shortcut or i < len(channels) - 1)
+        before = c
+    return total + (before + 1) * (1 + classes)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (
+            lambda: models.image_generator(10, 32),
+            generator_parameters((1024, 512, 256, 128, 64), 10),
+        ),
+        (
+            lambda: models.image_generator(143, 128),
+            generator_parameters((512, 512, 256, 256, 128, 64), 143),
+        ),
+        (lambda: models.discriminator(10, 32), preactivation_parameters(10)),
+        (
+            lambda: models.discriminator(143, 64),
+            residual_parameters((64, 128, 256, 512, 1024), 143),
+        ),
+        (
+            lambda: models.discriminator(143, 128),
+            residual_parameters((64, 128, 256, 256, 512, 512), 143, last_shortcut=False),
+        ),
+    ],
+)
+def test_parameters_are_those_counted_by_hand(model, expected):
+    assert model().count_params() == expected
+
+
+def inputs_for(model, size, rng, count=3):
+    images = rng.uniform(-1, 1, (count, size, size, 3)).astype("float32")
+    labels = np.arange(count, dtype="int32")
+    noise = rng.normal(size=(count, 128)).astype("float32")
+    by_name = {"images": images, "labels": labels, "noise": noise}
+    return [by_name[tensor.name] for tensor in model.inputs]
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_shapes_and_ranges(name):
+    build, size = BUILT[name]
+    model = build(10, size, width=NARROW)
+    given = inputs_for(model, size, np.random.default_rng(0))
+    outputs = model(given if len(given) > 1 else given[0])
+    if name.startswith("generator"):
+        assert outputs.shape == (3, size, size, 3)
+        assert np.abs(outputs).max() <= 1
+        assert np.std(outputs) > 0.01
+    elif name.startswith("discriminator"):
+        assert {k: tuple(v.shape) for k, v in outputs.items()} == {
+            "real": (3, 1),
+            "classes": (3, 10),
+        }
+    else:
+        assert outputs.shape == (3, 1)
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.2 * x)
+
+
+def torch_conv(x, kernel, stride=1):
+    """A convolution with PyTorch's padding of half the kernel on every side."""
+    pad = kernel.shape[0] // 2
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    size = (x.shape[1] - kernel.shape[0]) // stride + 1
+    rows = [
+        [
+            np.einsum(
+                "bhwi,hwio->bo",
+                x[:, i * stride :, j * stride :][:, : kernel.shape[0], : kernel.shape[1]],
+                kernel,
+            )
+            for j in range(size)
+        ]
+        for i in range(size)
+    ]
+    return np.array(rows).transpose(2, 0, 1, 3)
+
+
+def test_cifar_discriminator_is_the_preactivation_resnet_of_pytorch():
+    keras.utils.set_random_seed(3)
+    model = models.discriminator(5, width=1 / 64)
+    images = np.random.default_rng(1).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
+
+    def weights(name):
+        return model.get_layer(name).get_weights()
+
+    x = torch_conv(images, *weights("conv1"))
+    for i, stride in enumerate((1, 1, 2, 1, 2, 1, 2, 1), start=1):
+        active = leaky(x)
+        names = [layer.name for layer in model.layers]
+        if f"block{i}_shortcut" in names:
+            x = active[:, ::stride, ::stride] @ weights(f"block{i}_shortcut")[0][0, 0]
+        h = torch_conv(active, *weights(f"block{i}a_conv"), stride)
+        x = x + torch_conv(leaky(h), *weights(f"block{i}b_conv"))
+    features = x.mean((1, 2))
+    outputs = model(images)
+    for head in ("real", "classes"):
+        kernel, bias = weights(head)
+        np.testing.assert_allclose(outputs[head], features @ kernel + bias, rtol=1e-3, atol=1e-5)
+
+
+def test_residual_features_are_the_sum_over_the_image():
+    model = models.discriminator(5, 64, width=NARROW)
+    features = keras.Model(
+        model.input, [model.get_layer("relu").output, model.get_layer("features").output]
+    )
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
+    before, after = features(images)
+    assert before.shape[1:3] == (2, 2)
+    np.testing.assert_allclose(after, np.sum(before, (1, 2)), rtol=1e-4)
+
+
+def test_each_class_scales_and_shifts_by_its_own_numbers():
+    model = models.image_generator(3, width=NARROW)
+    rng = np.random.default_rng(0)
+    noise = np.repeat(rng.normal(size=(1, 128)), 3, axis=0).astype("float32")
+    same = model([noise, np.arange(3)]).numpy()
+    np.testing.assert_allclose(same[1:], same[:2], atol=1e-6)  # scales of 1, shifts of 0
+    embedding = model.get_layer("block1a_scale")
+    values = np.ones((3, embedding.output_dim), "float32")
+    values[2] = 0.5
+    embedding.set_weights([values])
+    images = model([noise, np.arange(3)]).numpy()
+    np.testing.assert_allclose(images[1], images[0], atol=1e-6)
+    assert np.abs(images[2] - images[0]).max() > 1e-3
+
+
+def test_conditional_batch_norm_forgets_as_the_authors_code_does():
+    norm = models.image_generator(width=NARROW).get_layer("block1a_norm")
+    assert (norm.momentum, norm.epsilon) == (0.1, 2e-5)
+    assert not norm.center
+    assert not norm.scale
+
+
+def test_residual_convolutions_start_with_gain_sqrt_2_and_shortcuts_with_1():
+    keras.utils.set_random_seed(0)
+    model = models.discriminator(10, 32, width=1 / 2)
+    for name, gain in (("block5a_conv", 2**0.5), ("block5_shortcut", 1), ("classes", 1)):
+        (kernel, *_) = model.get_layer(name).get_weights()
+        size = np.prod(kernel.shape[:-2])
+        limit = gain * (6 / (size * (kernel.shape[-2] + kernel.shape[-1]))) ** 0.5
+        assert limit * 0.98 < np.abs(kernel).max() <= limit
+
+
+def test_spectral_normalisation_brings_every_norm_to_1():
+    model = models.projection_discriminator(10, 64, width=NARROW)
+    rng = np.random.default_rng(0)
+    given = inputs_for(model, 64, rng)
+    for _ in range(60):
+        model(given, training=True)
+    wrapped = [x for x in model.layers if isinstance(x, keras.layers.SpectralNormalization)]
+    assert len(wrapped) == 5 * 3 + 2  # three convolutions a block, the dense head, the embedding
+    for layer in wrapped:
+        matrix = layer.kernel.numpy().reshape(-1, layer.kernel.shape[-1])
+        assert np.linalg.norm(matrix, 2) == pytest.approx(1, abs=0.05), layer.name
+
+
+def test_projection_head_is_the_inner_product_with_the_class():
+    model = models.projection_discriminator(4, 64, width=NARROW)
+    images = np.repeat(np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)), 4, 0)
+    images = images.astype("float32")
+    features = keras.Model(model.inputs[0], model.get_layer("features").output)(images[:1]).numpy()
+    wrapped = {x.layer.name: x.layer for x in model.layers if hasattr(x, "layer")}
+    kernel, bias = wrapped["real"].get_weights()
+    embedding = wrapped["embedding"].get_weights()[0]
+    expected = features @ kernel + bias + features @ embedding.T
+    np.testing.assert_allclose(
+        model([images, np.arange(4)])[:, 0], expected[0], rtol=1e-3, atol=1e-4
+    )
+
+
+_ELSEWHERE = """
+import keras, numpy as np
+for kind in ("generator", "discriminator", "projection"):
+    model = keras.models.load_model(f"{kind}.keras")
+    print(kind, model.count_params())
+try:
+    import gat_tf
+except ModuleNotFoundError:
+    print("without gat_tf")
+"""
+
+
+def test_saved_networks_open_in_a_project_without_gat_tf(tmp_path):
+    built = {
+        "generator": models.image_generator(3, width=NARROW),
+        "discriminator": models.discriminator(3, width=NARROW),
+        "projection": models.projection_discriminator(3, width=NARROW),
+    }
+    for name, model in built.items():
+        model.save(tmp_path / f"{name}.keras")
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", _ELSEWHERE],
+        cwd=tmp_path,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    for name, model in built.items():
+        assert f"{name} {model.count_params()}" in result.stdout
+    assert "without gat_tf" in result.stdout
+
+
+@pytest.mark.parametrize("build", [b for b, _ in (BUILT["generator 32"], BUILT["projection 64"])])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "num_classes=1"),
+        ({"image_size": 48}, r"`image_size` must be one of .*64.*Received: image_size=48"),
+        ({"width": 0}, "width=0"),
+    ],
+)
+def test_bad_arguments_are_named(build, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+def test_noise_has_a_length():
+    with pytest.raises(ValueError, match="latent_size=0"):
+        models.image_generator(latent_size=0)
