@@ -116,10 +116,11 @@ class Runner:
         self.started = time.time()
         self.config = config
         self.output_dir = pathlib.Path(output_dir)
-        configs.claim_folder(config, self.output_dir)
         self.classifiers = Classifiers(
             pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
         )
+        table2_config = configs.identity(self.classifiers.config)
+        configs.claim_folder(config, self.output_dir, table2=table2_config)
 
     def test_split(self, dataset: str) -> data.Split:
         """The images that are attacked."""

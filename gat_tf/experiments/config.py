@@ -57,14 +57,20 @@ def from_identity(config_class, identity: dict, path: pathlib.Path):
     return config_class(**values)
 
 
-def claim_folder(config, output_dir: pathlib.Path) -> None:
+def claim_folder(config, output_dir: pathlib.Path, **also: dict) -> None:
     """Writes the configuration into the folder, or checks that it is the one that is there.
+
+    Args:
+        config: The configuration.
+        output_dir: Folder of the results.
+        **also: Identities of others that the results depend on, by name.
 
     Raises:
         ConfigError: The folder holds results of another configuration, or cannot be written.
     """
     path = output_dir / "config.json"
-    ours = identity(config)
+    others = {f"{name}.{k}": v for name, values in also.items() for k, v in values.items()}
+    ours = {**identity(config), **others}
     has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in ("units", "search"))
     if path.exists() and has_results:
         theirs = files.read_json(path)

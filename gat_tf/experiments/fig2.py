@@ -149,11 +149,10 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """
     started = time.time()
     output_dir = pathlib.Path(output_dir)
-    configs.claim_folder(config, output_dir)
     runner = _Runner(config, output_dir)
     for dataset in config.datasets:
         runner.run(dataset)
-    return report.write(configs.identity(config), output_dir, time.time() - started)
+    return report.write(runner, time.time() - started)
 
 
 class _Runner:
@@ -164,6 +163,7 @@ class _Runner:
         self.classifiers = Classifiers(
             pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
         )
+        configs.claim_folder(config, output_dir, table2=configs.identity(self.classifiers.config))
 
     def run(self, dataset: str) -> None:
         """Computes the units of one data set."""

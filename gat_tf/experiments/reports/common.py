@@ -67,8 +67,7 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
         What results.json holds.
     """
     path = output_dir / "results.json"
-    before = files.read_json(path).get("wall_seconds", 0) if path.exists() else 0
-    results["wall_seconds"] = round(before + results["wall_seconds"], 1)
+    results["wall_seconds"] = round(_seconds_before(path) + results["wall_seconds"], 1)
     results = {
         "experiment": results["experiment"],
         "format": FORMAT,
@@ -82,6 +81,13 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
         for name, draw in figures.items():
             save_figure(draw(results), output_dir, name)
     return results
+
+
+def _seconds_before(path: pathlib.Path) -> float:
+    try:
+        return float(files.read_json(path)["wall_seconds"])
+    except (OSError, files.BrokenFileError, KeyError, TypeError):
+        return 0.0  # it is about to be replaced, whatever it was
 
 
 def save_figure(figure, output_dir: pathlib.Path, name: str) -> None:
@@ -119,6 +125,11 @@ def plus_minus(values: list[float], digits: int = 1) -> str:
     return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
+# Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; beyond, the next smaller entry.
+_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
+      10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000}  # fmt: skip
+
+
 def verdict(claim: str, differences: list[float]) -> dict:
     """Decides a claim "this is larger than that" from its differences, one for each seed.
 
@@ -127,12 +138,13 @@ def verdict(claim: str, differences: list[float]) -> dict:
         differences: In percentage points, each positive where the claim holds.
 
     Returns:
-        claim; verdict: "holds" or "does not hold" where the mean is more than two standard errors
-        above or below zero, "undecided" otherwise and with one seed; mean; standard_error; seeds.
+        claim; verdict: "holds" or "does not hold" where the mean differs from zero by a paired t
+        test at 95 %, "undecided" where it does not, and with one seed; mean; standard_error; seeds.
     """
     mean, std = mean_and_std(differences)
     error = None if std is None else std / len(differences) ** 0.5
-    if error is None or abs(mean) <= 2 * error:
+    freedom = max((n for n in _T if n <= len(differences) - 1), default=None)
+    if freedom is None or abs(mean) <= _T[freedom] * error:
         decided = "undecided"
     else:
         decided = "holds" if mean > 0 else "does not hold"
@@ -147,7 +159,7 @@ def verdict(claim: str, differences: list[float]) -> dict:
 
 def verdicts_markdown(verdicts: list[dict]) -> str:
     """A table of verdicts."""
-    lines = ["| claim | verdict | difference in points |", "|---|---|---|"]
+    lines = ["| claim | verdict (95 %) | difference in points |", "|---|---|---|"]
     for v in verdicts:
         if v["standard_error"] is None:
             evidence = f"{v['mean']:+.1f} (one seed)"

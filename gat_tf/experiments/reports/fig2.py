@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
-
+from gat_tf.experiments import config as configs
 from gat_tf.experiments.reports import common
 
 # What stands beside the generator, and how a table's head calls it.
@@ -18,12 +17,14 @@ ATTACKS = {
 PAPER_BASELINE = {"cifar10": 77.0, "cifar100": 44.0}  # "approximately", section 4.2
 
 
-def write(config: dict, output_dir: pathlib.Path, wall_seconds: float) -> dict:
-    """Merges the units of a folder into its results, table and figures."""
+def write(runner, wall_seconds: float) -> dict:
+    """Merges the units of a runner's folder into its results, table and figures."""
+    output_dir = runner.output_dir
     units = common.read_all(output_dir / "units")
     results = {
         "experiment": "fig2",
-        "config": config,
+        "config": configs.identity(runner.config),
+        "table2_config": configs.identity(runner.classifiers.config),
         "wall_seconds": wall_seconds,
         "summary": summarise(units),
         "verdicts": verdicts(units),
