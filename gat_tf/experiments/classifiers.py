@@ -32,6 +32,11 @@ class Classifiers:
         path = folder / "config.json"
         if path.exists():
             config = configs.from_identity(table2.Config, files.read_json(path), path)
+        elif any(folder.glob("units/*.json")):
+            raise ConfigError(
+                f"Expected the configuration of the classifiers in {folder}. Received: units, but "
+                "no config.json, which Table 2's runner writes first. Put it back."
+            )
         else:
             config = table2.PRESETS[preset]
         self.config = dataclasses.replace(config, data_dir=data_dir, strategy=strategy)
@@ -72,6 +77,8 @@ class Classifiers:
             ConfigError: It diverged, or its file is missing.
         """
         path = self._unit(dataset, method, seed)
+        if not path.exists():
+            raise ConfigError(f"Expected a trained classifier in {path}. Received: no such file.")
         unit = files.read_json(path)
         if unit["status"] != "done":
             raise ConfigError(

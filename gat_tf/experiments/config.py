@@ -98,6 +98,13 @@ def require_known(kind: str, names, known) -> None:
             raise ConfigError(f"Expected {kind} to be one of {', '.join(known)}. Received: {name}")
 
 
+def require_values(config, *names: str) -> None:
+    """Raises ConfigError unless there is at least one value in each of the fields."""
+    for name in names:
+        if not getattr(config, name):
+            raise ConfigError(f"Expected at least one value in {name}. Received: none")
+
+
 def require_seeds(seeds: tuple[int, ...]) -> None:
     """Raises ConfigError unless there are seeds, all of them such as TensorFlow takes."""
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:

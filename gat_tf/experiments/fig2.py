@@ -83,8 +83,9 @@ class Config:
         configs.require_known("table2_preset", [self.table2_preset], ("paper", "reduced", "quick"))
         configs.require_seeds(self.seeds)
         configs.require_seeds((self.search_seed,))
-        if not self.c_g:
-            raise ConfigError("Expected at least one c_g. Received: none")
+        configs.require_values(self, "c_g")
+        if self.search:
+            configs.require_values(self, "generator_learning_rate_grid")
         configs.require_range(
             self,
             ("c_g", 0, INF),
@@ -171,7 +172,7 @@ class _Runner:
         self.classifiers.train_missing(dataset, ("baseline",), c.seeds)
         units = [(c_g, seed) for seed in c.seeds for c_g in c.c_g]
         for i, (c_g, seed) in enumerate(units, start=1):
-            path = self.output_dir / "units" / f"{dataset}-c_g={c_g:g}-seed{seed}.json"
+            path = self.output_dir / "units" / f"{dataset}-c_g={c_g:.12g}-seed{seed}.json"
             if path.exists():
                 files.read_json(path)  # a broken one is found now, not when all is done
                 continue
@@ -181,11 +182,12 @@ class _Runner:
     def learning_rate(self, dataset: str) -> float:
         """The configuration's, or the one with the lowest validation loss at `search_c_g`.
 
-        Trials train a generator of another seed against the first seed's baseline.
+        Trials train a generator of another seed against the baseline of seed 0.
         """
         c = self.config
         if not c.search:
             return c.generator_learning_rate
+        self.classifiers.train_missing(dataset, ("baseline",), (0,))
         losses = {}
         for i, rate in enumerate(c.generator_learning_rate_grid, start=1):
             name = f"{dataset}-generator_learning_rate={rate!r}.json"

@@ -100,6 +100,9 @@ class Config:
         configs.require_known("minibatches", [self.minibatches], training.gat.MINIBATCHES)
         configs.require_seeds(self.seeds)
         configs.require_seeds((self.search_seed,))
+        if self.search:
+            grids = {grid for m in self.methods for grid in METHODS[m].searched.values()}
+            configs.require_values(self, *sorted(grids))
         try:
             keras.dtype_policies.get(self.precision)
         except ValueError as error:

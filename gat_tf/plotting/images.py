@@ -44,7 +44,7 @@ def perturbed_images(
     Raises:
         ValueError: The arrays do not have the same number of images, or there are none.
     """
-    arrays = [images, perturbations, labels, probabilities, perturbed_probabilities]
+    arrays = [images, perturbations, labels, probabilities, perturbed_probabilities, gradients]
     lengths = {len(array) for array in arrays if array is not None}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"Expected as many of each array, at least one. Received: {lengths}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 
 import matplotlib
@@ -54,6 +55,8 @@ def log_axis(axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     low, high = axis.get_data_interval()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return  # nothing is drawn
     few = low <= 0 or high / low > 300
     axis.set_major_locator(ticker.LogLocator(subs=(1,) if few else (1, 3)))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))

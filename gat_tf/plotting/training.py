@@ -24,7 +24,7 @@ def training(
         log: The metrics whose axis is logarithmic.
 
     Returns:
-        A figure with a panel for each metric, two in a row.
+        A figure with a panel for each metric, up to three in a row.
 
     Raises:
         ValueError: No history has any of the metrics.

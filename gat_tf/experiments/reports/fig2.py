@@ -137,6 +137,12 @@ def markdown(results: dict) -> str:
                 for name in ATTACKS
             ]
             lines.append(f"| {row['c_g']:g} | {row['power'][0]:.3g} | {' | '.join(cells)} |")
+        empty = " |" * (len(ATTACKS) - 1)
+        lines += [
+            f"| {u['c_g']:g} | | seed {u['seed']} diverged: {u['reason']} |{empty}"
+            for u in results["units"]
+            if u["dataset"] == dataset and u["status"] != "done"
+        ]
         lines += ["", common.verdicts_markdown(results["verdicts"][dataset])]
     return "\n".join(lines)
 
