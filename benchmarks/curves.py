@@ -18,7 +18,7 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from gat_tf import attacks, data, evaluation, losses
 from gat_tf.evaluation.accuracy import signature
@@ -63,6 +63,7 @@ def from_scratch(model, dataset, attack, *, early):
 
 def main(argv):
     del argv
+    logging.set_verbosity(logging.WARNING)  # TFDS tells much
     model = keras.models.load_model(_MODEL.value)
     print(f"{_DATASET.value}, {len(EPSILONS)} values of ε up to 1 in L2\n")
     print("| attack | images | from scratch / curve | stopping early / curve | accuracies |")

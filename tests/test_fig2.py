@@ -400,7 +400,7 @@ def test_number_of_test_images_that_cannot_be_is_named(config, tmp_path):
         ("seeds", (), "seeds of at least 0"),
         ("seeds", (0, -1), "seeds of at least 0"),
         ("search_seed", -1, "seeds of at least 0"),
-        ("c_g", (), "at least one c_g"),
+        ("c_g", (), "at least one value in c_g"),
         ("c_g", (1.0, -1.0), "c_g to be a finite number.*Received: -1.0"),
         ("c_g", (float("nan"),), "c_g to be a finite number.*Received: nan"),
         ("c_g", (float("inf"),), "c_g to be a finite number.*Received: inf"),
