@@ -263,3 +263,11 @@ def test_as_many_epsilons_as_images_are_wanted(linear, batches, count):
     attack = dataclasses.replace(FG2, epsilon=np.full(count, 0.1))
     with pytest.raises(ValueError, match=rf"one for each image. Received: {count} for"):
         evaluation.accuracy(linear[0], batches, attack)
+
+
+def test_power_takes_one_epsilon_for_each_image(linear, batches):
+    epsilons = np.linspace(0.1, 0.5, 60)
+    attack = dataclasses.replace(FG2, epsilon=epsilons)
+    np.testing.assert_allclose(evaluation.power(linear[0], batches, attack), epsilons**2, rtol=1e-5)
+    with pytest.raises(ValueError, match="one for each image"):
+        evaluation.power(linear[0], batches, dataclasses.replace(FG2, epsilon=epsilons[:50]))

@@ -63,7 +63,8 @@ def images_tested():
 
 def write_table2(folder, *seeds):
     """A tiny folder of Table 2, its baselines linear ones that know 40 of the 50 test images."""
-    files.write_json(folder / "config.json", configs.identity(TABLE2))
+    identity = {"experiment": "table2", **configs.identity(TABLE2)}
+    files.write_json(folder / "config.json", identity)
     for seed in seeds:
         write_baseline(folder, seed)
     return folder
@@ -250,11 +251,17 @@ def write_trial(folder, rate, status, loss):
     files.write_json(folder / "search" / f"shapes-generator_learning_rate={rate!r}.json", trial)
 
 
+def claim(config, folder):
+    """Makes a folder that of a configuration, as a run that was stopped at once does."""
+    configs.claim_folder("fig2", config, folder, table2=configs.identity(TABLE2))
+
+
 def test_search_picks_the_rate_of_the_lowest_validation_loss(config, tmp_path, training_alone):
     grid = (1e-6, 1e-2, 0.5)
     config = dataclasses.replace(
         config, search=True, generator_learning_rate_grid=grid, c_g=(0.1,), epochs=1
     )
+    claim(config, tmp_path)
     write_trial(tmp_path, 0.5, "failed", None)  # a trial that is there is not made again
     before = times(tmp_path / "search")
     results = fig2.run(config, tmp_path)
@@ -274,6 +281,7 @@ def test_search_picks_the_rate_of_the_lowest_validation_loss(config, tmp_path, t
 
 def test_search_in_which_everything_diverges_is_named(config, tmp_path):
     config = dataclasses.replace(config, search=True, generator_learning_rate_grid=(1e-3, 1e-2))
+    claim(config, tmp_path)
     for rate in config.generator_learning_rate_grid:
         write_trial(tmp_path, rate, "failed", None)
     with pytest.raises(ConfigError, match="Every trial on shapes diverged"):
@@ -322,9 +330,11 @@ def test_table_tells_what_diverged_beside_what_did_not(diverged):
 
 def test_results_without_a_finished_unit_say_so(diverged, config, tmp_path):
     name = "shapes-c_g=1e+300-seed0.json"
+    config = dataclasses.replace(config, c_g=(1e300,))
+    claim(config, tmp_path)
     (tmp_path / "units").mkdir()
     shutil.copy(diverged[0] / "units" / name, tmp_path / "units" / name)
-    results = fig2.run(dataclasses.replace(config, c_g=(1e300,)), tmp_path)
+    results = fig2.run(config, tmp_path)
     assert results["summary"] == {"shapes": []}
     assert results["verdicts"] == {}
     assert "every generator diverged" in (tmp_path / "fig2.md").read_text()

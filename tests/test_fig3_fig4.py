@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gat_tf import data
-from gat_tf.experiments import attack_curves, fig3, fig4, files, table2
+from gat_tf.experiments import attack_curves, classifiers, fig3, fig4, files, table2
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common
@@ -78,7 +78,8 @@ def write_classifier(folder, method, seed, known):
 
 def write_table2(folder, seeds=()):
     """A tiny folder of Table 2 with linear classifiers of those seeds."""
-    files.write_json(folder / "config.json", configs.identity(TABLE2))
+    identity = {"experiment": "table2", **configs.identity(TABLE2)}
+    files.write_json(folder / "config.json", identity)
     for seed in seeds:
         write_classifier(folder, "baseline", seed, 42)
         write_classifier(folder, "gat", seed, 46)
@@ -269,7 +270,7 @@ def test_unlearnt_other_baseline_is_refused_and_trained_in_a_folder_of_its_own(
     (trained,) = (tmp_path / "source" / "units").glob("*.json")
     assert trained.name == "shapes-baseline-seed101.json"
     written = files.read_json(tmp_path / "source" / "config.json")
-    assert written == json.loads(json.dumps(configs.identity(TABLE2)))
+    assert written == {"experiment": "table2", **configs.identity(TABLE2)}
     assert not (tmp_path / "units").exists()
 
 
@@ -401,3 +402,46 @@ def test_command_line_errors_are_one_line(tmp_path):
     assert process.stderr.strip().splitlines()[-1].startswith("Error: Expected fg_epsilons as")
     assert "Traceback" not in process.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_folder_of_the_other_figure_is_left_alone(table2_dir, experiment, copy):
+    other = "fig4" if experiment == "fig3" else "fig3"
+    before = times(copy)
+    message = f"experiment: '{experiment}' there, '{other}' here"
+    with pytest.raises(ConfigError, match=message):
+        RUNNERS[other].run(config_for(experiment, table2_dir), copy)
+    assert times(copy) == before
+
+
+def test_results_whose_configuration_is_lost_are_left_alone(table2_dir, experiment, copy):
+    (copy / "config.json").unlink()
+    before = times(copy)
+    with pytest.raises(ConfigError, match="no whole config"):
+        RUNNERS[experiment].run(config_for(experiment, table2_dir), copy)
+    assert times(copy) == before
+
+
+def test_classifier_that_was_trained_anew_is_not_mixed_with_the_old_one(
+    table2_dir, experiment, copy, tmp_path
+):
+    anew = shutil.copytree(table2_dir, tmp_path / "table2")
+    write_classifier(anew, "gat", SEEDS[experiment][0], 30)
+    before = times(copy)
+    with pytest.raises(ConfigError, match=r"the gat classifier that is there now.*another"):
+        RUNNERS[experiment].run(config_for(experiment, anew), copy)
+    assert times(copy) == before
+
+
+def test_unit_that_lacks_a_method_is_named(finished):
+    unit = next((finished["fig4"][0] / "units").glob("*.json"))
+    with pytest.raises(ConfigError, match=r"the fg_l2 classifier .*Received: results of none"):
+        classifiers.require_same_classifiers(unit, {"fg_l2": "0"})
+
+
+def test_truncated_classifier_is_named(table2_dir, experiment, tmp_path):
+    broken = shutil.copytree(table2_dir, tmp_path / "table2")
+    path = table2.unit_path(broken, "shapes", "gat", SEEDS[experiment][0]).with_suffix(".keras")
+    path.write_bytes(path.read_bytes()[:1000])
+    with_sources(experiment, tmp_path / "out")
+    with pytest.raises(ConfigError, match="cannot open, truncated or changed"):
+        RUNNERS[experiment].run(config_for(experiment, broken), tmp_path / "out")

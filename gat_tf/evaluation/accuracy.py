@@ -36,22 +36,8 @@ def accuracy(
             there are as many ε as neither one nor the images.
     """
     logits, dataset = prepared(model, dataset, attack, from_logits)
-    epsilons = _epsilon_of_each_image(attack)
     correct = correct_function(logits, attack, dataset.element_spec)
-    right = seen = 0
-    with checks.readable_errors():
-        for i, (images, labels) in enumerate(dataset):
-            size = int(tf.shape(images)[0])
-            extra = () if epsilons is None else (tf.constant(epsilons[seen : seen + size]),)
-            seen += size
-            if epsilons is not None and seen > len(epsilons):
-                raise _unequal(len(epsilons), "more images than that")
-            flags = correct(images, labels, tf.constant([seed, i]), *extra)
-            right += int(tf.reduce_sum(tf.cast(flags, tf.int32)))
-    require_images(seen)
-    if epsilons is not None and seen != len(epsilons):
-        raise _unequal(len(epsilons), f"{seen} images")
-    return right / seen
+    return float(np.mean(_of_each_image(correct, dataset, attack, seed)))
 
 
 def power(
@@ -65,7 +51,7 @@ def power(
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         dataset: (images, labels) batches, as for `accuracy`.
-        attack: An untargeted attack.
+        attack: An untargeted attack, with one ε or one for each image, as for `accuracy`.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
         clipped: Whether to measure what the attack's `clip` leaves of η.
@@ -78,18 +64,15 @@ def power(
     """
     logits, dataset = prepared(model, dataset, attack, from_logits)
 
-    @tf.function(input_signature=signature(dataset.element_spec))
-    def of_batch(images, labels, seed):
-        perturbation = attack.perturb(logits, images, labels, seed)
+    @tf.function(input_signature=signature(dataset.element_spec, attack))
+    def of_batch(images, labels, seed, *epsilon):
+        ours = _with_epsilon(attack, *epsilon)
+        perturbation = ours.perturb(logits, images, labels, seed)
         if clipped:
-            perturbation = attack.apply(images, perturbation) - images
+            perturbation = ours.apply(images, perturbation) - images
         return norms.power(perturbation)
 
-    of_batch = of_batch.get_concrete_function()
-    with checks.readable_errors():
-        powers = [of_batch(*batch, tf.constant([seed, i])) for i, batch in enumerate(dataset)]
-    require_images(len(powers))
-    return np.concatenate(powers)
+    return _of_each_image(of_batch.get_concrete_function(), dataset, attack, seed)
 
 
 def correct_function(
@@ -104,16 +87,13 @@ def correct_function(
         attack: The attack, or None.
         element_spec: Of the (images, labels) batches.
     """
-    specs = signature(element_spec)
     if attack is not None:
         attack = attack.for_accuracy()
-        if _epsilon_of_each_image(attack) is not None:
-            specs.append(tf.TensorSpec([None], tf.float32))
 
-    @tf.function(input_signature=specs)
+    @tf.function(input_signature=signature(element_spec, attack))
     def correct(images, labels, seed, *epsilon):
         if attack is not None:
-            ours = dataclasses.replace(attack, epsilon=epsilon[0]) if epsilon else attack
+            ours = _with_epsilon(attack, *epsilon)
             images = ours.apply(images, ours.perturb(logits, images, labels, seed))
         return losses.is_correct(logits(images), labels)
 
@@ -146,13 +126,39 @@ def require_images(count: int) -> None:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
 
 
-def signature(element_spec) -> list[tf.TensorSpec]:
-    """Of a compiled (images, labels, seed), for batches of any size."""
+def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]:
+    """Of a compiled (images, labels, seed), for batches of any size.
+
+    An attack with one ε for each image has those of the batch as a fourth.
+    """
     batch = [tf.TensorSpec([None, *s.shape[1:]], s.dtype) for s in element_spec]
-    return [*batch, tf.TensorSpec([2], tf.int32)]
+    epsilon = [] if _epsilons(attack) is None else [tf.TensorSpec([None], tf.float32)]
+    return [*batch, tf.TensorSpec([2], tf.int32), *epsilon]
 
 
-def _epsilon_of_each_image(attack: Attack | None) -> np.ndarray | None:
+def _of_each_image(function, dataset, attack, seed) -> np.ndarray:
+    """What a compiled function of that signature gives for each image, `[N]`."""
+    epsilons, seen, results = _epsilons(attack), 0, []
+    with checks.readable_errors():
+        for i, (images, labels) in enumerate(dataset):
+            size = int(tf.shape(images)[0])
+            extra = () if epsilons is None else (tf.constant(epsilons[seen : seen + size]),)
+            seen += size
+            if epsilons is not None and seen > len(epsilons):
+                raise _unequal(len(epsilons), "more images than that")
+            results.append(function(images, labels, tf.constant([seed, i]), *extra).numpy())
+    require_images(seen)
+    if epsilons is not None and seen != len(epsilons):
+        raise _unequal(len(epsilons), f"{seen} images")
+    return np.concatenate(results)
+
+
+def _with_epsilon(attack: Attack, epsilon=None) -> Attack:
+    return attack if epsilon is None else dataclasses.replace(attack, epsilon=epsilon)
+
+
+def _epsilons(attack: Attack | None) -> np.ndarray | None:
+    """One ε for each image, `[N]`, or None where one serves all."""
     epsilon = np.asarray(getattr(attack, "epsilon", 0.0), np.float32)
     return epsilon if epsilon.ndim else None
 

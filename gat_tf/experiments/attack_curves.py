@@ -13,7 +13,7 @@ import numpy as np
 from gat_tf import attacks, data
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import devices, files, table2
-from gat_tf.experiments.classifiers import Classifiers
+from gat_tf.experiments.classifiers import Classifiers, require_same_classifiers
 from gat_tf.experiments.config import ConfigError, option
 
 INF = float("inf")
@@ -31,13 +31,13 @@ class Config:
 
     datasets: tuple[str, ...] = option(("cifar10", "cifar100"), "Data sets (paper).", shard=True)
     methods: tuple[str, ...] = option(
-        ("baseline", "fg_linf", "fg_l2", "gat"), "Methods of Table 2 (paper).", shard=True
+        ("baseline", "fg_linf", "fg_l2", "gat"), "Methods of Table 2 (ours).", shard=True
     )
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds, as in 0,1,2 (ours).", shard=True)
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
     strategy: str = option(
         "mirrored",
-        f"tf.distribute strategy of what is trained, one of {devices.STRATEGIES}.",
+        f"tf.distribute strategy of what is trained, one of {devices.ONE_MACHINE}.",
         shard=True,
     )
     table2_dir: str = option(
@@ -45,11 +45,13 @@ class Config:
         "Folder of Table 2, whose classifiers are attacked; trained there where missing.",
         shard=True,
     )
-    table2_preset: str = option("paper", "Table 2's preset, for a folder that is empty.")
+    table2_preset: str = option(
+        "paper", "Table 2's preset, for a folder that is empty.", shard=True
+    )
     test_size: int | None = option(None, "Test images; none is all that Table 2 takes (paper).")
     fg_epsilons: tuple[float, ...] = option(
         (*(n / 20 for n in range(11)), 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0),
-        "ε of the fast gradient, L2, rising (the paper's axis, our points).",
+        "ε of the fast gradient, L2, rising (ours).",
     )
     pgd_l2_epsilons: tuple[float, ...] = option(
         (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5), "ε of PGD, L2 (ours)."
@@ -63,7 +65,7 @@ class Config:
     def __post_init__(self):
         configs.require_known("data set", self.datasets, data.CLASSES)
         configs.require_known("method", self.methods, table2.METHODS)
-        configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
+        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
         configs.require_known("table2_preset", [self.table2_preset], table2.PRESETS)
         configs.require_seeds(self.seeds)
         configs.require_range(self, ("pgd_steps", 1, INF), ("pgd_restarts", 1, INF))
@@ -90,7 +92,7 @@ PRESETS = {
     "paper": Config(),
     "reduced": Config(
         datasets=("cifar10",),
-        table2_dir="experiments/table2/reduced",
+        table2_dir="runs/table2-reduced",
         table2_preset="reduced",
         test_size=2_000,
         pgd_l2_epsilons=(0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
@@ -112,7 +114,8 @@ PRESETS = {
 class Runner:
     """Computes the units of a folder: files with curves, method -> attack -> accuracies."""
 
-    def __init__(self, config: Config, output_dir: str | pathlib.Path):
+    def __init__(self, experiment: str, config: Config, output_dir: str | pathlib.Path):
+        self.experiment = experiment
         self.started = time.time()
         self.config = config
         self.output_dir = pathlib.Path(output_dir)
@@ -120,29 +123,36 @@ class Runner:
             pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
         )
         table2_config = configs.identity(self.classifiers.config)
-        configs.claim_folder(config, self.output_dir, table2=table2_config)
+        configs.claim_folder(experiment, config, self.output_dir, table2=table2_config)
 
     def test_split(self, dataset: str) -> data.Split:
         """The images that are attacked."""
         return self.classifiers.splits(dataset, self.config.test_size).test
 
-    def unit(self, name: str, about: dict, compute: Callable[[], dict]) -> None:
+    def unit(
+        self, name: str, about: dict, classifiers: dict[str, str], compute: Callable[[], dict]
+    ) -> None:
         """Computes and writes a unit, unless it is there.
 
         Args:
             name: Of its file.
             about: What it is: data set, seed and so on.
+            classifiers: Method to the digest of each classifier in it.
             compute: () -> method -> attack -> accuracies as `curve` gives them.
+
+        Raises:
+            ConfigError: The unit is there, but of other classifiers.
         """
         path = self.output_dir / "units" / f"{name}.json"
         if path.exists():
-            files.read_json(path)  # a broken one is found now, not when all is done
+            require_same_classifiers(path, classifiers)
             return
         started = time.time()
         curves = compute()
         result = {
             **about,
             "status": "done",
+            "classifiers": classifiers,
             "test_images": len(self.test_split(about["dataset"]).labels),
             "curves": curves,
             "seconds": round(time.time() - started, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import pathlib
 
 import keras
@@ -31,7 +32,7 @@ class Classifiers:
         self.folder = folder
         path = folder / "config.json"
         if path.exists():
-            config = configs.from_identity(table2.Config, files.read_json(path), path)
+            config = configs.from_file(table2.Config, path, "table2")
         elif any(folder.glob("units/*.json")):
             raise ConfigError(
                 f"Expected the configuration of the classifiers in {folder}. Received: units, but "
@@ -86,12 +87,45 @@ class Classifiers:
                 f"the end: {unit['reason']} Leave out its seed or its method."
             )
         path = path.with_suffix(".keras")
+        advice = f"Put it back, or delete {path.with_suffix('.json')} to train it anew."
         if not path.exists():
             raise ConfigError(
                 f"Expected the classifier {path}. Received: no such file, though its results are "
-                f"there. Put it back, or delete {path.with_suffix('.json')} to train it anew."
+                f"there. {advice}"
             )
-        return keras.models.load_model(path)
+        try:
+            return keras.models.load_model(path)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"Expected a Keras model in {path}. Received: a file that Keras cannot open, "
+                f"truncated or changed. {advice}"
+            ) from error
+
+    def digest(self, dataset: str, method: str, seed: int) -> str | None:
+        """The SHA-256 of a trained classifier's file; None where it is missing."""
+        path = self._unit(dataset, method, seed).with_suffix(".keras")
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
     def _unit(self, dataset, method, seed) -> pathlib.Path:
         return table2.unit_path(self.folder, dataset, method, seed)
+
+
+def require_same_classifiers(path: pathlib.Path, digests: dict[str, str | None]) -> None:
+    """Raises ConfigError unless a finished unit is of the classifiers that are there now.
+
+    Args:
+        path: Of the unit.
+        digests: Method to its classifier's `digest`; None, a file that is gone, is not compared.
+
+    Raises:
+        ConfigError: The unit lacks a method, or a classifier has been trained anew since.
+        BrokenFileError: The unit is not whole.
+    """
+    found = files.read_json(path).get("classifiers", {})
+    for method, digest in digests.items():
+        if digest is not None and found.get(method) != digest:
+            what = "another classifier" if method in found else "none"
+            raise ConfigError(
+                f"Expected {path} to be of the {method} classifier that is there now. Received: "
+                f"results of {what}. Delete it to compute it anew, or choose another --output_dir."
+            )

@@ -39,41 +39,53 @@ def identity(config) -> dict:
     return json.loads(json.dumps(chosen))
 
 
-def from_identity(config_class, identity: dict, path: pathlib.Path):
-    """The configuration whose `identity` is in a file.
+def from_file(config_class, path: pathlib.Path, experiment: str):
+    """The configuration that `claim_folder` has written into a file.
 
     Raises:
         ConfigError: The file was written by another experiment or version.
+        BrokenFileError: The file is not whole.
     """
+    identity = files.read_json(path)
+    is_ours = isinstance(identity, dict) and identity.pop("experiment", None) == experiment
     names = {f.name for f in dataclasses.fields(config_class) if not f.metadata["shard"]}
-    if not isinstance(identity, dict) or identity.keys() != names:
+    if not is_ours or identity.keys() != names:
         received = identity if isinstance(identity, dict) else {}
         different = sorted(names ^ received.keys())
         raise ConfigError(
-            f"Expected a configuration of {config_class.__module__} in {path}. Received: one of "
-            f"another experiment or version (it differs in {', '.join(different)})."
+            f"Expected a configuration of {experiment} in {path}. Received: one of another "
+            f"experiment or version (it differs in {', '.join(different) or 'the experiment'})."
         )
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in identity.items()}
     return config_class(**values)
 
 
-def claim_folder(config, output_dir: pathlib.Path, **also: dict) -> None:
+def claim_folder(experiment: str, config, output_dir: pathlib.Path, **also: dict) -> None:
     """Writes the configuration into the folder, or checks that it is the one that is there.
 
     Args:
+        experiment: Whose results the folder is for.
         config: The configuration.
         output_dir: Folder of the results.
         **also: Identities of others that the results depend on, by name.
 
     Raises:
-        ConfigError: The folder holds results of another configuration, or cannot be written.
+        ConfigError: The folder holds results of another experiment or configuration, or cannot
+            be written.
     """
     path = output_dir / "config.json"
     others = {f"{name}.{k}": v for name, values in also.items() for k, v in values.items()}
-    ours = {**identity(config), **others}
+    ours = {"experiment": experiment, **identity(config), **others}
     has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in ("units", "search"))
-    if path.exists() and has_results:
-        theirs = files.read_json(path)
+    results = output_dir / "results.json"
+    if has_results or results.exists():
+        try:
+            theirs = files.read_json(path)
+        except (OSError, files.BrokenFileError) as error:
+            raise ConfigError(
+                f"{output_dir} holds results, but no whole config.json to tell whose they are "
+                f"({type(error).__name__}). Put it back, or choose another --output_dir."
+            ) from error
         different = [
             f"{name}: {theirs.get(name)!r} there, {ours.get(name)!r} here"
             for name in {**theirs, **ours}

@@ -13,6 +13,7 @@ import subprocess
 import tensorflow as tf
 
 STRATEGIES = ("mirrored", "one_device", "multi_worker")
+ONE_MACHINE = STRATEGIES[:2]
 
 
 @functools.cache  # two strategies over the same devices mix up their collective operations

@@ -27,7 +27,7 @@ import tensorflow as tf
 from gat_tf import attacks, data, evaluation, models, training
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import devices, files, fitting
-from gat_tf.experiments.classifiers import Classifiers
+from gat_tf.experiments.classifiers import Classifiers, require_same_classifiers
 from gat_tf.experiments.config import ConfigError, option
 from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import fig2 as report
@@ -51,14 +51,16 @@ class Config:
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds, as in 0,1,2 (ours).", shard=True)
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
     strategy: str = option(
-        "mirrored", f"tf.distribute strategy, one of {devices.STRATEGIES}.", shard=True
+        "mirrored", f"tf.distribute strategy, one of {devices.ONE_MACHINE}.", shard=True
     )
     table2_dir: str = option(
         "runs/table2",
         "Folder of Table 2, whose baselines are attacked; trained there where missing.",
         shard=True,
     )
-    table2_preset: str = option("paper", "Table 2's preset, for a folder that is empty.")
+    table2_preset: str = option(
+        "paper", "Table 2's preset, for a folder that is empty.", shard=True
+    )
     c_g: tuple[float, ...] = option(
         (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30), "Weights of the power in eq. 9 (ours).", shard=True
     )
@@ -79,7 +81,7 @@ class Config:
 
     def __post_init__(self):
         configs.require_known("data set", self.datasets, data.CLASSES)
-        configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
+        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
         configs.require_known("table2_preset", [self.table2_preset], ("paper", "reduced", "quick"))
         configs.require_seeds(self.seeds)
         configs.require_seeds((self.search_seed,))
@@ -105,7 +107,7 @@ PRESETS = {
     "paper": Config(),
     "reduced": Config(
         datasets=("cifar10",),
-        table2_dir="experiments/table2/reduced",
+        table2_dir="runs/table2-reduced",
         table2_preset="reduced",
         c_g=(0.1, 0.3, 1, 3, 10, 30),
         width=1 / 3,
@@ -164,7 +166,8 @@ class _Runner:
         self.classifiers = Classifiers(
             pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
         )
-        configs.claim_folder(config, output_dir, table2=configs.identity(self.classifiers.config))
+        table2_config = configs.identity(self.classifiers.config)
+        configs.claim_folder("fig2", config, output_dir, table2=table2_config)
 
     def run(self, dataset: str) -> None:
         """Computes the units of one data set."""
@@ -172,12 +175,14 @@ class _Runner:
         self.classifiers.train_missing(dataset, ("baseline",), c.seeds)
         units = [(c_g, seed) for seed in c.seeds for c_g in c.c_g]
         for i, (c_g, seed) in enumerate(units, start=1):
-            path = self.output_dir / "units" / f"{dataset}-c_g={c_g:.12g}-seed{seed}.json"
+            path = self._unit_path(dataset, c_g, seed)
+            digests = {"baseline": self.classifiers.digest(dataset, "baseline", seed)}
             if path.exists():
-                files.read_json(path)  # a broken one is found now, not when all is done
+                require_same_classifiers(path, digests)
                 continue
             rate = self.learning_rate(dataset)
             self._unit(path, dataset, c_g, seed, seed, rate, c.epochs, f"unit {i} of {len(units)}")
+        self.draw_images(dataset)
 
     def learning_rate(self, dataset: str) -> float:
         """The configuration's, or the one with the lowest validation loss at `search_c_g`.
@@ -242,6 +247,9 @@ class _Runner:
             "c_g": c_g,
             "seed": seed,
             "generator_learning_rate": rate,
+            "classifiers": {
+                "baseline": self.classifiers.digest(dataset, "baseline", baseline_seed)
+            },
             "status": "failed" if failed else "done",
             "reason": progress.failure,
             "validation_loss": None if failed else -progress.best_score,
@@ -258,22 +266,35 @@ class _Runner:
             if devices.is_chief():
                 with files.replacing(path.with_suffix(".keras")) as temporary:
                     generator.save(temporary)
-                if (c_g, seed) == (sorted(c.c_g)[(len(c.c_g) - 1) // 2], c.seeds[0]):
-                    self._draw_images(dataset, splits.test, classifier, generator)
         if devices.is_chief():
             files.write_json(path, result)
             shutil.rmtree(checkpoints, ignore_errors=True)
         keras.backend.clear_session()
         return result
 
-    def _draw_images(self, dataset, split, classifier, generator) -> None:
-        """Draws, of each of six classes, the first test image that the classifier gets right."""
+    def draw_images(self, dataset: str) -> None:
+        """Draws, of each of six classes, the first test image that the classifier gets right.
+
+        By the folder's first seed and the middle one of its c_g, unless the picture is there.
+        """
         from gat_tf import plotting
 
-        ordered = data.Split(split.images[:1000], split.labels[:1000])
-        images, labels = next(iter(data.batches(ordered, len(ordered.labels))))
-        right = np.argmax(classifier(images), axis=-1) == ordered.labels
-        firsts = {int(ordered.labels[i]): i for i in np.flatnonzero(right)[::-1]}
+        name = f"fig2_images_{dataset}"
+        units = reports.read_all(self.output_dir / "units")
+        done = [u for u in units if u["dataset"] == dataset and u["status"] == "done"]
+        if not done or (self.output_dir / f"{name}.png").exists() or not devices.is_chief():
+            return
+        seed = min(u["seed"] for u in done)
+        c_gs = sorted(u["c_g"] for u in done if u["seed"] == seed)
+        path = self._unit_path(dataset, c_gs[(len(c_gs) - 1) // 2], seed).with_suffix(".keras")
+        if not path.exists():
+            return
+        generator = keras.models.load_model(path)
+        classifier = self.classifiers.load(dataset, "baseline", seed)
+        test = self.classifiers.splits(dataset, self.config.test_size).test
+        images, labels = next(iter(data.batches(test, 1000)))
+        right = np.argmax(classifier(images), axis=-1) == labels.numpy()
+        firsts = {int(labels[i]): i for i in np.flatnonzero(right)[::-1]}
         chosen = [firsts[k] for k in sorted(firsts)[:6]]
         if not chosen:
             return
@@ -289,7 +310,10 @@ class _Runner:
             gradients=gradients.numpy(),
             class_names=data.class_names(dataset, self.config.data_dir),
         )
-        reports.save_figure(figure, self.output_dir, f"fig2_images_{dataset}")
+        reports.save_figure(figure, self.output_dir, name)
+
+    def _unit_path(self, dataset, c_g, seed) -> pathlib.Path:
+        return self.output_dir / "units" / f"{dataset}-c_g={c_g:.12g}-seed{seed}.json"
 
 
 def _validate(scheme, validation):

@@ -39,7 +39,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         DatasetNotFoundError: A data set is not there.
         BrokenFileError: A result in the folder is not whole.
     """
-    runner = attack_curves.Runner(config, output_dir)
+    runner = attack_curves.Runner("fig3", config, output_dir)
     for dataset in config.datasets:
         runner.classifiers.train_missing(dataset, config.methods, config.seeds)
         for seed in config.seeds:
@@ -48,9 +48,10 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
                 runner.unit(
                     f"{dataset}-{method}-seed{seed}",
                     about,
+                    {method: runner.classifiers.digest(dataset, method, seed)},
                     lambda about=about: {about["method"]: _curves(runner, **about)},
                 )
-    return report.write("fig3", runner)
+    return report.write(runner)
 
 
 def _curves(runner, dataset, method, seed):

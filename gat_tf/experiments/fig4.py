@@ -34,7 +34,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     Arguments, results and errors are those of `gat_tf.experiments.fig3.run`; the data sets and
     seeds choose the units, each of which has all methods.
     """
-    runner = attack_curves.Runner(config, output_dir)
+    runner = attack_curves.Runner("fig4", config, output_dir)
     source = runner.classifiers.beside(runner.output_dir / "source")
     for dataset in config.datasets:
         runner.classifiers.train_missing(dataset, config.methods, config.seeds)
@@ -44,9 +44,13 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             runner.unit(
                 f"{dataset}-seed{seed}",
                 about,
+                {
+                    **{m: runner.classifiers.digest(dataset, m, seed) for m in config.methods},
+                    "source": source.digest(dataset, "baseline", about["source_seed"]),
+                },
                 lambda about=about: _curves(runner, source, **about),
             )
-    return report.write("fig4", runner)
+    return report.write(runner)
 
 
 def _curves(runner, source, dataset, seed, source_seed):

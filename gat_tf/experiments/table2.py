@@ -200,7 +200,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """
     started = time.time()
     output_dir = pathlib.Path(output_dir)
-    configs.claim_folder(config, output_dir)
+    configs.claim_folder("table2", config, output_dir)
     strategy = devices.strategy(config.strategy)
     policy = keras.config.dtype_policy()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import STYLE, band, log_axis, new_figure
+from gat_tf.plotting.style import STYLE, band, legend, log_axis, new_figure
 
 # The paper's three curves are bold, what goes beyond it is thin.
 _LINES = {
@@ -45,12 +45,12 @@ def power(
             _curves(right, rows, titles, "clipped_accuracy")
             left.set_title(f"{dataset}: x + η", loc="left")
             right.set_title(f"{dataset}: x + η clipped to [0, 1]", loc="left")
+            right.set_xlabel("power P before clipping")
             _baseline(left, rows, paper_baseline.get(dataset))
             right.sharey(left)
             left.set_ylabel("accuracy, %")
             left.set_ylim(bottom=0)
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        legend(figure, panels, ncols=4)
     return figure
 
 
@@ -68,7 +68,7 @@ def _curves(axes, rows, titles, kind):
             linewidth=1.6 if bold else 0.8,
             markersize=4,
             zorder=3 if bold else 2,
-            **_LINES[name],
+            **_LINES.get(name, {}),
         )
     log_axis(axes, "x")
     axes.set_xlabel("power P, mean of ‖η‖₂² (pixels in [0, 1])")

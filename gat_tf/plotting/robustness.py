@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import COLOURS, MARKERS, STYLE, band, new_figure
+from gat_tf.plotting.style import COLOURS, MARKERS, STYLE, band, legend, new_figure
 
 
 def robustness(
@@ -36,7 +38,7 @@ def robustness(
         raise ValueError("Expected results with finished units. Received: none.")
     looks = {
         method: {"color": colour, "marker": marker}
-        for method, colour, marker in zip(titles, COLOURS, MARKERS, strict=True)
+        for method, colour, marker in zip(titles, cycle(COLOURS), cycle(MARKERS), strict=False)
     }
     with matplotlib.rc_context(STYLE):
         figure, panels = new_figure(len(summary), len(attacks), 7.2, 2.7)
@@ -52,8 +54,7 @@ def robustness(
                     axes.xaxis.set_major_locator(ticker.MultipleLocator(2 / 255))
                 axes.set_ylim(bottom=0)
             row[0].set_ylabel("accuracy, %")
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        legend(figure, panels, ncols=3)
     return figure
 
 

@@ -50,6 +50,15 @@ def band(axes, x, mean, std, **line) -> None:
         axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 
+def legend(figure: Figure, panels, ncols: int) -> None:
+    """One legend below all panels, with every label once."""
+    entries = {}
+    for axes in panels.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)
+
+
 def log_axis(axes, which: str) -> None:
     """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
     axis = axes.xaxis if which == "x" else axes.yaxis

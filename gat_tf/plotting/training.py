@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import COLOURS, STYLE, log_axis, new_figure
+from gat_tf.plotting.style import COLOURS, STYLE, legend, log_axis, new_figure
 
 
 def training(
@@ -52,6 +52,5 @@ def training(
                 log_axis(axes, "y")
         for axes in flat[len(shown) :]:
             axes.remove()
-        handles, labels = flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        legend(figure, panels, ncols=4)
     return figure

@@ -152,12 +152,16 @@ class Scheme(MultiWorker, keras.Model):
             ValueError: Images outside [0, 1] or labels that are not classes, at the first batch
                 that has them; weights of samples or classes, or `validation_split`.
         """
-        for name in ("validation_split", "validation_batch_size", "class_weight", "sample_weight"):
-            if kwargs.get(name) is not None and kwargs[name] != 0:
-                raise ValueError(
-                    "Expected validation data as `validation_data=`, and no weights of samples or "
-                    f"classes. Received: {name}={kwargs[name]!r}"
-                )
+        refused = {
+            "validation_split": "pass `validation_data=`",
+            "validation_batch_size": "pass `validation_data=` as a batched tf.data.Dataset",
+            "class_weight": "every image has the same weight",
+            "sample_weight": "every image has the same weight",
+        }
+        for name, instead in refused.items():
+            value = kwargs.pop(name, None)
+            if value is not None and not (name == "validation_split" and value == 0):
+                raise ValueError(f"A training scheme's `fit` takes no `{name}`: {instead}.")
         if validation_data is not None:
             validation_data = self._checked(*_pair(validation_data))
         with checks.readable_errors():

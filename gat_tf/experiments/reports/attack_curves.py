@@ -11,7 +11,7 @@ from gat_tf.experiments.methods import METHODS
 from gat_tf.experiments.reports import common
 
 ATTACKS = {
-    "fg_l2": "fast gradient, L2, not clipped (paper)",
+    "fg_l2": "fast gradient, L2, not clipped (the paper's attack)",
     "pgd_l2": "PGD, L2, clipped to [0, 1]",
     "pgd_linf": "PGD, L∞, clipped to [0, 1]",
     "fg_l2_direct": "fast gradient, L2, direct",
@@ -20,9 +20,9 @@ _KIND = {"fig3": "direct", "fig4": "indirect"}
 _COLUMNS = 7  # of a table, of the curve's points
 
 
-def write(experiment: str, runner) -> dict:
+def write(runner) -> dict:
     """Merges the units of a runner's folder into its results, table and figures."""
-    units = common.read_all(runner.output_dir / "units")
+    experiment, units = runner.experiment, common.read_all(runner.output_dir / "units")
     results = {
         "experiment": experiment,
         "config": configs.identity(runner.config),
@@ -106,16 +106,23 @@ def _claims(experiment, units) -> list[dict]:
         ]
     for attack, about in list(ATTACKS.items())[:3]:
         name = f"{_KIND[experiment].capitalize()} {about.partition(' (')[0]}"
-        origin = "paper" if attack == "fg_l2" else "beyond"
         claims += [
-            (f"{name}: GAT above {titles[rival]} ({origin})", gains(attack, _mean_height, rival))
+            (
+                f"{name}: GAT above {titles[rival]} ({_origin(attack, rival)})",
+                gains(attack, _mean_height, rival),
+            )
             for rival in rivals
         ]
     for method in ("baseline", "gat"):
         direct, indirect = (_curves(units, method, name) for name in ("fg_l2_direct", "fg_l2"))
-        claim = f"{titles[method]}: accuracy falls more slowly than under the direct attack (paper)"
+        claim = f"{titles[method]}: accuracy falls more slowly than under the direct attack"
         claims.append((claim, [_fall(direct[s]) - _fall(indirect[s]) for s in sorted(direct)]))
     return [common.verdict(claim, values) for claim, values in claims if values]
+
+
+def _origin(attack, rival) -> str:
+    """Whether the claim is the paper's, whose rivals are the baseline and FG sign training."""
+    return "paper" if attack == "fg_l2" and rival != "fg_l2" else "beyond"
 
 
 def _seeds(units, method) -> list[int]:
@@ -150,9 +157,9 @@ def _fall(curve) -> float:
 def markdown(results: dict) -> str:
     """Points of the curves and the verdicts as Markdown, by data set."""
     kind = _KIND[results["experiment"]]
-    images = results["units"][0]["test_images"] if results["units"] else 0
     lines = []
     for dataset, by_attack in results["summary"].items():
+        images = next(u["test_images"] for u in results["units"] if u["dataset"] == dataset)
         for attack, by_method in by_attack.items():
             first = next(iter(by_method.values()))
             chosen = _chosen(len(first["epsilons"]))

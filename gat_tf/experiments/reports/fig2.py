@@ -125,8 +125,8 @@ def markdown(results: dict) -> str:
         images = rows[0]["test_images"]
         lines += [
             f"**{dataset}**, accuracy in % of the baseline ({_cell(rows[0]['clean_accuracy'])} "
-            f"clean) on {images} test images at equal mean power, mean ± standard deviation over "
-            f"{len(rows[0]['seeds'])} seed(s); in brackets with all images clipped to [0, 1]",
+            f"clean) on {images} test images at equal mean power before clipping, mean ± standard "
+            f"deviation over {len(rows[0]['seeds'])} seed(s); in brackets with all images clipped",
             "",
             f"| c_g | power | {' | '.join(ATTACKS.values())} |",
             f"|{'---|' * (2 + len(ATTACKS))}",
