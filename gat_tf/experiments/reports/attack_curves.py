@@ -214,7 +214,7 @@ def figures(experiment: str) -> dict:
     from gat_tf import plotting
 
     titles = {name: method.title for name, method in METHODS.items()}
-    panels = dict(list(ATTACKS.items())[:3])
+    panels = {name: about.partition(" (")[0] for name, about in list(ATTACKS.items())[:3]}
 
     def draw(results):
         paper = {
