@@ -81,10 +81,11 @@ class Classifiers:
         if not path.exists():
             raise ConfigError(f"Expected a trained classifier in {path}. Received: no such file.")
         unit = files.read_json(path)
-        if unit["status"] != "done":
+        if not isinstance(unit, dict) or unit.get("status") != "done":
+            reason = unit.get("reason") if isinstance(unit, dict) else None
             raise ConfigError(
                 f"Expected a trained classifier for {path}. Received: one that was not trained to "
-                f"the end: {unit['reason']} Leave out its seed or its method."
+                f"the end: {reason or 'it does not say why.'} Leave out its seed or its method."
             )
         path = path.with_suffix(".keras")
         advice = f"Put it back, or delete {path.with_suffix('.json')} to train it anew."

@@ -250,15 +250,8 @@ class _Runner:
             "classifiers": {
                 "baseline": self.classifiers.digest(dataset, "baseline", baseline_seed)
             },
-            "status": "failed" if failed else "done",
-            "reason": progress.failure,
             "validation_loss": None if failed else -progress.best_score,
-            "best_epoch": progress.best_epoch,
-            "epochs": progress.epochs,
-            "seconds_per_epoch": progress.seconds_per_epoch,
-            "train_seconds": round(sum(progress.seconds), 1),
-            "history": fitting.without_nan(progress.history),
-            "environment": devices.environment(),
+            **fitting.outcome(progress),
         }
         if path.parent.name == "units" and not failed:
             test = data.batches(splits.test, 500)

@@ -98,6 +98,20 @@ def fit_to_best(
     return progress
 
 
+def outcome(progress: Progress) -> dict:
+    """What a unit's results say of its training."""
+    return {
+        "status": "done" if progress.failure is None else "failed",
+        "reason": progress.failure,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epochs,
+        "seconds_per_epoch": progress.seconds_per_epoch,
+        "train_seconds": round(sum(progress.seconds), 1),
+        "history": _without_nan(progress.history),
+        "environment": devices.environment(),
+    }
+
+
 def training_data(
     split: data.Split, batch_size: int, *, seed: int, first_epoch: int, draws: int = 0
 ) -> tf.data.Dataset:
@@ -216,7 +230,7 @@ class _Watch(keras.callbacks.Callback):
         )
 
 
-def without_nan(history: dict[str, list[float]]) -> dict[str, list[float | None]]:
+def _without_nan(history: dict[str, list[float]]) -> dict[str, list[float | None]]:
     """The history as JSON can hold it."""
     return {k: [v if math.isfinite(v) else None for v in values] for k, values in history.items()}
 

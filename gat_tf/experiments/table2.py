@@ -353,15 +353,8 @@ class _Runner:
             "method": method,
             "seed": seed,
             "hyperparameters": hyperparameters,
-            "status": "failed" if failed else "done",
-            "reason": progress.failure,
             "validation_accuracy": None if failed else progress.best_score,
-            "best_epoch": progress.best_epoch,
-            "epochs": progress.epochs,
-            "seconds_per_epoch": progress.seconds_per_epoch,
-            "train_seconds": round(sum(progress.seconds), 1),
-            "history": fitting.without_nan(progress.history),
-            "environment": devices.environment(),
+            **fitting.outcome(progress),
         }
         if test and not failed:
             test_data = data.batches(splits.test, 500)
