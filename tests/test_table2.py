@@ -20,6 +20,7 @@ from gat_tf import data
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import devices, files, table2
 from gat_tf.experiments.config import ConfigError
+from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import table2 as report
 
 TINY = dataclasses.replace(
@@ -168,7 +169,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(tmp_path):
         ours, theirs = (weights(tmp_path / folder, name) for folder in ("killed", "straight"))
         assert same(ours, theirs), name
     histories = [
-        [u["history"] for u in table2.load_units(tmp_path / folder)]
+        [u["history"] for u in reports.read_all(tmp_path / folder / "units")]
         for folder in ("killed", "straight")
     ]
     assert histories[0] == histories[1]
