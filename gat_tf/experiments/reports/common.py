@@ -80,6 +80,9 @@ def write(results: dict, output_dir: pathlib.Path, markdown: str, figures: dict)
             table.write_text(markdown)
         for name, draw in figures.items():
             save_figure(draw(results), output_dir, name)
+        if results["experiment"] != "table2":  # which prints its table as it grows
+            print(markdown, flush=True)
+        print(f"Results, tables and figures are in {output_dir}/.", flush=True)
     return results
 
 
