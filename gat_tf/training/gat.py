@@ -11,7 +11,7 @@ from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.generator import GeneratorScheme, GeneratorStep, generator_step
+from gat_tf.training.generator import GeneratorScheme, GeneratorStep
 from gat_tf.training.scheme import mixed, mixed_gradients
 
 MINIBATCHES = ("separate", "shared")
@@ -247,7 +247,9 @@ class GAT(GeneratorScheme):
             _, gradient = logits_and_input_gradient(
                 self._logits, drawn_images, drawn_labels, "probability"
             )
-            of_generator = self._update_generator(drawn_images, drawn_labels, gradient)
+            of_generator = self._update_generator(
+                self.generator_optimizer, drawn_images, drawn_labels, gradient
+            )
         clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
         of_classifier = classifier_step(
@@ -266,7 +268,7 @@ class GAT(GeneratorScheme):
         images, labels = self._unpacked(data)
         clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
         for _ in range(self.generator_steps - 1):
-            self._update_generator(images, labels, gradient)
+            self._update_generator(self.generator_optimizer, images, labels, gradient)
         of_generator, of_classifier = shared_step(
             clean,
             self._logits,
@@ -282,19 +284,6 @@ class GAT(GeneratorScheme):
         self._apply_mean(self.generator_optimizer, self.generator, of_generator.gradients, images)
         self._apply_mean(self.optimizer, self.classifier, of_classifier.gradients, images)
         return of_generator, of_classifier, gradient, of_generator.perturbation
-
-    def _update_generator(self, images, labels, gradient) -> GeneratorStep:
-        step = generator_step(
-            self._logits,
-            self.generator,
-            images,
-            labels,
-            gradient,
-            self.c_g,
-            loss_scale=self.generator_optimizer.scale_loss(1.0),
-        )
-        self._apply_mean(self.generator_optimizer, self.generator, step.gradients, images)
-        return step
 
     def _classifier_loss_scale(self):
         return self.optimizer.scale_loss(1.0)

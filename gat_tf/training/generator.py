@@ -115,8 +115,21 @@ class GeneratorScheme(Scheme):
         )
 
     def _objective(self, values: dict) -> tf.Tensor:
-        """What is minimised, `[B]`, from the other values that a step records."""
-        raise NotImplementedError
+        """What `loss` is, `[B]`, from the other values that a step records: eq. 9's L_G."""
+        return values["generator_loss"]
+
+    def _update_generator(self, optimizer, images, labels, gradient) -> GeneratorStep:
+        step = generator_step(
+            self._logits,
+            self.generator,
+            images,
+            labels,
+            gradient,
+            self.c_g,
+            loss_scale=optimizer.scale_loss(1.0),
+        )
+        self._apply_mean(optimizer, self.generator, step.gradients, images)
+        return step
 
     def _record_with_generator(self, gradient: tf.Tensor, **values) -> dict:
         nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
@@ -159,22 +172,10 @@ class GeneratorTraining(GeneratorScheme):
     def _learner(self):
         return self.generator
 
-    def _objective(self, values):
-        return values["generator_loss"]
-
     def train_step(self, data):
         images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
-        step = generator_step(
-            self._logits,
-            self.generator,
-            images,
-            labels,
-            gradient,
-            self.c_g,
-            loss_scale=self.optimizer.scale_loss(1.0),
-        )
-        self._apply_mean(self.optimizer, self.generator, step.gradients, images)
+        step = self._update_generator(self.optimizer, images, labels, gradient)
         return self._record_with_generator(
             gradient,
             clean_loss=losses.cross_entropy(losses.margin(clean, labels)),
