@@ -11,16 +11,16 @@ from typing import ClassVar
 import numpy as np
 
 from gat_tf import attacks, data
+from gat_tf.experiments import classifiers, devices, files
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import devices, files, table2
-from gat_tf.experiments.classifiers import Classifiers, require_same_classifiers
 from gat_tf.experiments.config import ConfigError, option
+from gat_tf.experiments.methods import METHODS
 
 INF = float("inf")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(classifiers.Config):
     """Settings of Figs. 3 and 4; the defaults are the paper's, or ours where it has none."""
 
     PRESETS: ClassVar[dict[str, str]] = {
@@ -29,26 +29,9 @@ class Config:
         "quick": "those of its quick preset, built-in images, minutes on two cores",
     }
 
-    datasets: tuple[str, ...] = option(("cifar10", "cifar100"), "Data sets (paper).", shard=True)
     methods: tuple[str, ...] = option(
         ("baseline", "fg_linf", "fg_l2", "gat"), "Methods of Table 2 (ours).", shard=True
     )
-    seeds: tuple[int, ...] = option((0, 1, 2), "Seeds, as in 0,1,2 (ours).", shard=True)
-    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
-    strategy: str = option(
-        "mirrored",
-        f"tf.distribute strategy of what is trained, one of {devices.ONE_MACHINE}.",
-        shard=True,
-    )
-    table2_dir: str = option(
-        "runs/table2",
-        "Folder of Table 2, whose classifiers are attacked; trained there where missing.",
-        shard=True,
-    )
-    table2_preset: str = option(
-        "paper", "Table 2's preset, for a folder that is empty.", shard=True
-    )
-    test_size: int | None = option(None, "Test images; none is all that Table 2 takes (paper).")
     fg_epsilons: tuple[float, ...] = option(
         (*(n / 20 for n in range(11)), 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0),
         "ε of the fast gradient, L2, rising (ours).",
@@ -63,11 +46,8 @@ class Config:
     pgd_restarts: int = option(5, "Random starts of PGD (ours).")
 
     def __post_init__(self):
-        configs.require_known("data set", self.datasets, data.CLASSES)
-        configs.require_known("method", self.methods, table2.METHODS)
-        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
-        configs.require_known("table2_preset", [self.table2_preset], table2.PRESETS)
-        configs.require_seeds(self.seeds)
+        super().__post_init__()
+        configs.require_known("method", self.methods, METHODS)
         configs.require_range(self, ("pgd_steps", 1, INF), ("pgd_restarts", 1, INF))
         for name in ("fg_epsilons", "pgd_l2_epsilons", "pgd_linf_epsilons"):
             values = np.array(getattr(self, name), np.float64)
@@ -119,9 +99,7 @@ class Runner:
         self.started = time.time()
         self.config = config
         self.output_dir = pathlib.Path(output_dir)
-        self.classifiers = Classifiers(
-            pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
-        )
+        self.classifiers = classifiers.Classifiers(config)
         table2_config = configs.identity(self.classifiers.config)
         configs.claim_folder(experiment, config, self.output_dir, table2=table2_config)
 
@@ -130,14 +108,14 @@ class Runner:
         return self.classifiers.splits(dataset, self.config.test_size).test
 
     def unit(
-        self, name: str, about: dict, classifiers: dict[str, str], compute: Callable[[], dict]
+        self, name: str, about: dict, digests: dict[str, str], compute: Callable[[], dict]
     ) -> None:
         """Computes and writes a unit, unless it is there.
 
         Args:
             name: Of its file.
             about: What it is: data set, seed and so on.
-            classifiers: Method to the digest of each classifier in it.
+            digests: Method to the digest of each classifier in it.
             compute: () -> method -> attack -> accuracies as `curve` gives them.
 
         Raises:
@@ -145,14 +123,14 @@ class Runner:
         """
         path = self.output_dir / "units" / f"{name}.json"
         if path.exists():
-            require_same_classifiers(path, classifiers)
+            classifiers.require_same_classifiers(path, digests)
             return
         started = time.time()
         curves = compute()
         result = {
             **about,
             "status": "done",
-            "classifiers": classifiers,
+            "classifiers": digests,
             "test_images": len(self.test_split(about["dataset"]).labels),
             "curves": curves,
             "seconds": round(time.time() - started, 1),

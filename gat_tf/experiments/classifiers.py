@@ -11,36 +11,63 @@ import keras
 
 from gat_tf import data
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import files, table2
-from gat_tf.experiments.config import ConfigError
+from gat_tf.experiments import devices, files, table2
+from gat_tf.experiments.config import ConfigError, option
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What every experiment on Table 2's classifiers is told; its own settings come on top."""
+
+    datasets: tuple[str, ...] = option(("cifar10", "cifar100"), "Data sets (paper).", shard=True)
+    seeds: tuple[int, ...] = option((0, 1, 2), "Seeds, as in 0,1,2 (ours).", shard=True)
+    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
+    strategy: str = option(
+        "mirrored",
+        f"tf.distribute strategy of what is trained, one of {devices.ONE_MACHINE}.",
+        shard=True,
+    )
+    table2_dir: str = option(
+        "runs/table2",
+        "Folder of Table 2, whose classifiers are attacked; trained there where missing.",
+        shard=True,
+    )
+    table2_preset: str = option(
+        "paper", "Table 2's preset, for a folder that is empty.", shard=True
+    )
+    test_size: int | None = option(None, "Test images; none is all that Table 2 takes (paper).")
+
+    def __post_init__(self):
+        configs.require_known("data set", self.datasets, data.CLASSES)
+        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
+        configs.require_known("table2_preset", [self.table2_preset], table2.PRESETS)
+        configs.require_seeds(self.seeds)
 
 
 class Classifiers:
     """Classifiers in a folder of Table 2, trained there where they are missing.
 
     Attributes:
+        folder: Of Table 2.
         config: Table 2's configuration: the folder's, or a preset's if there is none yet.
 
     Args:
-        folder: Output folder of `gat_tf.experiments.table2`.
-        preset: Table 2's preset for a folder that is empty.
-        data_dir: Folder of TensorFlow Datasets.
-        strategy: Name of the distribution strategy.
+        config: Where they are, and how those that are missing are trained.
     """
 
-    def __init__(self, folder: pathlib.Path, preset: str, data_dir: str | None, strategy: str):
-        self.folder = folder
+    def __init__(self, config: Config):
+        folder = self.folder = pathlib.Path(config.table2_dir)
         path = folder / "config.json"
         if path.exists():
-            config = configs.from_file(table2.Config, path, "table2")
+            ours = configs.from_file(table2.Config, path, "table2")
         elif any(folder.glob("units/*.json")):
             raise ConfigError(
                 f"Expected the configuration of the classifiers in {folder}. Received: units, but "
                 "no config.json, which Table 2's runner writes first. Put it back."
             )
         else:
-            config = table2.PRESETS[preset]
-        self.config = dataclasses.replace(config, data_dir=data_dir, strategy=strategy)
+            ours = table2.PRESETS[config.table2_preset]
+        self.config = dataclasses.replace(ours, data_dir=config.data_dir, strategy=config.strategy)
         self._splits = {}
 
     def beside(self, folder: pathlib.Path) -> Classifiers:

@@ -25,9 +25,8 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, data, evaluation, models, training
+from gat_tf.experiments import classifiers, devices, files, fitting
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import devices, files, fitting
-from gat_tf.experiments.classifiers import Classifiers, require_same_classifiers
 from gat_tf.experiments.config import ConfigError, option
 from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import fig2 as report
@@ -38,7 +37,7 @@ INF = float("inf")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(classifiers.Config):
     """Settings of Fig. 2; the defaults are the paper's, or ours where the paper has none."""
 
     PRESETS: ClassVar[dict[str, str]] = {
@@ -47,24 +46,9 @@ class Config:
         "quick": "built-in images and small networks, minutes on two cores",
     }
 
-    datasets: tuple[str, ...] = option(("cifar10", "cifar100"), "Data sets (paper).", shard=True)
-    seeds: tuple[int, ...] = option((0, 1, 2), "Seeds, as in 0,1,2 (ours).", shard=True)
-    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
-    strategy: str = option(
-        "mirrored", f"tf.distribute strategy, one of {devices.ONE_MACHINE}.", shard=True
-    )
-    table2_dir: str = option(
-        "runs/table2",
-        "Folder of Table 2, whose baselines are attacked; trained there where missing.",
-        shard=True,
-    )
-    table2_preset: str = option(
-        "paper", "Table 2's preset, for a folder that is empty.", shard=True
-    )
     c_g: tuple[float, ...] = option(
         (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30), "Weights of the power in eq. 9 (ours).", shard=True
     )
-    test_size: int | None = option(None, "Test images; none is all that Table 2 takes (paper).")
     width: float = option(1.0, "Factor on the filters of the generator; 1 is Table 1 (paper).")
     batch_size: int = option(128, "Images a step, over all devices (ours).")
     epochs: int = option(200, "Epochs at most (ours).")
@@ -80,10 +64,7 @@ class Config:
     pgd_steps: int = option(20, "Steps of PGD, a rival beyond the paper (ours).")
 
     def __post_init__(self):
-        configs.require_known("data set", self.datasets, data.CLASSES)
-        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
-        configs.require_known("table2_preset", [self.table2_preset], ("paper", "reduced", "quick"))
-        configs.require_seeds(self.seeds)
+        super().__post_init__()
         configs.require_seeds((self.search_seed,))
         configs.require_values(self, "c_g")
         if self.search:
@@ -163,9 +144,7 @@ class _Runner:
         self.config = config
         self.output_dir = output_dir
         self.strategy = devices.strategy(config.strategy)
-        self.classifiers = Classifiers(
-            pathlib.Path(config.table2_dir), config.table2_preset, config.data_dir, config.strategy
-        )
+        self.classifiers = classifiers.Classifiers(config)
         table2_config = configs.identity(self.classifiers.config)
         configs.claim_folder("fig2", config, output_dir, table2=table2_config)
 
@@ -178,7 +157,7 @@ class _Runner:
             path = self._unit_path(dataset, c_g, seed)
             digests = {"baseline": self.classifiers.digest(dataset, "baseline", seed)}
             if path.exists():
-                require_same_classifiers(path, digests)
+                classifiers.require_same_classifiers(path, digests)
                 continue
             rate = self.learning_rate(dataset)
             self._unit(path, dataset, c_g, seed, seed, rate, c.epochs, f"unit {i} of {len(units)}")
