@@ -1,17 +1,21 @@
 """Data sets as uint8 arrays in memory, and as batches of floats in [0, 1].
 
-CIFAR-10 and CIFAR-100 come through TensorFlow Datasets. `shapes` is drawn here from a seed, for
-trying things without a download.
+CIFAR-10, CIFAR-100 and ImageNet-143 come through TensorFlow Datasets. `shapes` is drawn here from a
+seed, for trying things without a download.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-CLASSES = {"cifar10": 10, "cifar100": 100, "shapes": 10}
+from gat_tf import checks, imagenet143
+
+CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet143": 143, "shapes": 10}
+IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "shapes": 32}  # of those that come in one size
 SHAPES = (
     "disk", "ring", "square", "frame", "triangle", "plus", "cross", "stripes", "bars", "checkers",
 )  # fmt: skip
@@ -43,6 +47,7 @@ def load(
     name: str,
     data_dir: str | None = None,
     *,
+    image_size: int | None = None,
     train_size: int | None = None,
     validation_size: int | None = None,
     test_size: int | None = None,
@@ -50,32 +55,48 @@ def load(
     """Returns a data set in memory.
 
     CIFAR's 50,000 training images are split by a fixed seed into 45,000 for training and 5,000
-    for validation, with the same number of every class, as in the GAT paper. Smaller sizes take
-    the first images of each class from these.
+    for validation, with the same number of every class, as in the GAT paper. Of ImageNet-143's
+    about 180,000 training images, 50 of every class (7,150) are for validation; those for training
+    are 1.25 times as large as `image_size`, so that `augmentation.scale_crop_flip` has pixels to
+    crop (ours), and fill 3.3 GB where it is 64. Smaller sizes take the first images of each class
+    from these.
 
     Args:
-        name: `"cifar10"`, `"cifar100"` or `"shapes"`.
+        name: `"cifar10"`, `"cifar100"`, `"imagenet143"` or `"shapes"`.
         data_dir: Folder of TensorFlow Datasets; by default TFDS's own, `~/tensorflow_datasets`.
-        train_size: Number of training images; by default all 45,000, or 1,000 of `shapes`.
-        validation_size: Number of validation images; by default all 5,000, or 500 of `shapes`.
-        test_size: Number of test images; by default all 10,000, or 500 of `shapes`.
+        image_size: Height and width of the images: of ImageNet-143 any (64 and 128 in the Rob-GAN
+            paper), of the others 32, which is their default.
+        train_size: Number of training images; by default all, or 1,000 of `shapes`.
+        validation_size: Number of validation images; by default all, or 500 of `shapes`.
+        test_size: Number of test images; by default all (10,000 of CIFAR, 7,150 of ImageNet-143),
+            or 500 of `shapes`.
 
     Raises:
-        ValueError: An unknown data set, or a size that it does not have or that does not divide
-            evenly among the classes.
+        ValueError: An unknown data set, an image size that it does not have, or a number of images
+            that it does not have or that does not divide evenly among the classes.
         DatasetNotFoundError: The files are not there and cannot be downloaded.
     """
     _require_known(name)
+    if name not in IMAGE_SIZES:
+        checks.count("image_size", image_size)
+    elif image_size not in (None, IMAGE_SIZES[name]):
+        raise ValueError(
+            f"Expected images of {name!r} to have image_size={IMAGE_SIZES[name]}. "
+            f"Received: image_size={image_size}"
+        )
     sizes = (train_size, validation_size, test_size)
     if name == "shapes":
         sizes = [d if s is None else s for s, d in zip(sizes, (1_000, 500, 500), strict=True)]
         splits = [draw_shapes(size, seed) for seed, size in enumerate(sizes)]
     else:
-        train, test = _load_tfds(name, data_dir)
-        train, validation = _hold_out(train, _VALIDATION)
+        if name == "imagenet143":
+            splits = _load_imagenet143(data_dir, image_size, sizes)
+        else:
+            train, test = _load_tfds(name, data_dir)
+            splits = (*_hold_out(train, _VALIDATION), test)
         splits = [
-            split if size is None else _first_of_each_class(split, size)
-            for split, size in zip((train, validation, test), sizes, strict=True)
+            split if size in (None, len(split.labels)) else _first_of_each_class(split, size)
+            for split, size in zip(splits, sizes, strict=True)
         ]
     return Splits(*splits, CLASSES[name])
 
@@ -84,7 +105,8 @@ def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
     """Returns the names of a data set's classes, in the order of its labels.
 
     Args:
-        name: `"cifar10"`, `"cifar100"` or `"shapes"`.
+        name: `"cifar10"`, `"cifar100"`, `"shapes"` or `"imagenet143"`, whose names are synsets
+            such as `"n02085620"`.
         data_dir: Folder of TensorFlow Datasets.
 
     Raises:
@@ -95,7 +117,9 @@ def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
         return SHAPES
     import tensorflow_datasets as tfds
 
-    return tuple(tfds.builder(name, data_dir=data_dir).info.features["label"].names)
+    files = "imagenet2012" if name == "imagenet143" else name
+    names = tfds.builder(files, data_dir=data_dir).info.features["label"].names
+    return tuple(names[i] for i in imagenet143.LABELS) if name == "imagenet143" else tuple(names)
 
 
 def batches(split: Split, batch_size: int) -> tf.data.Dataset:
@@ -106,19 +130,27 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
 
 
 def shuffled_batches(
-    split: Split, batch_size: int, *, seed: int, first_epoch: int = 0
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int,
+    first_epoch: int = 0,
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """Returns endless passes over the split, each in an order of its own.
 
-    An epoch's order is a function of (seed, epoch) alone, so that training that is resumed at
-    `first_epoch` sees what it would have seen. An epoch has `steps_per_epoch(split, batch_size)`
-    batches, the last of which may be smaller.
+    An epoch's order is a function of (seed, epoch) alone, and a batch's augmentation of (seed,
+    epoch, number of the batch), so that training that is resumed at `first_epoch` sees what it
+    would have seen. An epoch has `steps_per_epoch(split, batch_size)` batches, the last of which
+    may be smaller.
 
     Args:
         split: The images and labels.
         batch_size: Images a batch.
-        seed: Seed of the orders.
+        seed: Seed of the orders and of the augmentation.
         first_epoch: Epoch to begin with.
+        augment: A function from images in [0, 1] and a seed, `[2]` integers, to the images of the
+            batch, such as `augmentation.pad_crop_flip`.
 
     Returns:
         A dataset of (images in [0, 1], labels) batches without end.
@@ -131,7 +163,18 @@ def shuffled_batches(
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
     order = tf.data.Dataset.counter(first_epoch).flat_map(shuffled)
-    return _gathered(order, images, labels)
+    dataset = _gathered(order, images, labels)
+    if augment is None:
+        return dataset
+
+    def augmented(number, batch):
+        images, labels = batch
+        # Not [seed, number] itself, which has drawn the order of the epoch of that number.
+        return augment(images, tf.random.fold_in(tf.constant([seed, 0], tf.int64), number)), labels
+
+    # Batches are numbered from the first of epoch 0 on.
+    first = first_epoch * steps_per_epoch(split, batch_size)
+    return dataset.enumerate(first).map(augmented, tf.data.AUTOTUNE)
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -151,26 +194,50 @@ def _require_known(name: str) -> None:
         raise ValueError(f"Expected a data set of {sorted(CLASSES)}. Received: {name!r}")
 
 
-def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:
+def _prepared(name: str, data_dir: str | None):
+    """Returns TFDS's builder of a data set whose files are there, or are now."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
     try:
         builder.download_and_prepare()
     except Exception as error:  # TFDS and its downloader raise all sorts
+        by_hand = (
+            "first register at https://image-net.org, download ILSVRC2012_img_train.tar and "
+            "ILSVRC2012_img_val.tar into FOLDER/downloads/manual, and then "
+        )
         raise DatasetNotFoundError(
             f"The data set {name!r} is not in {builder.data_dir!r} and could not be downloaded "
-            f"({type(error).__name__}). On a machine with network, run\n"
+            f"({type(error).__name__}). On a machine with network, "
+            f"{by_hand if name == 'imagenet2012' else ''}run\n"
             f"    python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', "
             f"data_dir='FOLDER')\"\n"
             "then copy FOLDER here and pass --data_dir=FOLDER. Without any data set, "
             "--preset=quick runs everything on built-in images."
         ) from error
+    return builder
+
+
+def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:
+    import tensorflow_datasets as tfds
+
+    builder = _prepared(name, data_dir)
     splits = []
     for split in ("train", "test"):
         examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         splits.append(Split(examples["image"], examples["label"].astype(np.int64)))
     return splits[0], splits[1]
+
+
+def _load_imagenet143(data_dir: str | None, image_size: int, sizes) -> list[Split]:
+    # A wrong size is found now, not when gigabytes have been read. No class has more than 1,300.
+    at_most = (1_300 - imagenet143.HELD_OUT, imagenet143.HELD_OUT, 50)
+    each = [
+        None if size is None else _size_of_each_class(size, CLASSES["imagenet143"], most)
+        for size, most in zip(sizes, at_most, strict=True)
+    ]
+    builder = _prepared("imagenet2012", data_dir)
+    return [Split(*arrays) for arrays in imagenet143.load(builder, image_size, *each)]
 
 
 def _hold_out(split: Split, held_out: int) -> tuple[Split, Split]:
@@ -188,13 +255,18 @@ def _first_of_each_class(split: Split, size: int) -> Split:
 
 def _indices_of_each_class(labels: np.ndarray, size: int) -> np.ndarray:
     classes = np.unique(labels)
-    each, rest = divmod(size, len(classes))
-    if rest or each < 1 or each > np.bincount(labels).min():
-        raise ValueError(
-            f"Expected a size that gives each of the {len(classes)} classes the same number of "
-            f"images, at most {np.bincount(labels).min()} each. Received: {size}"
-        )
+    each = _size_of_each_class(size, len(classes), np.bincount(labels).min())
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:each] for c in classes]))
+
+
+def _size_of_each_class(size: int, classes: int, most: int) -> int:
+    each, rest = divmod(size, classes)
+    if rest or not 1 <= each <= most:
+        raise ValueError(
+            f"Expected a size that gives each of the {classes} classes the same number of images, "
+            f"at most {most} each. Received: {size}"
+        )
+    return each
 
 
 def _take(split: Split, indices: np.ndarray) -> Split:

@@ -1,11 +1,11 @@
-"""Data sets: the fixed split of CIFAR, the built-in shapes, and the order of batches."""
+"""Data sets: CIFAR's fixed split, ImageNet-143, the built-in shapes, and the order of batches."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from gat_tf import data
+from gat_tf import augmentation, data, imagenet143
 from gat_tf.data import Split
 
 SIZES = {"train": 50_000, "test": 10_000}
@@ -90,8 +90,16 @@ def test_size_that_does_not_divide_or_is_not_there_is_named(cifar, size):
 
 
 def test_unknown_data_set_is_named():
-    with pytest.raises(ValueError, match=r"\['cifar10', 'cifar100', 'shapes'\].*'mnist'"):
+    known = r"\['cifar10', 'cifar100', 'imagenet143', 'shapes'\]"
+    with pytest.raises(ValueError, match=rf"{known}.*'mnist'"):
         data.load("mnist")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "shapes"])
+def test_image_size_that_a_data_set_does_not_have_is_an_error(name):
+    with pytest.raises(ValueError, match=rf"'{name}' to have image_size=32.*image_size=64"):
+        data.load(name, image_size=64)
+    assert data.load("shapes", image_size=32).train.images.shape[1:] == (32, 32, 3)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -136,6 +144,157 @@ def test_missing_files_without_network_say_what_to_do(tmp_path, monkeypatch):
     assert "--data_dir=" in message
     assert "--preset=quick" in message
     assert isinstance(caught.value.__cause__, OfflineError)
+
+
+# ImageNet-143.
+
+
+def _examples(*examples):
+    """A dataset as TFDS's of ImageNet, of (image, label)."""
+    files = [tf.io.encode_png(image).numpy() for image, _ in examples]
+    labels = np.array([label for _, label in examples], np.int64)
+    return tf.data.Dataset.from_tensor_slices({"image": files, "label": labels})
+
+
+def _grey(value, height=256, width=256):
+    return np.full((height, width, 1), value, np.uint8)
+
+
+def test_imagenet_143_are_the_labels_from_151_to_293():
+    labels = [0, 293, 150, 151, 294, 200, 999]
+    images, kept = imagenet143.read(_examples(*((_grey(n % 256), n) for n in labels)), 8)
+    np.testing.assert_array_equal(kept, [142, 0, 49])
+    assert kept.dtype == np.int64
+    assert images.dtype == np.uint8
+    # The number is also the colour, which is kept to the byte.
+    expected = np.uint8([293 % 256, 151, 200])[:, None, None, None]
+    np.testing.assert_array_equal(images, np.broadcast_to(expected, (3, 8, 8, 3)))
+
+
+def test_images_with_a_side_below_256_pixels_are_left_out():
+    sizes = [(255, 300), (256, 300), (300, 255), (300, 256), (255, 255), (256, 256)]
+    examples = _examples(*((_grey(i, *size), 160) for i, size in enumerate(sizes)))
+    images, _ = imagenet143.read(examples, 8)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [1, 3, 5])
+
+
+def test_square_at_the_centre_is_taken():
+    rng = np.random.default_rng(5)
+    wide, high = (rng.integers(0, 256, s, np.uint8) for s in ((256, 300, 3), (301, 256, 3)))
+    images, _ = imagenet143.read(_examples((wide, 151), (high, 151)), 256)
+    np.testing.assert_array_equal(images, [wide[:, 22:278], high[22:278]])
+
+
+def test_images_are_made_smaller_with_antialiasing():
+    image = np.random.default_rng(5).integers(0, 256, (320, 400, 3), np.uint8)
+    images, _ = imagenet143.read(_examples((image, 151)), 64)
+    # Every new pixel is a mean of old ones, with weights that fall to zero over its size, 5.
+    centres = np.arange(64) * 5 + 2
+    weights = np.maximum(0, 1 - abs(np.arange(320) - centres[:, None]) / 5)
+    weights /= weights.sum(axis=1, keepdims=True)
+    expected = np.einsum("ih,jw,hwc->ijc", weights, weights, image[:, 40:360] * 1.0, optimize=True)
+    assert abs(images[0] - expected).max() < 0.501
+
+
+def test_images_of_a_class_are_numbered_in_their_order():
+    labels = [151, 152, 151, 151, 152, 151]
+    examples = [(_grey(i), label) for i, label in enumerate(labels)]
+    examples.insert(0, (_grey(99, 255), 151))  # too small to be counted
+    for start, stop, expected in ((0, 2, [0, 1, 2, 4]), (1, 3, [2, 3, 4]), (2, None, [3, 5])):
+        images, kept = imagenet143.read(_examples(*examples), 4, start, stop)
+        np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
+        np.testing.assert_array_equal(kept + 151, np.array(labels)[expected])
+    images, kept = imagenet143.read(_examples(*examples), 4, 4)
+    assert images.shape == (0, 4, 4, 3)
+    assert kept.shape == (0,)
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    """A folder of TFDS's ImageNet, with 2 images of each class held out and few to train.
+
+    The training images of a class are of colours 0 to 4 (0 to 3 of the last), the test images of
+    20 to 22.
+    """
+    monkeypatch.setattr(imagenet143, "HELD_OUT", 2)
+    monkeypatch.setattr(tfds.core.splits.SplitDict, "total_num_examples", 12)
+    colours = {"train": range(5), "validation": range(20, 23)}
+
+    def as_dataset(builder, split, decoders, **kwargs):
+        assert builder.name == "imagenet2012"
+        assert isinstance(decoders["image"], tfds.decode.SkipDecoding)
+        files = [tf.io.encode_png(_grey(colour)).numpy() for colour in colours[split]]
+        images, labels = zip(
+            *((f, n) for i, f in enumerate(files) for n in range(150, 295) if (i, n) != (4, 293)),
+            strict=True,
+        )
+        return tf.data.Dataset.from_tensor_slices({"image": list(images), "label": list(labels)})
+
+    with tfds.testing.mock_data(as_dataset_fn=as_dataset):
+        yield str(tmp_path)
+
+
+def _colours(split):
+    return [sorted(split.images[split.labels == label, 0, 0, 0]) for label in range(143)]
+
+
+def test_imagenet_143_is_split_and_its_training_images_are_larger(imagenet):
+    splits = data.load("imagenet143", imagenet, image_size=8)
+    assert splits.num_classes == 143
+    assert [s.images.shape[1:] for s in splits[:3]] == [(10, 10, 3), (8, 8, 3), (8, 8, 3)]
+    for split in splits[:3]:
+        assert split.images.dtype == np.uint8
+        assert split.labels.dtype == np.int64
+        assert len(split.labels) == len(split.images)
+    assert _colours(splits.train) == [[2, 3, 4]] * 142 + [[2, 3]]
+    assert _colours(splits.validation) == [[0, 1]] * 143
+    assert _colours(splits.test) == [[20, 21, 22]] * 143
+
+
+def test_smaller_sizes_of_imagenet_143_are_the_first_of_each_class(imagenet):
+    splits = data.load(
+        "imagenet143", imagenet, image_size=8, train_size=286, validation_size=143, test_size=286
+    )
+    assert _colours(splits.train) == [[2, 3]] * 143
+    assert _colours(splits.validation) == [[0]] * 143
+    assert _colours(splits.test) == [[20, 21]] * 143
+    with pytest.raises(
+        ValueError, match=r"each of the 143 classes.* at most 2 each. Received: 429"
+    ):
+        data.load("imagenet143", imagenet, image_size=8, train_size=429)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"train_size": 1_000}, {"validation_size": 143 * 51}, {"test_size": 143 * 51}]
+)
+def test_size_that_imagenet_143_cannot_have_is_named_before_it_is_read(sizes, monkeypatch):
+    monkeypatch.setattr(data, "_prepared", None)
+    (size,) = sizes.values()
+    with pytest.raises(ValueError, match=rf"each of the 143 classes.* each. Received: {size}"):
+        data.load("imagenet143", image_size=8, **sizes)
+
+
+@pytest.mark.parametrize("image_size", [None, 0, 64.5])
+def test_imagenet_143_needs_an_image_size(image_size):
+    with pytest.raises(ValueError, match=rf"at least 1. Received: image_size={image_size}"):
+        data.load("imagenet143", image_size=image_size)
+
+
+def test_missing_imagenet_says_what_to_download_by_hand(tmp_path):
+    with pytest.raises(data.DatasetNotFoundError) as caught:  # TFDS does not even try
+        data.load("imagenet143", str(tmp_path), image_size=64)
+    message = str(caught.value)
+    assert str(tmp_path) in message
+    assert "ILSVRC2012_img_train.tar" in message
+    assert "ILSVRC2012_img_val.tar" in message
+    assert "FOLDER/downloads/manual" in message
+    assert "tfds.load('imagenet2012'" in message
+
+
+def test_classes_of_imagenet_143_are_synsets(tmp_path):
+    names = data.class_names("imagenet143", str(tmp_path))
+    assert len(names) == 143
+    assert (names[0], names[-1]) == ("n02085620", "n02130308")  # Chihuahua, cheetah
 
 
 # Batches.
@@ -211,6 +370,46 @@ def test_batch_size_does_not_change_the_order(split):
     by_ten = _order(_epoch(data.shuffled_batches(split, 10, seed=3), 3))
     by_four = _order(_epoch(data.shuffled_batches(split, 4, seed=3), 6))
     np.testing.assert_array_equal(by_ten, by_four)
+
+
+def _pixels(batches):
+    return np.concatenate([images.ravel() for images, _ in batches])
+
+
+def test_resumed_epochs_are_augmented_as_they_would_have_been(split):
+    def train(first_epoch, steps):
+        return _epoch(
+            data.shuffled_batches(
+                split, 10, seed=3, first_epoch=first_epoch, augment=augmentation.pad_crop_flip
+            ),
+            steps,
+        )
+
+    through = train(0, 12)
+    tf.random.set_seed(2)
+    resumed = train(2, 6)
+    np.testing.assert_array_equal(_pixels(through[6:]), _pixels(resumed))
+    # In the order without augmentation.
+    np.testing.assert_array_equal(_order(through[6:]), _order(resumed))
+    plain = _epoch(data.shuffled_batches(split, 10, seed=3), 12)
+    np.testing.assert_array_equal(_order(through), _order(plain))
+    assert (_pixels(through) != _pixels(plain)).any()
+
+
+def test_every_batch_is_augmented_with_a_seed_of_its_own(split):
+    def seeds(seed):
+        dataset = data.shuffled_batches(split, 10, seed=seed, augment=lambda images, seed: seed)
+        return [tuple(seed) for seed, _ in _epoch(dataset, 9)]
+
+    assert len({*seeds(0), *seeds(1)}) == 18
+    assert all(len(seed) == 2 for seed in seeds(0))
+    assert seeds(0) == seeds(0)
+
+
+def test_augmented_images_belong_to_their_labels(split):
+    dataset = data.shuffled_batches(split, 10, seed=3, augment=lambda images, seed: images + 1)
+    for images, labels in _epoch(dataset, 3):
+        np.testing.assert_allclose(images, split.images[labels] / 255 + 1, rtol=1e-6)
 
 
 # The built-in shapes.

@@ -38,7 +38,7 @@ class Config:
     test_size: int | None = option(None, "Test images; none is all that Table 2 takes (paper).")
 
     def __post_init__(self):
-        configs.require_known("data set", self.datasets, data.CLASSES)
+        configs.require_known("data set", self.datasets, data.IMAGE_SIZES)
         configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
         configs.require_known("table2_preset", [self.table2_preset], table2.PRESETS)
         configs.require_seeds(self.seeds)

@@ -94,7 +94,7 @@ class Config:
     )
 
     def __post_init__(self):
-        configs.require_known("data set", self.datasets, data.CLASSES)
+        configs.require_known("data set", self.datasets, data.IMAGE_SIZES)
         configs.require_known("method", self.methods, METHODS)
         configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
         configs.require_known("minibatches", [self.minibatches], training.gat.MINIBATCHES)
