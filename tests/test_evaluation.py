@@ -1,4 +1,4 @@
-"""Accuracy, clean and under attack, against counts in NumPy."""
+"""Accuracy against counts in NumPy, and the local Lipschitz value against its closed form."""
 
 import math
 import sys
@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from gat_tf.attacks import PGD, FastGradient, RandomPerturbation
-from gat_tf.evaluation import accuracy, correct_function
+from gat_tf.evaluation import accuracy, correct_function, local_lipschitz_value
+from gat_tf.gradients import input_gradient
 from gat_tf.logits import Logits
 
 ATTACKS = {
@@ -114,6 +115,31 @@ def test_images_within_the_clip_of_the_attack_are_good(trained, some):
         accuracy(trained, shifted)
 
 
+def test_images_within_bounds_are_good_where_no_attack_has_a_clip(trained, some):
+    images = some[0] * 2 - 1
+    shifted = tf.data.Dataset.from_tensors((images, some[1]))
+    for attack in (None, FastGradient(0.0, 2, clip=None)):
+        count = _count(trained, images, some[1], None)
+        assert accuracy(trained, shifted, attack, bounds=(-1, 1)) == count / 50
+        with pytest.raises(ValueError, match=r"images within \[0.0, 1.0\]"):
+            accuracy(trained, shifted, attack)
+        with pytest.raises(ValueError, match=r"images within \[-1, 0.5\]"):
+            accuracy(trained, shifted, attack, bounds=(-1, 0.5))
+
+
+def test_clip_of_the_attack_goes_before_bounds(trained, some):
+    shifted = tf.data.Dataset.from_tensors((some[0] * 2 - 1, some[1]))
+    with pytest.raises(ValueError, match=r"images within \[0.0, 1.0\]"):
+        accuracy(trained, shifted, FastGradient(0.1, 2), bounds=(-1, 1))
+
+
+@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, 1, 2), 1.0, None])
+@pytest.mark.parametrize("measure", [accuracy, local_lipschitz_value])
+def test_bounds_are_low_and_high(trained, batches, measure, bounds):
+    with pytest.raises(ValueError, match=r"`bounds` as \(low, high\).*Received: bounds="):
+        measure(trained, batches, bounds=bounds)
+
+
 def test_empty_dataset_is_named(trained, batches):
     with pytest.raises(ValueError, match=r"Expected a dataset .*Received: no images"):
         accuracy(trained, batches.take(0))
@@ -154,3 +180,44 @@ def test_logits_taken_for_probabilities_are_found(trained, trained_logits, batch
         accuracy(trained_logits, batches)
     with pytest.raises(ValueError, match=r"Expected logits.*Pass from_logits=False"):
         accuracy(trained, batches, from_logits=True)
+
+
+def _linear(dense_classifier, low, activation):
+    """A linear classifier with images in [low, 1]: (model, batches, W, p - one-hot)."""
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(48, 5)), rng.normal(size=5)
+    images = rng.uniform(low, 1, (13, 4, 4, 3)).astype("float32")
+    labels = rng.integers(0, 5, 13)
+    z = images.reshape(13, 48) @ kernel + bias
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    model = dense_classifier(kernel, bias, (4, 4, 3), activation)
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(5)
+    return model, batches, kernel, p - np.eye(5)[labels]
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+@pytest.mark.parametrize("low", [0, -1])
+def test_lipschitz_value_of_a_linear_model(dense_classifier, low, activation):
+    model, batches, kernel, error = _linear(dense_classifier, low, activation)
+    values = local_lipschitz_value(
+        model, batches, from_logits=activation is None, bounds=(low, 1.0)
+    )
+    assert values.shape == (13,)
+    np.testing.assert_allclose(values, np.linalg.norm(error @ kernel.T, axis=1), rtol=1e-4)
+
+
+def test_lipschitz_value_is_the_norm_of_the_gradient_in_inference(
+    trained_with_state, some, batches
+):
+    gradient = input_gradient(trained_with_state, *some, of="cross_entropy").numpy()
+    expected = np.linalg.norm(gradient.reshape(50, -1), axis=1)
+    values = local_lipschitz_value(trained_with_state, batches)
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
+
+
+def test_lipschitz_value_wants_images_within_bounds(dense_classifier):
+    model, batches, *_ = _linear(dense_classifier, -1, "softmax")
+    with pytest.raises(ValueError, match=r"images within \[0.0, 1.0\].*from -"):
+        local_lipschitz_value(model, batches)
+    with pytest.raises(ValueError, match="Received: no images"):
+        local_lipschitz_value(model, batches.take(0), bounds=(-1, 1))

@@ -1,6 +1,24 @@
-"""Measurements of classifiers and of attacks."""
+"""Measurements of classifiers, of attacks and of generated images."""
 
 from gat_tf.evaluation.accuracy import accuracy, correct_function, power
 from gat_tf.evaluation.curves import accuracy_curve, transfer_curves
+from gat_tf.evaluation.lipschitz import local_lipschitz_value
+from gat_tf.evaluation.scores import (
+    ScoreNetwork,
+    class_diversity,
+    frechet_distance,
+    inception_score,
+)
 
-__all__ = ["accuracy", "accuracy_curve", "correct_function", "power", "transfer_curves"]
+__all__ = [
+    "ScoreNetwork",
+    "accuracy",
+    "accuracy_curve",
+    "class_diversity",
+    "correct_function",
+    "frechet_distance",
+    "inception_score",
+    "local_lipschitz_value",
+    "power",
+    "transfer_curves",
+]

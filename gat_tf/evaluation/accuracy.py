@@ -14,30 +14,37 @@ from gat_tf.logits import Logits, logits_of
 
 
 def accuracy(
-    model, dataset: tf.data.Dataset, attack: Attack | None = None, *, from_logits=False, seed=0
+    model,
+    dataset: tf.data.Dataset,
+    attack: Attack | None = None,
+    *,
+    from_logits=False,
+    seed=0,
+    bounds=(0.0, 1.0),
 ) -> float:
     """Returns the share of images classified correctly, clean or under attack.
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         dataset: (images, labels) batches: images `[B, H, W, C]` within the attack's `clip`, or
-            [0, 1]; labels `[B]` integers.
+            `bounds` where there is none; labels `[B]` integers.
         attack: An untargeted attack, or None for the clean accuracy. Images are attacked with
             their true labels. Where its `epsilon` is a vector, it is one ε for each image of the
             dataset, in the dataset's order.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
+        bounds: `(low, high)` of the pixels: (-1, 1) for the networks of Rob-GAN.
 
     Returns:
         The accuracy in [0, 1].
 
     Raises:
-        ValueError: The dataset is empty, its batches or the model are not of the kinds above, or
-            there are as many ε as neither one nor the images.
+        ValueError: The dataset is empty, its batches, the model or `bounds` are not of the kinds
+            above, or there are as many ε as neither one nor the images.
     """
-    logits, dataset = prepared(model, dataset, attack, from_logits)
+    logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
     correct = correct_function(logits, attack, dataset.element_spec)
-    return float(np.mean(_of_each_image(correct, dataset, attack, seed)))
+    return float(np.mean(of_each_image(correct, dataset, attack, seed)))
 
 
 def power(
@@ -72,7 +79,7 @@ def power(
             perturbation = ours.apply(images, perturbation) - images
         return norms.power(perturbation)
 
-    return _of_each_image(of_batch.get_concrete_function(), dataset, attack, seed)
+    return of_each_image(of_batch.get_concrete_function(), dataset, attack, seed)
 
 
 def correct_function(
@@ -101,7 +108,9 @@ def correct_function(
     return correct.get_concrete_function()
 
 
-def prepared(model, dataset, attack, from_logits) -> tuple[Logits, tf.data.Dataset]:
+def prepared(
+    model, dataset, attack, from_logits, bounds=(0.0, 1.0)
+) -> tuple[Logits, tf.data.Dataset]:
     """Checks what a measurement is given; returns the classifier and the checked batches."""
     logits = logits_of(model, from_logits)
     if not isinstance(dataset, tf.data.Dataset):
@@ -116,7 +125,8 @@ def prepared(model, dataset, attack, from_logits) -> tuple[Logits, tf.data.Datas
             "Expected an untargeted attack: images are attacked with their true labels. "
             f"Received: {attack!r}"
         )
-    bounds = (attack and attack.clip) or (0.0, 1.0)
+    require_bounds(bounds)
+    bounds = (attack and attack.clip) or bounds
     return logits, checks.checked(dataset, logits.num_classes, bounds)
 
 
@@ -124,6 +134,15 @@ def require_images(count: int) -> None:
     """Raises ValueError if there are none."""
     if not count:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
+
+
+def require_bounds(bounds) -> None:
+    """Raises ValueError unless they are `(low, high)` with low < high."""
+    array = np.asarray(bounds, np.float64)
+    if array.shape != (2,) or not array[0] < array[1]:
+        raise ValueError(
+            f"Expected `bounds` as (low, high) with low < high. Received: bounds={bounds!r}"
+        )
 
 
 def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]:
@@ -136,7 +155,7 @@ def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]
     return [*batch, tf.TensorSpec([2], tf.int32), *epsilon]
 
 
-def _of_each_image(function, dataset, attack, seed) -> np.ndarray:
+def of_each_image(function, dataset, attack: Attack | None = None, seed=0) -> np.ndarray:
     """What a compiled function of that signature gives for each image, `[N]`."""
     epsilons, seen, results = _epsilons(attack), 0, []
     with checks.readable_errors():

@@ -1,0 +1,44 @@
+"""Local Lipschitz value: how steep the loss is at an image."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from gat_tf.attacks import norms
+from gat_tf.evaluation.accuracy import of_each_image, prepared, signature
+from gat_tf.gradients import logits_and_input_gradient
+
+
+def local_lipschitz_value(
+    model, dataset: tf.data.Dataset, *, from_logits=False, bounds=(0.0, 1.0)
+) -> np.ndarray:
+    """Returns the local Lipschitz value ‖∂ℓ/∂x‖₂ of each image: eqs. 4 and 5 of Rob-GAN.
+
+    ℓ is the cross-entropy and x the image as the model takes it. On [-1, 1] a picture's pixels lie
+    twice as far apart as on [0, 1], and its value is half as large.
+
+    Args:
+        model: Keras classifier from images to probabilities or logits `[B, K]`. It runs in
+            inference mode.
+        dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`; labels `[B]`
+            integers.
+        from_logits: Whether the model gives logits instead of probabilities.
+        bounds: `(low, high)` of the pixels: (-1, 1) for the networks of Rob-GAN.
+
+    Returns:
+        `[N]` float32, in the dataset's order.
+
+    Raises:
+        ValueError: The dataset is empty, or its batches, the model or `bounds` are not of the kinds
+            above.
+    """
+    logits, dataset = prepared(model, dataset, None, from_logits, bounds)
+
+    @tf.function(input_signature=signature(dataset.element_spec))
+    def of_batch(images, labels, seed):
+        del seed  # nothing is random
+        _, gradient = logits_and_input_gradient(logits, images, labels, "cross_entropy")
+        return norms.l2_norm(gradient)
+
+    return of_each_image(of_batch.get_concrete_function(), dataset)
