@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -10,6 +11,7 @@ from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.attacks.base import Attack, seed_or_random
 from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.logits import Logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,10 +70,10 @@ class PGD(Attack):
         epsilon = norms.radius(self.epsilon, images)
         seed = seed_or_random(seed)
         if self.restarts == 1 and not self.early_stop and only is None:
-            return self._ascend(logits, images, labels, epsilon, self._start(images, epsilon, seed))
+            return self.ascend(_margin_gradient(logits, labels), images, seed)
 
         seeds = seed[None] if self.restarts == 1 else tf.random.split(seed, self.restarts)
-        ascend = self._ascend_until_fooled if self.early_stop else self._ascend
+        ascend = self._ascend_until_fooled if self.early_stop else self._ascend_margin
 
         def unfinished(i, active, *_):
             return (i < self.restarts) & (tf.size(active) > 0)
@@ -98,18 +100,32 @@ class PGD(Attack):
         shapes = (tf.TensorShape([]), tf.TensorShape([None]), worst.shape, worst_margin.shape)
         return _loop(unfinished, restart, (0, attacked, worst, worst_margin), shapes)[2]
 
-    def _ascend(self, logits, images, labels, epsilon, start):
-        """All steps for all images; returns the last point's perturbation."""
+    def ascend(self, gradient: Callable, images: tf.Tensor, seed=None) -> tf.Tensor:
+        """Returns the perturbation `[B, H, W, C]` to which all steps up a loss lead from one start.
+
+        Args:
+            gradient: Perturbed images `[B, H, W, C]` to the gradient of the sum of their losses.
+            images: `[B, H, W, C]` within `clip`.
+            seed: `[2]` integers for the random start; drawn from `tf.random` by default.
+        """
+        epsilon = norms.radius(self.epsilon, images)
+        start = self._start(images, epsilon, seed_or_random(seed))
+        return self._ascend(gradient, images, epsilon, start)
+
+    def _ascend(self, gradient, images, epsilon, start):
         step_size = self._step_size(epsilon)
 
         def step(i, perturbation):
-            _, gradient = logits_and_input_gradient(logits, images + perturbation, labels, "margin")
-            return i + 1, self._move(images, perturbation, gradient, step_size, epsilon)
+            uphill = gradient(images + perturbation)
+            return i + 1, self._move(images, perturbation, uphill, step_size, epsilon)
 
         return _loop(lambda i, _: i < self.steps, step, (0, start))[1]
 
+    def _ascend_margin(self, logits, images, labels, epsilon, start):
+        return self._ascend(_margin_gradient(logits, labels), images, epsilon, start)
+
     def _ascend_until_fooled(self, logits, images, labels, epsilon, start):
-        """As `_ascend`, but each step goes on with those images alone that still stand."""
+        """As `_ascend_margin`, but each step goes on with those images alone that still stand."""
         step_size = self._step_size(epsilon)
 
         def unfinished(i, standing, _):
@@ -157,6 +173,10 @@ class PGD(Attack):
         """Positive where the attack has succeeded, `[B]`."""
         margin = losses.worst_margin(logits, labels)
         return -margin if self.targeted else margin
+
+
+def _margin_gradient(logits: Logits, labels: tf.Tensor) -> Callable:
+    return lambda images: logits_and_input_gradient(logits, images, labels, "margin")[1]
 
 
 def _loop(condition, body, variables, shapes=None):

@@ -4,12 +4,20 @@ A model saved from here as `.keras` opens in a project that does not have gat_tf
 """
 
 from gat_tf.models.gat import classifier, perturbation_generator
-from gat_tf.models.robgan import discriminator, image_generator, projection_discriminator
+from gat_tf.models.robgan import (
+    class_head,
+    discriminator,
+    image_generator,
+    projection_discriminator,
+)
+from gat_tf.models.sampling import sample
 
 __all__ = [
+    "class_head",
     "classifier",
     "discriminator",
     "image_generator",
     "perturbation_generator",
     "projection_discriminator",
+    "sample",
 ]

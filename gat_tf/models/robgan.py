@@ -11,13 +11,15 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-# Channels of the residual blocks, and whether each changes the size of the image.
+# Channels of the residual blocks, and whether each changes the size of the image. Rob-GAN's
+# discriminator of 32 pixels is another; that of 32 here is SN-GAN's alone.
 _GENERATOR = {
     32: ((1024, 512, 256, 128, 64), (True, True, True, False)),
     64: ((1024, 512, 256, 128, 64), (True, True, True, True)),
     128: ((512, 512, 256, 256, 128, 64), (True, True, True, True, True)),
 }
 _DISCRIMINATOR = {
+    32: ((128, 128, 128, 128), (True, True, False, False)),
     64: ((64, 128, 256, 512, 1024), (True,) * 5),
     128: ((64, 128, 256, 256, 512, 512), (True,) * 5 + (False,)),
 }
@@ -90,7 +92,7 @@ def discriminator(
     Raises:
         ValueError: An argument is outside its range, or there is no network for that size.
     """
-    _check(num_classes, image_size, width, (32, *_DISCRIMINATOR))
+    _check(num_classes, image_size, width, _DISCRIMINATOR)
     images = keras.Input((image_size, image_size, 3), name="images")
     features = _preactivation_resnet(images, width) if image_size == 32 else None
     if features is None:
@@ -104,6 +106,19 @@ def discriminator(
     return keras.Model(images, heads, name="robgan_discriminator")
 
 
+def class_head(discriminator: keras.Model) -> keras.Model:
+    """Returns the classifier in a discriminator: its body and its class head.
+
+    Args:
+        discriminator: Keras model from images to `real` and `classes`.
+
+    Returns:
+        A Keras model from images `[B, H, W, C]` in [-1, 1] to logits `[B, K]`. It shares its
+        weights with the discriminator: training one trains the other.
+    """
+    return keras.Model(discriminator.inputs, discriminator.output["classes"], name="classifier")
+
+
 def projection_discriminator(
     num_classes: int = 143, image_size: int = 64, *, width: float = 1.0
 ) -> keras.Model:
@@ -114,7 +129,7 @@ def projection_discriminator(
 
     Args:
         num_classes: Number of classes, at least 2.
-        image_size: 64 or 128.
+        image_size: 32 (SN-GAN's CIFAR network), 64 or 128.
         width: Factor on the number of filters. 1.0 is the paper's.
 
     Returns:

@@ -1,7 +1,19 @@
-"""Training schemes: Keras models around a classifier, for `compile` and `fit`."""
+"""Training schemes: Keras models around the networks they train, for `compile` and `fit`."""
 
 from gat_tf.training.adversarial import AdversarialTraining
+from gat_tf.training.finetuning import FineTuning
 from gat_tf.training.gat import GAT
 from gat_tf.training.generator import GeneratorTraining
+from gat_tf.training.halving import LearningRateHalving
+from gat_tf.training.robgan import RobGAN
+from gat_tf.training.sngan import SNGAN
 
-__all__ = ["GAT", "AdversarialTraining", "GeneratorTraining"]
+__all__ = [
+    "GAT",
+    "SNGAN",
+    "AdversarialTraining",
+    "FineTuning",
+    "GeneratorTraining",
+    "LearningRateHalving",
+    "RobGAN",
+]

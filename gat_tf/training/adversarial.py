@@ -11,7 +11,7 @@ from gat_tf import checks, losses
 from gat_tf.attacks import Attack, GradientAttack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
-from gat_tf.training.scheme import Scheme, mixed, mixed_gradients
+from gat_tf.training.classifier import ClassifierScheme, mixed, mixed_gradients
 
 
 class AdversarialStep(NamedTuple):
@@ -79,7 +79,7 @@ def adversarial_step(
 
 
 @keras.saving.register_keras_serializable("gat_tf")
-class AdversarialTraining(Scheme):
+class AdversarialTraining(ClassifierScheme):
     """Trains a classifier on clean and attacked images (eqs. 2 and 4 of the GAT paper).
 
     With `FastGradient` it is the paper's fast-gradient training, with `RandomPerturbation` its
@@ -91,7 +91,8 @@ class AdversarialTraining(Scheme):
         scheme.classifier.save("robust.keras")
 
     Args:
-        classifier: Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
+        classifier: Keras model from images `[B, H, W, C]` within the attack's `clip`, or [0, 1],
+            to `[B, K]`.
         attack: Attack from `gat_tf.attacks`. Clipping is the attack's: the paper's equations
             have none, so pass `clip=None` to it for the letter of them.
         alpha: Weight of the clean loss, in [0, 1]. 0.5 in the paper.
@@ -113,9 +114,10 @@ class AdversarialTraining(Scheme):
         seed: int = 0,
         name: str | None = None,
     ):
-        super().__init__(classifier, from_logits=from_logits, seed=seed, name=name)
         if not isinstance(attack, Attack):
             raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
+        bounds = attack.clip or (0.0, 1.0)
+        super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.alpha = checks.number("alpha", alpha, 0, 1)
 

@@ -11,8 +11,8 @@ from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.generator import GeneratorScheme, GeneratorStep
-from gat_tf.training.scheme import mixed, mixed_gradients
+from gat_tf.training.classifier import mixed, mixed_gradients
+from gat_tf.training.generator import GeneratorScheme, GeneratorStep, slow_adam
 
 MINIBATCHES = ("separate", "shared")
 
@@ -205,7 +205,9 @@ class GAT(GeneratorScheme):
                 `AdversarialTraining`.
         """
         super().compile(classifier_optimizer, **kwargs)
-        self.generator_optimizer = self._prepared(generator_optimizer, 1e-6, self.generator)
+        self.generator_optimizer = self._prepared(
+            generator_optimizer or slow_adam(), self.generator
+        )
 
     def get_config(self):
         return {
@@ -299,7 +301,7 @@ class GAT(GeneratorScheme):
 
     @tf.autograph.experimental.do_not_convert
     def _checked_draws(self, minibatch, draws):
-        classes = self._logits.num_classes
+        classes = self.num_classes
         return checks.batch(*minibatch, classes), tuple(checks.batch(*d, classes) for d in draws)
 
 

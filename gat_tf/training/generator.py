@@ -11,7 +11,8 @@ from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.scheme import Scheme, require_built
+from gat_tf.training.classifier import ClassifierScheme
+from gat_tf.training.scheme import ADAM_EPSILON, require_built
 
 
 class GeneratorStep(NamedTuple):
@@ -69,7 +70,7 @@ def generator_step(
     )
 
 
-class GeneratorScheme(Scheme):
+class GeneratorScheme(ClassifierScheme):
     """A scheme with a generator against the classifier.
 
     Args:
@@ -166,11 +167,12 @@ class GeneratorTraining(GeneratorScheme):
             shapes do not fit the classifier's images.
     """
 
-    _default_learning_rate = 1e-6
-
     @property
     def _learner(self):
         return self.generator
+
+    def _default_optimizer(self):
+        return slow_adam()
 
     def train_step(self, data):
         images, labels = self._unpacked(data)
@@ -185,6 +187,11 @@ class GeneratorTraining(GeneratorScheme):
             power=norms.power(step.perturbation),
             generator_loss=step.loss,
         )
+
+
+def slow_adam() -> keras.optimizers.Adam:
+    """The GAT paper's optimiser of a generator."""
+    return keras.optimizers.Adam(1e-6, epsilon=ADAM_EPSILON)
 
 
 def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import abc
+
 import keras
 import tensorflow as tf
 
 from gat_tf import checks
-from gat_tf.logits import Logits
-from gat_tf.training.metrics import Quantiles
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
 
@@ -34,51 +34,40 @@ class MultiWorker:
 
 
 class Scheme(MultiWorker, keras.Model):
-    """A Keras model that trains the classifier inside it; called, it is the classifier.
+    """A Keras model that trains the networks inside it on batches of (images, labels).
 
-    Subclasses define `train_step` and `test_step` on top of pure functions.
+    Subclasses define `train_step` and `test_step` on top of pure functions, and what follows.
+
+    Attributes:
+        results: Name to metric: the mean over an epoch of a value of each image.
 
     Args:
-        classifier: Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
-        from_logits: Whether it gives logits instead of probabilities.
-        seed: Seed of the attack's random choices. Each step's are derived from it and from the
-            optimiser's step count, so that a run that is resumed goes on as if never stopped.
+        num_classes: K, or None where it is not known.
+        bounds: `(low, high)` of the pixels.
+        metrics: Names of the values that a step records.
+        seed: Seed of everything random in a step.
     """
 
-    def __init__(self, classifier: keras.Model, *, from_logits=False, seed=0, name=None):
+    def __init__(self, num_classes, bounds, metrics, *, seed=0, name=None):
         super().__init__(name=name)
-        self._logits = Logits(classifier, from_logits)
-        require_built(classifier)
-        self.classifier = classifier
-        self.built = True  # the networks in it are
+        self.num_classes = num_classes
+        self.bounds = bounds
         self.seed = checks.count("seed", seed, low=0)
-        self.results = {
-            name: keras.metrics.Mean(name=name)
-            for name in (
-                "loss",  # the objective of eqs. 2, 4 and 10
-                "clean_loss",
-                "adversarial_loss",
-                "clean_accuracy",
-                "adversarial_accuracy",
-                "power",  # ||η||_2^2
-            )
-        }
-        self.results["power_quantiles"] = Quantiles("power")
-
-    # The GAT paper's, for a classifier.
-    _default_learning_rate = 1e-3
+        self.results = {metric: keras.metrics.Mean(name=metric) for metric in metrics}
+        self.built = True  # the networks in it are
 
     @property
+    @abc.abstractmethod
     def _learner(self) -> keras.Model:
         """The network that `optimizer` trains."""
-        return self.classifier
+
+    @abc.abstractmethod
+    def _default_optimizer(self) -> keras.optimizers.Optimizer:
+        """The paper's."""
 
     @property
     def metrics(self):
         return list(self.results.values())
-
-    def call(self, images, training=False):
-        return self.classifier(images, training=training)
 
     def compile(
         self,
@@ -91,8 +80,7 @@ class Scheme(MultiWorker, keras.Model):
         """Configures training.
 
         Args:
-            optimizer: Keras optimiser. By default Adam with the GAT paper's learning rate, 1e-3
-                for a classifier and 1e-6 for a generator, and epsilon 1e-8.
+            optimizer: Keras optimiser; by default the paper's.
             jit_compile: Whether the step is compiled with XLA. `"auto"` does so on a single GPU;
                 on CPUs XLA's convolutions are slower than TensorFlow's.
             steps_per_execution: Number of steps in one call of the compiled function.
@@ -102,7 +90,7 @@ class Scheme(MultiWorker, keras.Model):
             with self.distribute_strategy.scope():
                 jit_compile = xla_by_default()
         super().compile(
-            optimizer=self._prepared(optimizer, self._default_learning_rate, self._learner),
+            optimizer=self._prepared(optimizer or self._default_optimizer(), self._learner),
             jit_compile=jit_compile,
             steps_per_execution=steps_per_execution,
             run_eagerly=run_eagerly,
@@ -121,21 +109,14 @@ class Scheme(MultiWorker, keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def get_config(self):
-        return {
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "from_logits": self._logits.from_logits,
-            "seed": self.seed,
-            "name": self.name,
-        }
+        return {"seed": self.seed, "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
-    def _prepared(self, optimizer, learning_rate: float, network: keras.Model):
+    def _prepared(self, optimizer, network: keras.Model):
         """The optimiser with its variables, and with loss scaling where the precision needs it."""
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(learning_rate, epsilon=ADAM_EPSILON)
         optimizer = keras.optimizers.get(optimizer)
         if self.dtype_policy.name == "mixed_float16" and not isinstance(
             optimizer, keras.optimizers.LossScaleOptimizer
@@ -149,8 +130,8 @@ class Scheme(MultiWorker, keras.Model):
         """As `keras.Model.fit`, with every batch of a `tf.data.Dataset` or of arrays checked.
 
         Raises:
-            ValueError: Images outside [0, 1] or labels that are not classes, at the first batch
-                that has them; weights of samples or classes, or `validation_split`.
+            ValueError: Images outside their range or labels that are not classes, at the first
+                batch that has them; weights of samples or classes, or `validation_split`.
         """
         refused = {
             "validation_split": "pass `validation_data=`",
@@ -182,9 +163,8 @@ class Scheme(MultiWorker, keras.Model):
         return self._checked(x, y, batch_size, shuffle=fit_arguments.pop("shuffle", True))
 
     def _checked(self, x, y=None, batch_size=None, shuffle=False):
-        return checks.checked(
-            as_dataset(x, y, batch_size, shuffle), self._logits.num_classes
-        ).prefetch(tf.data.AUTOTUNE)
+        dataset = as_dataset(x, y, batch_size, shuffle)
+        return checks.checked(dataset, self.num_classes, self.bounds).prefetch(tf.data.AUTOTUNE)
 
     # Inside a step.
 
@@ -198,11 +178,6 @@ class Scheme(MultiWorker, keras.Model):
             )
         return images, labels
 
-    def _step_seed(self) -> tf.Tensor:
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.random.fold_in(seed, replica)
-
     def _apply_mean(self, optimizer, network, sums, batch: tf.Tensor) -> None:
         """Applies gradients that are sums over this replica's images, as the global mean.
 
@@ -212,11 +187,7 @@ class Scheme(MultiWorker, keras.Model):
         images = tf.cast(tf.shape(batch)[0], tf.float32)
         images = tf.distribute.get_replica_context().all_reduce("SUM", images)
         gradients = [None if g is None else g / tf.cast(images, g.dtype) for g in sums]
-        penalties = self._penalty_gradients(optimizer, network)
-        gradients = [
-            g if p is None else p if g is None else g + p
-            for g, p in zip(gradients, penalties, strict=True)
-        ]
+        gradients = added(gradients, self._penalty_gradients(optimizer, network))
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
 
     def _penalty_gradients(self, optimizer, network):
@@ -232,7 +203,6 @@ class Scheme(MultiWorker, keras.Model):
 
     def _record(self, **values) -> dict:
         """Updates the metrics with per-image values `[B]`, and returns their results."""
-        values["power_quantiles"] = values["power"]
         for name, value in values.items():
             self.results[name].update_state(tf.cast(value, tf.float32))
         return self._reducible(self.get_metrics_result())
@@ -256,16 +226,11 @@ def xla_by_default() -> bool:
     return replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
 
 
-def mixed(clean, adversarial, alpha: float):
-    """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
-    return alpha * clean + (1 - alpha) * adversarial
-
-
-def mixed_gradients(clean, adversarial, alpha: float):
-    """`mixed` for lists of gradients, in which None stands for zero."""
+def added(gradients, others) -> list:
+    """The sums of two lists of gradients, in which None stands for zero."""
     return [
-        a if c is None else c if a is None else mixed(c, a, alpha)
-        for c, a in zip(clean, adversarial, strict=True)
+        b if a is None else a if b is None else a + b
+        for a, b in zip(gradients, others, strict=True)
     ]
 
 

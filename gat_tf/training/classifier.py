@@ -1,0 +1,80 @@
+"""What the schemes share that train a classifier, or a generator against one."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from gat_tf.logits import Logits
+from gat_tf.training.metrics import Quantiles
+from gat_tf.training.scheme import ADAM_EPSILON, Scheme, require_built
+
+
+class ClassifierScheme(Scheme):
+    """A scheme around a classifier; called, it is the classifier.
+
+    Args:
+        classifier: Keras model from images `[B, H, W, C]` to `[B, K]`.
+        bounds: `(low, high)` of the pixels.
+        from_logits: Whether it gives logits instead of probabilities.
+        seed: Seed of the attack's random choices. Each step's are derived from it and from the
+            optimiser's step count, so that a run that is resumed goes on as if never stopped.
+    """
+
+    _recorded = (
+        "loss",  # the objective of eqs. 2, 4 and 10 of the GAT paper
+        "clean_loss",
+        "adversarial_loss",
+        "clean_accuracy",
+        "adversarial_accuracy",
+        "power",  # ||η||_2^2
+    )
+
+    def __init__(
+        self, classifier: keras.Model, bounds=(0.0, 1.0), *, from_logits=False, seed=0, name=None
+    ):
+        logits = Logits(classifier, from_logits)
+        require_built(classifier)
+        super().__init__(logits.num_classes, bounds, self._recorded, seed=seed, name=name)
+        self._logits = logits
+        self.classifier = classifier
+        self.results["power_quantiles"] = Quantiles("power")
+
+    @property
+    def _learner(self):
+        return self.classifier
+
+    def _default_optimizer(self):
+        """Adam with the GAT paper's learning rate of a classifier."""
+        return keras.optimizers.Adam(1e-3, epsilon=ADAM_EPSILON)
+
+    def call(self, images, training=False):
+        return self.classifier(images, training=training)
+
+    def get_config(self):
+        return {
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "from_logits": self._logits.from_logits,
+            **super().get_config(),
+        }
+
+    def _step_seed(self) -> tf.Tensor:
+        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.random.fold_in(seed, replica)
+
+    def _record(self, **values):
+        return super()._record(power_quantiles=values["power"], **values)
+
+
+def mixed(clean, adversarial, alpha: float):
+    """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
+    return alpha * clean + (1 - alpha) * adversarial
+
+
+def mixed_gradients(clean, adversarial, alpha: float):
+    """`mixed` for lists of gradients, in which None stands for zero."""
+    return [
+        a if c is None else c if a is None else mixed(c, a, alpha)
+        for c, a in zip(clean, adversarial, strict=True)
+    ]

@@ -1,0 +1,149 @@
+"""Fine-tuning of Rob-GAN's classifier: eq. 10 of its paper."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import Attack, norms
+from gat_tf.gradients import ClassifierPass, classifier_pass
+from gat_tf.models.sampling import latent_size
+from gat_tf.training.classifier import ClassifierScheme
+from gat_tf.training.gan import draw
+from gat_tf.training.scheme import added, require_built
+
+
+@keras.saving.register_keras_serializable("gat_tf")
+class FineTuning(ClassifierScheme):
+    """Trains a classifier on attacked real images and attacked generated ones (eq. 10).
+
+        classifier = models.class_head(robgan.discriminator)
+        scheme = FineTuning(classifier, robgan.generator, PGD(...), fake_weight=0.3)
+        scheme.compile(keras.optimizers.Adam(1e-3))
+        scheme.fit(dataset, epochs=60)
+
+    Lowers J(x_adv) over real images plus λ times J(x_adv) over as many fakes of uniform classes.
+    With λ = 0 and a new classifier it is adversarial training as in eq. 3 (Madry et al. 2018), the
+    paper's rival.
+
+    Args:
+        classifier: f, a Keras model from images `[B, H, W, C]` within the attack's `clip` to
+            `[B, K]`.
+        generator: G, a Keras model from `[noise, labels]` to images within `clip`; it runs in
+            inference mode and is not changed. None where λ is 0.
+        attack: The attack that makes x_adv; the authors' is
+            `PGD(0.03125, math.inf, 5, step_size=0.00625, random_start=False, clip=(-1, 1))`.
+        fake_weight: λ, not negative. 0.3 in the paper's code.
+        from_logits: Whether the classifier gives logits, as `models.class_head` does.
+        seed: Seed of noise, classes and the attack's random choices.
+
+    Raises:
+        ValueError: λ is negative or positive without a generator, `from_logits` does not fit the
+            classifier, or the generator's images do not.
+        TypeError: The attack or the classifier is none.
+    """
+
+    _recorded = (
+        "loss",  # eq. 10
+        "adversarial_loss",  # its first term
+        "adversarial_accuracy",  # on real images
+        "fake_loss",  # its second term, before λ
+        "fake_accuracy",
+        "power",
+    )
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        generator: keras.Model | None,
+        attack: Attack,
+        fake_weight: float = 0.3,
+        *,
+        from_logits: bool = True,
+        seed: int = 0,
+        name: str | None = None,
+    ):
+        if not isinstance(attack, Attack):
+            raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
+        bounds = attack.clip or (0.0, 1.0)
+        super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
+        self.attack = attack
+        self.fake_weight = checks.number("fake_weight", fake_weight, low=0)
+        self.generator = generator
+        if self.fake_weight:
+            _check_generator(generator, classifier)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "attack": keras.saving.serialize_keras_object(self.attack),
+            "fake_weight": self.fake_weight,
+        }
+
+    def train_step(self, data):
+        images, labels = self._unpacked(data)
+        real, perturbation = self._pass(images, labels, self._step_seed())
+        gradients = real.weight_gradients
+        if self.fake_weight:
+            fakes, fake_labels = self._fakes(images, self.optimizer.iterations.value)
+            seed = tf.random.fold_in(self._step_seed(), 1)
+            fake, _ = self._pass(fakes, fake_labels, seed)
+            weighted = [None if g is None else self.fake_weight * g for g in fake.weight_gradients]
+            gradients = added(gradients, weighted)
+        else:
+            fake = real
+        self._apply_mean(self.optimizer, self.classifier, gradients, images)
+        return self._recorded_of(real.loss, real.correct, fake.loss, fake.correct, perturbation)
+
+    def test_step(self, data):
+        """The same noise and classes in every batch."""
+        images, labels = self._unpacked(data)
+        loss, correct, perturbation = self._inference(images, labels)
+        fake_loss, fake_correct = loss, correct
+        if self.fake_weight:
+            fake_loss, fake_correct, _ = self._inference(*self._fakes(images, -1))
+        return self._recorded_of(loss, correct, fake_loss, fake_correct, perturbation)
+
+    def _pass(self, images, labels, seed) -> tuple[ClassifierPass, tf.Tensor]:
+        perturbation = tf.stop_gradient(self.attack.perturb(self._logits, images, labels, seed))
+        attacked = self.attack.apply(images, perturbation)
+        scale = self.optimizer.scale_loss(1.0)
+        return classifier_pass(self._logits, attacked, labels, False, scale), perturbation
+
+    def _inference(self, images, labels):
+        perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
+        z = self._logits(self.attack.apply(images, perturbation))
+        loss = losses.cross_entropy(losses.margin(z, labels))
+        return loss, losses.is_correct(z, labels), perturbation
+
+    def _fakes(self, images, step):
+        seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
+        noise, labels = draw(images, latent_size(self.generator), self.num_classes, seed)
+        fakes = self.generator([noise, labels], training=False)
+        return tf.cast(fakes, images.dtype), labels
+
+    def _recorded_of(self, loss, correct, fake_loss, fake_correct, perturbation) -> dict:
+        return self._record(
+            loss=loss + self.fake_weight * fake_loss,
+            adversarial_loss=loss,
+            adversarial_accuracy=correct,
+            fake_loss=fake_loss,
+            fake_accuracy=fake_correct,
+            power=norms.power(perturbation),
+        )
+
+
+def _check_generator(generator, classifier: keras.Model) -> None:
+    if not isinstance(generator, keras.Model):
+        raise ValueError(
+            f"Expected a generator, a Keras model, because λ is not 0. Received: {generator!r}"
+        )
+    require_built(generator)
+    latent_size(generator)
+    if generator.output_shape[1:] != classifier.input_shape[1:]:
+        raise ValueError(
+            f"Expected a generator of images of the classifier's {classifier.input_shape[1:]}. "
+            f"Received: one of {generator.output_shape[1:]}"
+        )
