@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gat_tf import data
-from gat_tf.experiments import attack_curves, classifiers, fig3, fig4, files, table2
+from gat_tf.experiments import attack_curves, classifiers, fig3, fig4, files, table2, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common
@@ -427,15 +427,15 @@ def test_classifier_that_was_trained_anew_is_not_mixed_with_the_old_one(
     anew = shutil.copytree(table2_dir, tmp_path / "table2")
     write_classifier(anew, "gat", SEEDS[experiment][0], 30)
     before = times(copy)
-    with pytest.raises(ConfigError, match=r"the gat classifier that is there now.*another"):
+    with pytest.raises(ConfigError, match=r"the gat network that is there now.*another"):
         RUNNERS[experiment].run(config_for(experiment, anew), copy)
     assert times(copy) == before
 
 
 def test_unit_that_lacks_a_method_is_named(finished):
     unit = next((finished["fig4"][0] / "units").glob("*.json"))
-    with pytest.raises(ConfigError, match=r"the fg_l2 classifier .*Received: results of none"):
-        classifiers.require_same_classifiers(unit, {"fg_l2": "0"})
+    with pytest.raises(ConfigError, match=r"the fg_l2 network .*Received: results of none"):
+        units.require_same_networks(unit, {"fg_l2": "0"})
 
 
 def test_truncated_classifier_is_named(table2_dir, experiment, tmp_path):

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from gat_tf import attacks, data
-from gat_tf.experiments import classifiers, devices, files
+from gat_tf.experiments import classifiers, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError, option
 from gat_tf.experiments.methods import METHODS
@@ -121,24 +121,13 @@ class Runner:
         Raises:
             ConfigError: The unit is there, but of other classifiers.
         """
-        path = self.output_dir / "units" / f"{name}.json"
-        if path.exists():
-            classifiers.require_same_classifiers(path, digests)
-            return
-        started = time.time()
-        curves = compute()
-        result = {
-            **about,
-            "status": "done",
-            "classifiers": digests,
-            "test_images": len(self.test_split(about["dataset"]).labels),
-            "curves": curves,
-            "seconds": round(time.time() - started, 1),
-            "environment": devices.environment(),
-        }
-        if devices.is_chief():
-            files.write_json(path, result)
-            print(f"{name}: attacked in {result['seconds']:.0f} s", flush=True)
+        images = len(self.test_split(about["dataset"]).labels)
+        units.measure(
+            self.output_dir / "units" / f"{name}.json",
+            {**about, "test_images": images},
+            digests,
+            lambda: {"curves": compute()},
+        )
 
 
 def curve(epsilons, accuracies) -> dict:

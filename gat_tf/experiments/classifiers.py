@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import pathlib
 
 import keras
 
 from gat_tf import data
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import devices, files, table2
+from gat_tf.experiments import devices, table2, units
 from gat_tf.experiments.config import ConfigError, option
 
 
@@ -105,55 +104,11 @@ class Classifiers:
             ConfigError: It diverged, or its file is missing.
         """
         path = self._unit(dataset, method, seed)
-        if not path.exists():
-            raise ConfigError(f"Expected a trained classifier in {path}. Received: no such file.")
-        unit = files.read_json(path)
-        if not isinstance(unit, dict) or unit.get("status") != "done":
-            reason = unit.get("reason") if isinstance(unit, dict) else None
-            raise ConfigError(
-                f"Expected a trained classifier for {path}. Received: one that was not trained to "
-                f"the end: {reason or 'it does not say why.'} Leave out its seed or its method."
-            )
-        path = path.with_suffix(".keras")
-        advice = f"Put it back, or delete {path.with_suffix('.json')} to train it anew."
-        if not path.exists():
-            raise ConfigError(
-                f"Expected the classifier {path}. Received: no such file, though its results are "
-                f"there. {advice}"
-            )
-        try:
-            return keras.models.load_model(path)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"Expected a Keras model in {path}. Received: a file that Keras cannot open, "
-                f"truncated or changed. {advice}"
-            ) from error
+        return units.load_network(path, path.with_suffix(".keras"))
 
     def digest(self, dataset: str, method: str, seed: int) -> str | None:
         """The SHA-256 of a trained classifier's file; None where it is missing."""
-        path = self._unit(dataset, method, seed).with_suffix(".keras")
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        return units.digest(self._unit(dataset, method, seed).with_suffix(".keras"))
 
     def _unit(self, dataset, method, seed) -> pathlib.Path:
         return table2.unit_path(self.folder, dataset, method, seed)
-
-
-def require_same_classifiers(path: pathlib.Path, digests: dict[str, str | None]) -> None:
-    """Raises ConfigError unless a finished unit is of the classifiers that are there now.
-
-    Args:
-        path: Of the unit.
-        digests: Method to its classifier's `digest`; None, a file that is gone, is not compared.
-
-    Raises:
-        ConfigError: The unit lacks a method, or a classifier has been trained anew since.
-        BrokenFileError: The unit is not whole.
-    """
-    found = files.read_json(path).get("classifiers", {})
-    for method, digest in digests.items():
-        if digest is not None and found.get(method) != digest:
-            what = "another classifier" if method in found else "none"
-            raise ConfigError(
-                f"Expected {path} to be of the {method} classifier that is there now. Received: "
-                f"results of {what}. Delete it to compute it anew, or choose another --output_dir."
-            )

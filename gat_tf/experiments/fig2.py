@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, data, evaluation, models, training
-from gat_tf.experiments import classifiers, devices, files, fitting
+from gat_tf.experiments import classifiers, devices, files, fitting, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError, option
 from gat_tf.experiments.reports import common as reports
@@ -152,15 +152,15 @@ class _Runner:
         """Computes the units of one data set."""
         c = self.config
         self.classifiers.train_missing(dataset, ("baseline",), c.seeds)
-        units = [(c_g, seed) for seed in c.seeds for c_g in c.c_g]
-        for i, (c_g, seed) in enumerate(units, start=1):
+        grid = [(c_g, seed) for seed in c.seeds for c_g in c.c_g]
+        for i, (c_g, seed) in enumerate(grid, start=1):
             path = self._unit_path(dataset, c_g, seed)
             digests = {"baseline": self.classifiers.digest(dataset, "baseline", seed)}
             if path.exists():
-                classifiers.require_same_classifiers(path, digests)
+                units.require_same_networks(path, digests)
                 continue
             rate = self.learning_rate(dataset)
-            self._unit(path, dataset, c_g, seed, seed, rate, c.epochs, f"unit {i} of {len(units)}")
+            self._unit(path, dataset, c_g, seed, seed, rate, c.epochs, f"unit {i} of {len(grid)}")
         self.draw_images(dataset)
 
     def learning_rate(self, dataset: str) -> float:
@@ -252,8 +252,8 @@ class _Runner:
         from gat_tf import plotting
 
         name = f"fig2_images_{dataset}"
-        units = reports.read_all(self.output_dir / "units")
-        done = [u for u in units if u["dataset"] == dataset and u["status"] == "done"]
+        found = reports.read_all(self.output_dir / "units")
+        done = [u for u in found if u["dataset"] == dataset and u["status"] == "done"]
         if not done or (self.output_dir / f"{name}.png").exists() or not devices.is_chief():
             return
         seed = min(u["seed"] for u in done)

@@ -9,7 +9,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -60,6 +60,7 @@ def fit_to_best(
     seed: int,
     folder: pathlib.Path,
     report: Callable[[str], None],
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Progress:
     """Trains, and leaves the weights of the best validation epoch in the network.
 
@@ -78,6 +79,7 @@ def fit_to_best(
         seed: Of dropout.
         folder: Where the checkpoints are; removed by the caller when it has what it needs.
         report: Prints a line.
+        callbacks: Of the training, such as a learning rate's schedule: functions of the epoch.
     """
     watch = _Watch(network, validate, epochs, patience, seed, folder, report)
     watch.set_model(model)
@@ -89,7 +91,7 @@ def fit_to_best(
             epochs=epochs,
             initial_epoch=progress.epochs,
             steps_per_epoch=steps_per_epoch,
-            callbacks=[watch],
+            callbacks=[watch, *callbacks],
             shuffle=False,  # the data set does
             verbose=0,
         )
@@ -113,7 +115,13 @@ def outcome(progress: Progress) -> dict:
 
 
 def training_data(
-    split: data.Split, batch_size: int, *, seed: int, first_epoch: int, draws: int = 0
+    split: data.Split,
+    batch_size: int,
+    *,
+    seed: int,
+    first_epoch: int,
+    draws: int = 0,
+    augment: Callable | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled minibatches for `fit_to_best`, from `first_epoch` on.
 
@@ -123,11 +131,16 @@ def training_data(
         seed: Of the orders.
         first_epoch: Epoch to begin with.
         draws: How many minibatches of its own the generator of GAT needs each step.
+        augment: Of `data.shuffled_batches`.
     """
 
     def batches(stream):
         return data.shuffled_batches(
-            split, batch_size, seed=seed + stream * 2**20, first_epoch=first_epoch
+            split,
+            batch_size,
+            seed=seed + stream * 2**20,
+            first_epoch=first_epoch,
+            augment=augment,
         )
 
     dataset = batches(0)

@@ -7,7 +7,14 @@ reports.figures(results)                       # name -> matplotlib figure
 
 from __future__ import annotations
 
-from gat_tf.experiments.reports import attack_curves, common, fig2, table2
+from gat_tf.experiments.reports import (
+    attack_curves,
+    common,
+    fig2,
+    robgan_curves,
+    robgan_images,
+    table2,
+)
 from gat_tf.experiments.reports.common import ResultsError, load, made_with
 
 _MARKDOWN = {
@@ -15,12 +22,22 @@ _MARKDOWN = {
     "fig2": fig2.markdown,
     "fig3": attack_curves.markdown,
     "fig4": attack_curves.markdown,
+    "robgan_table1": robgan_curves.markdown,
+    "robgan_fig2": robgan_curves.markdown,
+    "robgan_fig6": robgan_curves.markdown,
+    "robgan_fig7": robgan_images.markdown,
+    "robgan_fig8": robgan_images.markdown,
 }
 _FIGURES = {
     "table2": table2.figures,
     "fig2": fig2.figures,
     "fig3": lambda: attack_curves.figures("fig3"),
     "fig4": lambda: attack_curves.figures("fig4"),
+    "robgan_table1": lambda: robgan_curves.figures("robgan_table1"),
+    "robgan_fig2": lambda: robgan_curves.figures("robgan_fig2"),
+    "robgan_fig6": lambda: robgan_curves.figures("robgan_fig6"),
+    "robgan_fig7": lambda: robgan_images.figures("robgan_fig7"),
+    "robgan_fig8": lambda: robgan_images.figures("robgan_fig8"),
 }
 
 

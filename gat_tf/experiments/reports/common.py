@@ -105,7 +105,8 @@ def save_figure(figure, output_dir: pathlib.Path, name: str) -> None:
 def made_with(results: dict) -> str:
     """What a record was made with, in a sentence."""
     units, trials = results["units"], results.get("trials", [])
-    hours = sum(u.get("train_seconds", 0) for u in units + trials) / 3600
+    trainings = [t for u in units + trials for t in (u, *u.get("trainings", {}).values())]
+    hours = sum(t.get("train_seconds", 0) for t in trainings) / 3600
     devices_used = sorted({d for u in units for d in u["environment"]["devices"]})
     versions = units[0]["environment"]["versions"]
     tensorflow = versions.get("tensorflow") or versions.get("tensorflow-cpu")
@@ -138,7 +139,7 @@ def verdict(claim: str, differences: list[float]) -> dict:
 
     Args:
         claim: In words.
-        differences: In percentage points, each positive where the claim holds.
+        differences: In percentage points or units of the score, positive where the claim holds.
 
     Returns:
         claim; verdict: "holds" or "does not hold" where the mean differs from zero by a paired t
@@ -160,9 +161,9 @@ def verdict(claim: str, differences: list[float]) -> dict:
     }
 
 
-def verdicts_markdown(verdicts: list[dict]) -> str:
-    """A table of verdicts."""
-    lines = ["| claim | verdict (95 %) | difference in points |", "|---|---|---|"]
+def verdicts_markdown(verdicts: list[dict], difference: str = "difference in points") -> str:
+    """A table of verdicts, the head of its last column being `difference`."""
+    lines = [f"| claim | verdict (95 %) | {difference} |", "|---|---|---|"]
     for v in verdicts:
         if v["standard_error"] is None:
             evidence = f"{v['mean']:+.1f} (one seed)"
