@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gat_tf import data
-from gat_tf.experiments import attack_curves, classifiers, fig3, fig4, files, table2, units
+from gat_tf.experiments import attack_curves, fig3, fig4, files, table2, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common

@@ -107,7 +107,8 @@ def require_known(kind: str, names, known) -> None:
     """Raises ConfigError unless there are names, all of them known ones."""
     for name in names or ["none at all"]:
         if name not in known:
-            raise ConfigError(f"Expected {kind} to be one of {', '.join(known)}. Received: {name}")
+            expected = ", ".join(map(str, known))
+            raise ConfigError(f"Expected {kind} to be one of {expected}. Received: {name}")
 
 
 def require_values(config, *names: str) -> None:
