@@ -41,7 +41,7 @@ OWN = {
     "robgan_fig2": {"evaluation_steps": 2, "attacked_images": 20, "epsilons": (0.0, 0.1)},
     "robgan_fig6": {"evaluation_steps": 2, "attacked_images": 20, "epsilons": (0.0, 0.1)},
     "robgan_fig7": {"shown_classes": 3, "shown_images": 2, "diversity_images": 4},
-    "robgan_fig8": {"gans": ("robgan", "acgan_attack", "sngan"), "score_images": 30,
+    "robgan_fig8": {"gans": ("robgan", "sngan"), "score_images": 30,
                     "score_splits": 2},
 }  # fmt: skip
 TINY = {

@@ -7,7 +7,8 @@ The paper's claim: trained by AC-GAN's loss (eq. 8) the generator ignores the no
 fixed image of each class; by the split loss (eq. 9) it does not. Beyond the pictures stands a
 number, the diversity of each class: the root mean square distance of a pixel between two images.
 
-A unit of work is one data set and seed: both generators, trained under attack, and their images.
+A unit of work is one data set and seed: the generators of both losses, trained with the attack and
+without it, and their images.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gat_tf.experiments.config import option
 from gat_tf.experiments.reports import robgan_images as report
 from gat_tf.experiments.robgan_networks import INF, Networks
 
-NAMES = ("robgan", "acgan_attack")
+NAMES = ("robgan", "acgan_attack", "split", "acgan")
 
 
 @dataclasses.dataclass(frozen=True)

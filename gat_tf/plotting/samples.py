@@ -16,8 +16,8 @@ def samples(units: list[dict], titles: dict[str, str]) -> Figure:
     """Draws each generator's grid of images, a class a row.
 
     Args:
-        units: `units` of the results of `robgan_fig7.run`: a row of grids for the first seed of
-            each data set, each grid a PNG in base64.
+        units: `units` of the results of `robgan_fig7.run`: the grids of the first seed of each
+            data set are drawn, each a PNG in base64.
         titles: Generator to its name.
 
     Returns:
@@ -29,18 +29,22 @@ def samples(units: list[dict], titles: dict[str, str]) -> Figure:
     if not units:
         raise ValueError("Expected results with finished units. Received: none.")
     firsts = {u["dataset"]: u for u in sorted(units, key=lambda u: -u["seed"])}
-    columns = max(len(u["pictures"]) for u in firsts.values())
+    shown = [
+        (dataset, name, unit)
+        for dataset, unit in sorted(firsts.items())
+        for name in unit["pictures"]
+    ]
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure, panels = new_figure(len(firsts), columns, 3.6 * columns, 3.9)
-        for (dataset, unit), row in zip(firsts.items(), panels, strict=True):
-            means = {name: sum(d) / len(d) for name, d in unit["diversity"].items()}
-            for (name, picture), axes in zip(unit["pictures"].items(), row, strict=True):
-                grid = matplotlib.image.imread(io.BytesIO(base64.b64decode(picture)), "png")
-                axes.imshow(grid, interpolation="nearest")
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-                axes.set_title(f"{dataset}: {titles[name]}", loc="left")
-                share = means[name] / means["real"]
-                axes.set_xlabel(f"diversity {means[name]:.2f}, {share:.0%} of real images'")
-            row[0].set_ylabel("a class a row")
+        figure, panels = new_figure(-(-len(shown) // 2), 2, 7.2, 3.9)
+        for (dataset, name, unit), axes in zip(shown, panels.flat, strict=False):
+            means = {who: sum(d) / len(d) for who, d in unit["diversity"].items()}
+            picture = io.BytesIO(base64.b64decode(unit["pictures"][name]))
+            axes.imshow(matplotlib.image.imread(picture, "png"), interpolation="nearest")
+            axes.set(xticks=[], yticks=[], ylabel="a class a row")
+            axes.spines[:].set_visible(False)
+            axes.set_title(f"{dataset}: {titles[name]}", loc="left")
+            share = means[name] / means["real"]
+            axes.set_xlabel(f"diversity {means[name]:.2f}, {share:.0%} of real images'")
+        for axes in list(panels.flat)[len(shown) :]:
+            axes.remove()
     return figure
