@@ -11,6 +11,7 @@ NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
 # What replaces the cell tagged "parameters", where a test cannot have what a user has.
 PARAMETERS = {
     "figures.ipynb": None,
+    "robgan.ipynb": None,
     "use_models.ipynb": None,
     "train_on_gpu.ipynb": {
         "dataset": "shapes",

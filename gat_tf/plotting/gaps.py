@@ -40,7 +40,7 @@ def gaps(
         raise ValueError("Expected results with finished units. Received: none.")
     columns = 2 if lipschitz else 1
     with matplotlib.rc_context(STYLE):
-        figure, panels = new_figure(len(summary), columns, 3.6 * columns + 0.6, 2.9)
+        figure, panels = new_figure(len(summary), columns, 7.2 if lipschitz else 5.6, 2.9)
         for (dataset, found), row in zip(summary.items(), panels, strict=True):
             _accuracy(row[0], found["curves"], titles, paper.get(dataset, {}))
             row[0].set_title(f"{dataset}: accuracy under PGD", loc="left")

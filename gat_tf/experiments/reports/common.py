@@ -161,13 +161,16 @@ def verdict(claim: str, differences: list[float]) -> dict:
     }
 
 
-def verdicts_markdown(verdicts: list[dict], difference: str = "difference in points") -> str:
+def verdicts_markdown(
+    verdicts: list[dict], difference: str = "difference in points", digits: int = 1
+) -> str:
     """A table of verdicts, the head of its last column being `difference`."""
     lines = [f"| claim | verdict (95 %) | {difference} |", "|---|---|---|"]
     for v in verdicts:
         if v["standard_error"] is None:
-            evidence = f"{v['mean']:+.1f} (one seed)"
+            evidence = f"{v['mean']:+.{digits}f} (one seed)"
         else:
-            evidence = f"{v['mean']:+.1f} ± {v['standard_error']:.1f} ({v['seeds']} seeds)"
+            error = f"{v['standard_error']:.{digits}f}"
+            evidence = f"{v['mean']:+.{digits}f} ± {error} ({v['seeds']} seeds)"
         lines.append(f"| {v['claim']} | **{v['verdict']}** | {evidence} |")
     return "\n".join(lines) + "\n"

@@ -112,12 +112,13 @@ def _fig8_claims(units):
 
 def markdown(results: dict) -> str:
     """The tables and verdicts as Markdown, by data set."""
-    table = {"robgan_fig7": _fig7_table, "robgan_fig8": _fig8_table}[results["experiment"]]
+    tables = {"robgan_fig7": (_fig7_table, 1), "robgan_fig8": (_fig8_table, 2)}
+    table, digits = tables[results["experiment"]]
     lines = []
     for dataset, summary in results["summary"].items():
         ours = [u for u in results["units"] if u["dataset"] == dataset]
         lines += [*table(dataset, summary, ours), ""]
-        lines += [common.verdicts_markdown(results["verdicts"][dataset], "difference")]
+        lines += [common.verdicts_markdown(results["verdicts"][dataset], "difference", digits)]
     return "\n".join(lines)
 
 
@@ -182,6 +183,7 @@ def figures(experiment: str) -> dict:
 
 
 def _histories(units, titles) -> dict:
-    """Of the first data set and seed."""
+    """Of the first data set and seed, in the titles' order and so in Fig. 8's colours."""
     first = min((u["dataset"], u["seed"]) for u in units)
-    return {titles[u["gan"]]: u["history"] for u in units if (u["dataset"], u["seed"]) == first}
+    found = {u["gan"]: u["history"] for u in units if (u["dataset"], u["seed"]) == first}
+    return {title: found[name] for name, title in titles.items() if name in found}
