@@ -11,15 +11,15 @@ CLASSES = 3
 BATCH = 8
 
 
-def arrays(size=19, seed=0):
+def arrays(size=19, seed=0, low=0.0):
     """19 images make batches of 8, 8 and 3."""
     rng = np.random.default_rng(seed)
-    images = rng.uniform(size=(size, *SHAPE)).astype("float32")
+    images = rng.uniform(low, 1.0, (size, *SHAPE)).astype("float32")
     return images, rng.integers(0, CLASSES, size)
 
 
-def dataset(size=19, batch=BATCH, seed=0):
-    return tf.data.Dataset.from_tensor_slices(arrays(size, seed)).batch(batch)
+def dataset(size=19, batch=BATCH, seed=0, low=0.0):
+    return tf.data.Dataset.from_tensor_slices(arrays(size, seed, low)).batch(batch)
 
 
 def pairs(size=19, batch=BATCH, draws=1):
@@ -61,6 +61,46 @@ def generator(regularizer=None):
     )
 
 
+def image_generator(bounds=(0, 1), normalised=False):
+    """From noise of 5 and a class to images of either range; no batch norm unless asked for."""
+    noise, labels = keras.Input((5,)), keras.Input((), dtype="int32")
+    embedded = keras.layers.Embedding(CLASSES, 4, embeddings_initializer=_normal(1.0, 5))(labels)
+    x = keras.layers.Concatenate()([noise, embedded])
+    x = keras.layers.Dense(4 * 4 * 3, kernel_initializer=_normal(0.3, 6))(x)
+    if normalised:
+        x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    x = keras.layers.Activation("sigmoid" if bounds == (0, 1) else "tanh")(x)
+    return keras.Model([noise, labels], keras.layers.Reshape(SHAPE)(x), name="image_generator")
+
+
+def discriminator(normalised=False):
+    """Of images in [-1, 1]; no batch norm unless asked for."""
+    images = keras.Input(SHAPE)
+    x = keras.layers.Flatten()(images)
+    x = keras.layers.Dense(8, kernel_initializer=_normal(0.5, 7))(x)
+    if normalised:
+        x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    x = keras.layers.LeakyReLU(0.2)(x)
+    heads = {
+        name: keras.layers.Dense(
+            units, kernel_initializer=_normal(0.5, 8 + i), dtype="float32", name=name
+        )(x)
+        for i, (name, units) in enumerate((("real", 1), ("classes", CLASSES)))
+    }
+    return keras.Model(images, heads, name="discriminator")
+
+
+def projecting_discriminator():
+    """SN-GAN's: from images in [-1, 1] and classes to one logit."""
+    images, labels = keras.Input(SHAPE), keras.Input((), dtype="int32")
+    x = keras.layers.Flatten()(images)
+    x = keras.layers.Dense(8, "relu", kernel_initializer=_normal(0.5, 7))(x)
+    embedded = keras.layers.Embedding(CLASSES, 8, embeddings_initializer=_normal(0.5, 9))(labels)
+    judged = keras.layers.Dense(1, kernel_initializer=_normal(0.5, 8))(x)
+    judged = keras.layers.Add(dtype="float32")([judged, keras.layers.Dot(-1)([x, embedded])])
+    return keras.Model([images, labels], judged, name="projecting_discriminator")
+
+
 def _normal(stddev, seed):
     return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
 
@@ -73,6 +113,11 @@ def gat(**kwargs):
     return lambda f, **more: training.GAT(f, generator(), c_g=0.1, **kwargs, **more)
 
 
+def fine_tuning(f, **more):
+    attack = attacks.PGD(0.05, np.inf, steps=3, random_start=False)
+    return training.FineTuning(f, image_generator(), attack, 0.3, **{"from_logits": False, **more})
+
+
 CASES = {
     "fast_gradient_l2": adversarial_training(lambda: attacks.FastGradient(0.5)),
     "fast_gradient_linf": adversarial_training(lambda: attacks.FastGradient(0.05, np.inf)),
@@ -82,12 +127,19 @@ CASES = {
         lambda: attacks.PGD(0.5, steps=3, random_start=False)
     ),
     "generator_attack": adversarial_training(lambda: attacks.GeneratorAttack(generator())),
+    "fine_tuning": fine_tuning,
     "generator_training": lambda f, **more: training.GeneratorTraining(f, generator(), 0.1, **more),
     "gat_separate": gat(),
     "gat_shared": gat(minibatches="shared"),
 }
 WITH_GENERATOR = ("generator_training", "gat_separate", "gat_shared")
-RANDOM = ("random", "pgd", "gat_separate")
+RANDOM = ("random", "pgd", "fine_tuning", "gat_separate")
+
+
+def two_replicas():
+    """On two logical CPUs, reduced by copies: collectives count in every strategy from one."""
+    devices = [device.name for device in tf.config.list_logical_devices("CPU")[:2]]
+    return tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())
 
 
 def adam():
@@ -117,8 +169,10 @@ def build(case, network=None, optimizer=adam, compiled=True, **kwargs):
 
 def weights(scheme):
     """The weights of all networks of a scheme in one vector."""
-    networks = [scheme.classifier, *([scheme.generator] if hasattr(scheme, "generator") else [])]
-    return vector(*networks)
+    networks = (
+        getattr(scheme, name, None) for name in ("classifier", "discriminator", "generator")
+    )
+    return vector(*(network for network in networks if network is not None))
 
 
 def vector(*networks):

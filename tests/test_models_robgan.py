@@ -15,7 +15,7 @@ NARROW = 1 / 32
 BUILT = {
     **{f"generator {s}": (models.image_generator, s) for s in (32, 64, 128)},
     **{f"discriminator {s}": (models.discriminator, s) for s in (32, 64, 128)},
-    **{f"projection {s}": (models.projection_discriminator, s) for s in (64, 128)},
+    **{f"projection {s}": (models.projection_discriminator, s) for s in (32, 64, 128)},
 }
 
 
@@ -50,6 +50,15 @@ def residual_parameters(channels, classes, last_shortcut=True):
     return total + (before + 1) * (1 + classes)
 
 
+def projection_parameters_of_32_pixels(classes):
+    """Four blocks of 128 channels, two of which halve; a spectral vector beside each kernel."""
+    layers = [(3, 128, 3), (128, 128, 3), (3, 128, 1)]  # halves, from other channels
+    layers += [(128, 128, 3), (128, 128, 3), (128, 128, 1)]  # halves
+    layers += 2 * [(128, 128, 3), (128, 128, 3)]  # the same size and channels: no convolution
+    total = sum(conv(*layer) + layer[1] for layer in layers)
+    return total + (128 + 1 + 1) + (classes * 128 + 128)  # the head and the embedding
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
@@ -69,6 +78,10 @@ def residual_parameters(channels, classes, last_shortcut=True):
         (
             lambda: models.discriminator(143, 128),
             residual_parameters((64, 128, 256, 256, 512, 512), 143, last_shortcut=False),
+        ),
+        (
+            lambda: models.projection_discriminator(10, 32),
+            projection_parameters_of_32_pixels(10),
         ),
     ],
 )
@@ -158,6 +171,23 @@ def test_residual_features_are_the_sum_over_the_image():
     before, after = features(images)
     assert before.shape[1:3] == (2, 2)
     np.testing.assert_allclose(after, np.sum(before, (1, 2)), rtol=1e-4)
+
+
+def test_class_head_is_the_classifier_in_the_discriminator(tmp_path):
+    d = models.discriminator(5, width=NARROW)
+    classifier = models.class_head(d)
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(
+        classifier.predict(images, verbose=0), d.predict(images, verbose=0)["classes"]
+    )
+    assert classifier.count_params() == d.count_params() - d.get_layer("real").count_params()
+    d.get_layer("conv1").kernel.assign_add(0.1 * np.ones((3, 3, 3, 2), "float32"))
+    d.get_layer("classes").bias.assign(np.arange(5, dtype="float32"))
+    expected = d.predict(images, verbose=0)["classes"]
+    np.testing.assert_array_equal(classifier.predict(images, verbose=0), expected)
+    classifier.save(tmp_path / "classifier.keras")
+    loaded = keras.models.load_model(tmp_path / "classifier.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, rtol=1e-6)
 
 
 def test_each_class_scales_and_shifts_by_its_own_numbers():
