@@ -124,9 +124,10 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
     if labels.dtype not in (tf.int32, tf.int64):
         labels = tf.cast(labels, tf.int32)
     if images.dtype.is_integer:
+        scale = "divide them by 255" if tuple(bounds) == (0, 1) else "scale them"
         raise ValueError(
             f"Expected floating-point images in [{bounds[0]}, {bounds[1]}]. "
-            f"Received: {images.dtype.name} images; divide them by 255 first."
+            f"Received: {images.dtype.name} images; {scale} first."
         )
     number, received = tf.shape(images)[0], tf.shape(labels)[0]
     required = _require(

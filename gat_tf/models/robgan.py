@@ -116,7 +116,7 @@ def class_head(discriminator: keras.Model) -> keras.Model:
         A Keras model from images `[B, H, W, C]` in [-1, 1] to logits `[B, K]`. It shares its
         weights with the discriminator: training one trains the other.
     """
-    return keras.Model(discriminator.inputs, discriminator.output["classes"], name="classifier")
+    return keras.Model(discriminator.input, discriminator.output["classes"], name="classifier")
 
 
 def projection_discriminator(
@@ -194,8 +194,11 @@ def _preactivation_resnet(images, width):
     for i, (channels, strides) in enumerate(_PREACTIVATION, start=1):
         name, filters = f"block{i}", _filters(channels, width)
         active = activate(x, f"{name}a_relu")
-        if strides != 1 or x.shape[-1] != filters:
-            x = _conv1(filters, f"{name}_shortcut", strides, bias=False)(active)
+        if strides != 1:
+            # The same as a 1x1 convolution with a stride, in the gradient of which TensorFlow 2.21
+            # corrupts the memory on CPUs where the batch is odd.
+            x = layers.AveragePooling2D(1, strides, name=f"{name}_shortcut_stride")(active)
+            x = _conv1(filters, f"{name}_shortcut", bias=False)(x)
         # PyTorch's padding of 1; SAME would shift the grid by a pixel before a stride.
         h = layers.ZeroPadding2D(1, name=f"{name}_padding")(active) if strides != 1 else active
         h = _conv3(filters, f"{name}a_conv", strides, bias=False)(h)
@@ -242,10 +245,8 @@ def _conv3(filters, name, strides=1, bias=True):
     )
 
 
-def _conv1(filters, name, strides=1, bias=True):
-    return layers.Conv2D(
-        filters, 1, strides, use_bias=bias, kernel_initializer=_xavier(1), name=name
-    )
+def _conv1(filters, name, bias=True):
+    return layers.Conv2D(filters, 1, use_bias=bias, kernel_initializer=_xavier(1), name=name)
 
 
 def _xavier(squared_gain):
