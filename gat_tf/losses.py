@@ -53,3 +53,65 @@ def worst_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def is_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Whether the first largest logit is the label's, `[B]` booleans."""
     return tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
+
+
+def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The difference of logits ratio of Croce and Hein 2020.
+
+    With the logits sorted, z_(1) >= z_(2) >= ..., it is (max over j != y of z_j - z_y) divided by
+    (z_(1) - z_(3)): the larger, the further into misclassification, whatever the logits' scale.
+    Where exactly two logits are above the label's it is 1, with no gradient but rounding.
+
+    Args:
+        logits: `[B, K]`, K at least 3.
+        labels: `[B]` integers in [0, K).
+
+    Returns:
+        `[B]`, at least -1, positive where misclassified, and finite where the three are equal.
+
+    Raises:
+        ValueError: There are fewer classes.
+    """
+    largest = _largest(logits, 3)
+    return _ratio(worst_margin(logits, labels), largest[:, 0] - largest[:, 2])
+
+
+def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """The difference of logits ratio towards a target class t (Croce and Hein 2020).
+
+    (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2), with the logits sorted as in `dlr`.
+
+    Args:
+        logits: `[B, K]`, K at least 4.
+        labels: `[B]` integers in [0, K).
+        targets: `[B]` integers in [0, K).
+
+    Returns:
+        `[B]`, positive where the target's logit is above the label's, and finite where the four
+        largest are equal.
+
+    Raises:
+        ValueError: There are fewer classes.
+    """
+    largest = _largest(logits, 4)
+    scale = largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2
+    return _ratio(logit_difference(logits, labels, targets), scale)
+
+
+def logit_difference(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Returns the target's logit minus the label's, `[B]`."""
+    of_target, of_label = (tf.gather(logits, c, axis=1, batch_dims=1) for c in (targets, labels))
+    return of_target - of_label
+
+
+def _largest(logits, count):
+    if logits.shape[-1] < count:
+        raise ValueError(
+            f"Expected logits of at least {count} classes for this difference of logits ratio. "
+            f"Received: {logits.shape[-1]} classes"
+        )
+    return tf.math.top_k(logits, count).values
+
+
+def _ratio(difference, scale):
+    return difference / tf.maximum(scale, 1e-12)

@@ -8,17 +8,25 @@ evaluation alike:
     adversarial_images = attack(model, images, labels)           # clipped to attack.clip
 """
 
+from gat_tf.attacks.apgd import APGD
 from gat_tf.attacks.base import Attack, GradientAttack
+from gat_tf.attacks.fab import FAB
 from gat_tf.attacks.fast_gradient import FastGradient
 from gat_tf.attacks.generator import GeneratorAttack
+from gat_tf.attacks.hop_skip_jump import HopSkipJump
 from gat_tf.attacks.pgd import PGD
 from gat_tf.attacks.random import RandomPerturbation
+from gat_tf.attacks.square import Square
 
 __all__ = [
+    "APGD",
+    "FAB",
     "PGD",
     "Attack",
     "FastGradient",
     "GeneratorAttack",
     "GradientAttack",
+    "HopSkipJump",
     "RandomPerturbation",
+    "Square",
 ]

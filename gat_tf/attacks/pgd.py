@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf.attacks import norms
+from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import Attack, seed_or_random
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
@@ -78,27 +78,21 @@ class PGD(Attack):
         def unfinished(i, active, *_):
             return (i < self.restarts) & (tf.size(active) > 0)
 
-        def restart(i, active, worst, worst_margin):
+        def restart(i, active, worst):
             x, y, radius = (tf.gather(t, active) for t in (images, labels, epsilon))
             # Drawn for all images, so that each one's does not depend on which are left.
             start = tf.gather(self._start(images, epsilon, seeds[i]), active)
             perturbation = ascend(logits, x, y, radius, start)
             reached = self._success_margin(logits(x + perturbation), y)
-            better = reached > tf.gather(worst_margin, active)
-            rows = tf.boolean_mask(active, better)[:, None]
-            worst = tf.tensor_scatter_nd_update(worst, rows, tf.boolean_mask(perturbation, better))
-            worst_margin = tf.tensor_scatter_nd_update(
-                worst_margin, rows, tf.boolean_mask(reached, better)
-            )
+            worst = worst.offered(active, perturbation, reached)
             if self.early_stop:
                 active = tf.boolean_mask(active, reached <= 0)
-            return i + 1, active, worst, worst_margin
+            return i + 1, active, worst
 
         attacked = tf.range(tf.shape(labels)[0]) if only is None else only
-        worst = tf.zeros_like(images)
-        worst_margin = tf.fill(tf.shape(labels), images.dtype.min)
-        shapes = (tf.TensorShape([]), tf.TensorShape([None]), worst.shape, worst_margin.shape)
-        return _loop(unfinished, restart, (0, attacked, worst, worst_margin), shapes)[2]
+        nothing = iterative.Kept.nothing(images)
+        _, _, worst = iterative.loop(unfinished, restart, (0, attacked, nothing), shrinking=[1])
+        return worst.perturbation
 
     def ascend(self, gradient: Callable, images: tf.Tensor, seed=None) -> tf.Tensor:
         """Returns the perturbation `[B, H, W, C]` to which all steps up a loss lead from one start.
@@ -119,7 +113,7 @@ class PGD(Attack):
             uphill = gradient(images + perturbation)
             return i + 1, self._move(images, perturbation, uphill, step_size, epsilon)
 
-        return _loop(lambda i, _: i < self.steps, step, (0, start))[1]
+        return iterative.loop(lambda i, _: i < self.steps, step, (0, start))[1]
 
     def _ascend_margin(self, logits, images, labels, epsilon, start):
         return self._ascend(_margin_gradient(logits, labels), images, epsilon, start)
@@ -144,14 +138,13 @@ class PGD(Attack):
             return i + 1, standing, perturbation
 
         everything = tf.range(tf.shape(labels)[0])
-        shapes = (tf.TensorShape([]), tf.TensorShape([None]), start.shape)
-        return _loop(unfinished, step, (0, everything, start), shapes)[2]
+        return iterative.loop(unfinished, step, (0, everything, start), shrinking=[1])[2]
 
     def _start(self, images, epsilon, seed):
         if not self.random_start:
             return tf.zeros_like(images)
         noise = norms.random_in_ball(tf.shape(images), epsilon, self.norm, seed)
-        return self._clipped(images, noise)
+        return iterative.clipped(self, images, noise)
 
     def _step_size(self, epsilon):
         if self.step_size is None:
@@ -161,13 +154,7 @@ class PGD(Attack):
     def _move(self, images, perturbation, gradient, step_size, epsilon):
         step = step_size * norms.direction(gradient, self.norm)
         moved = perturbation - step if self.targeted else perturbation + step
-        return self._clipped(images, norms.project(moved, epsilon, self.norm))
-
-    def _clipped(self, images, perturbation):
-        """The part of the perturbation that clipping images + perturbation leaves."""
-        if self.clip is None:
-            return perturbation
-        return self.apply(images, perturbation) - images
+        return iterative.clipped(self, images, norms.project(moved, epsilon, self.norm))
 
     def _success_margin(self, logits, labels):
         """Positive where the attack has succeeded, `[B]`."""
@@ -177,9 +164,3 @@ class PGD(Attack):
 
 def _margin_gradient(logits: Logits, labels: tf.Tensor) -> Callable:
     return lambda images: logits_and_input_gradient(logits, images, labels, "margin")[1]
-
-
-def _loop(condition, body, variables, shapes=None):
-    # Keras compiles training steps without AutoGraph, so the loop is spelled out.
-    variables = tuple(tf.convert_to_tensor(v) for v in variables)
-    return tf.while_loop(condition, body, variables, shape_invariants=shapes)

@@ -1,0 +1,249 @@
+"""Auto-PGD (Croce and Hein 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import iterative, norms
+from gat_tf.attacks.base import Attack, seed_or_random
+
+LOSSES = ("cross_entropy", "dlr", "targeted_dlr")
+
+# The paper's α and ρ: the weight of a step against the momentum, and the share of the steps since
+# the last checkpoint that have to raise the loss.
+STEP_WEIGHT = 0.75
+RISING_SHARE = 0.75
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class APGD(Attack):
+    """PGD with momentum that chooses its step size itself.
+
+    The step is 2 ε at first. At certain steps, the checkpoints, it is halved for each image whose
+    loss has not risen in 75 % of the steps since the last one, or whose highest loss and step size
+    have stayed the same since; the image then goes on from where its loss was highest. As in `PGD`,
+    a point is projected to the ball and then clipped, which leaves it in both.
+
+    Returned is the iterate, of all runs, that misclassifies by the largest difference of logits:
+    one that fools the classifier, if any did.
+
+    Args:
+        epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
+            `[B]` with one per image.
+        norm: 2 or `math.inf`.
+        steps: Number of gradient steps, at least 1.
+        loss: `"cross_entropy"`; `"dlr"`, the difference of logits ratio, for at least 3 classes;
+            or `"targeted_dlr"`, for at least 4: one run after the other towards each of the most
+            likely other classes, whatever class it ends at. In place of the cross-entropy stands
+            the margin of `gat_tf.losses`: it grows with the cross-entropy, so that every comparison
+            of losses and every direction is the same, and does not vanish in float32.
+        restarts: Number of runs from random starts (for each target).
+        targets: Number of most likely other classes to aim at with `"targeted_dlr"`; all of them
+            if there are fewer.
+        early_stop: Whether to leave an image alone as soon as it fools the classifier. The
+            accuracy under the attack is the same at a fraction of the price; the image is not
+            driven further. `gat_tf.evaluation` turns it on. Not for XLA.
+
+    Raises:
+        ValueError: An argument is outside its range, or the classifier has too few classes.
+    """
+
+    epsilon: float
+    norm: float = 2
+    steps: int = 100
+    loss: str = "cross_entropy"
+    restarts: int = 1
+    targets: int = 9
+    early_stop: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+        checks.count("steps", self.steps)
+        checks.count("restarts", self.restarts)
+        checks.count("targets", self.targets)
+        if self.loss not in LOSSES:
+            raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={self.loss!r}")
+
+    def for_accuracy(self) -> APGD:
+        return dataclasses.replace(self, early_stop=True)
+
+    def perturb(self, logits, images, labels, seed=None):
+        """As `Attack.perturb`."""
+        epsilon = norms.radius(self.epsilon, images)
+        targets = labels[:, None]  # which the untargeted losses do not look at
+        if self.loss == "targeted_dlr":
+            targets = iterative.most_likely_others(logits(images), labels, self.targets)
+        runs = self.restarts * targets.shape[1]
+        seeds = tf.random.split(seed_or_random(seed), runs)
+
+        def unfinished(run, worst):
+            return (run < runs) & (tf.size(self._attacked(worst)) > 0)
+
+        def ascend(run, worst):
+            # Drawn for all images, so that each one's does not depend on which are left.
+            start = iterative.random_start(tf.shape(images), epsilon, self.norm, seeds[run])
+            start = iterative.clipped(self, images, start)
+            target = targets[:, run // self.restarts]
+            return run + 1, self._ascend(logits, images, labels, target, epsilon, start, worst)
+
+        nothing = iterative.Kept.nothing(images)
+        return iterative.loop(unfinished, ascend, (0, nothing))[1].perturbation
+
+    def _attacked(self, worst: iterative.Kept) -> tf.Tensor:
+        if self.early_stop:
+            return tf.where(worst.score <= 0)[:, 0]
+        return tf.range(tf.shape(worst.score, out_type=tf.int64)[0])
+
+    def _ascend(self, logits, images, labels, targets, epsilon, start, worst):
+        """One run; returns the worst of its iterates and what was the worst before."""
+        intervals = tf.constant(_intervals(self.steps), tf.float32)
+
+        def unfinished(k, state, _):
+            # Once more than there are steps, for a look at where the last one leads.
+            return (k <= self.steps) & (tf.size(state.index) > 0)
+
+        def step(k, state, worst):
+            x, y, target, radius = (
+                tf.gather(t, state.index) for t in (images, labels, targets, epsilon)
+            )
+            z, loss, gradient = iterative.loss_and_input_gradient(
+                logits, x + state.here, lambda z: self._loss(z, y, target)
+            )
+            margin = losses.worst_margin(z, y)
+            worst = worst.offered(state.index, state.here, margin)
+            state, uphill = state.seen(loss, gradient).checked(uphill=gradient, since=intervals[k])
+            there = self._move(x, state.here, state.step_size * radius, uphill, radius)
+            weight = tf.where(k == 0, 1.0, STEP_WEIGHT)
+            there = state.here + weight * (there - state.here)
+            there += (1 - weight) * (state.here - state.before)
+            there = self._project(x, there, radius)
+            state = state._replace(here=there, before=state.here)
+            if self.early_stop:
+                state = tf.nest.map_structure(lambda t: tf.boolean_mask(t, margin <= 0), state)
+            return k + 1, state, worst
+
+        index = self._attacked(worst)
+        state = _State.at(index, tf.gather(start, index))
+        return iterative.loop(unfinished, step, (0, state, worst), shrinking=[1])[2]
+
+    def _loss(self, z, labels, targets):
+        if self.loss == "cross_entropy":
+            return losses.margin(z, labels)
+        if self.loss == "dlr":
+            return losses.dlr(z, labels)
+        return losses.targeted_dlr(z, labels, targets)
+
+    def _move(self, images, perturbation, step_size, gradient, epsilon):
+        moved = perturbation + step_size * norms.direction(gradient, self.norm)
+        return self._project(images, moved, epsilon)
+
+    def _project(self, images, perturbation, epsilon):
+        return iterative.clipped(self, images, norms.project(perturbation, epsilon, self.norm))
+
+
+class _State(NamedTuple):
+    """A run in its k-th step: `[n]`, `[n, 1, 1, 1]` or `[n, H, W, C]`, for the images attacked.
+
+    Attributes:
+        index: Which of the batch they are.
+        here: The perturbation that the step starts from.
+        before: The one that the last step started from.
+        loss: The loss there.
+        best: The perturbation of the highest loss so far.
+        best_loss: Its loss.
+        best_gradient: The gradient there.
+        step_size: In units of ε.
+        rises: Number of steps since the last checkpoint that have raised the loss.
+        halved: Whether the step size was halved at the last checkpoint.
+        best_at_checkpoint: `best_loss` at the last checkpoint.
+    """
+
+    index: tf.Tensor
+    here: tf.Tensor
+    before: tf.Tensor
+    loss: tf.Tensor
+    best: tf.Tensor
+    best_loss: tf.Tensor
+    best_gradient: tf.Tensor
+    step_size: tf.Tensor
+    rises: tf.Tensor
+    halved: tf.Tensor
+    best_at_checkpoint: tf.Tensor
+
+    @classmethod
+    def at(cls, index: tf.Tensor, start: tf.Tensor) -> _State:
+        zero = tf.zeros_like(start[:, 0, 0, 0])
+        return cls(
+            index=index,
+            here=start,
+            before=start,
+            loss=zero + zero.dtype.max,  # no rise before the first step
+            best=start,
+            best_loss=zero + zero.dtype.min,
+            best_gradient=tf.zeros_like(start),
+            step_size=2 + zero[:, None, None, None],
+            rises=zero,
+            halved=tf.zeros_like(zero, tf.bool),
+            best_at_checkpoint=zero + zero.dtype.min,
+        )
+
+    def seen(self, loss: tf.Tensor, gradient: tf.Tensor) -> _State:
+        """The state after a look at the loss `[n]` and the gradient where it is."""
+        higher = loss > self.best_loss
+        return self._replace(
+            loss=loss,
+            rises=self.rises + tf.cast(loss > self.loss, tf.float32),
+            best=_where(higher, self.here, self.best),
+            best_loss=tf.where(higher, loss, self.best_loss),
+            best_gradient=_where(higher, gradient, self.best_gradient),
+        )
+
+    def checked(self, uphill: tf.Tensor, since: tf.Tensor) -> tuple[_State, tf.Tensor]:
+        """The state after a checkpoint, `since` steps after the last, and where to go from there.
+
+        `since` is negative where the step is no checkpoint, and nothing happens.
+        """
+        is_checkpoint = since >= 0
+        few = self.rises < RISING_SHARE * since
+        stuck = ~self.halved & (self.best_loss <= self.best_at_checkpoint)
+        halve = is_checkpoint & (few | stuck)
+        state = self._replace(
+            here=_where(halve, self.best, self.here),
+            step_size=_where(halve, self.step_size / 2, self.step_size),
+            rises=tf.where(is_checkpoint, 0.0, self.rises),
+            halved=tf.where(is_checkpoint, halve, self.halved),
+            best_at_checkpoint=tf.where(is_checkpoint, self.best_loss, self.best_at_checkpoint),
+        )
+        return state, _where(halve, self.best_gradient, uphill)
+
+
+def checkpoints(steps: int) -> list[int]:
+    """The steps after which the step size may be halved, w_j = ceil(p_j steps), ascending.
+
+    p_0 = 0, p_1 = 0.22 and p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), up to 1.
+    """
+    percent = [0, 22]  # whole numbers, for 0.57 * 100 is less than 57 in floating point
+    while percent[-1] < 100:
+        percent.append(percent[-1] + max(percent[-1] - percent[-2] - 3, 6))
+    return sorted({-(-p * steps // 100) for p in percent if p <= 100})
+
+
+def _intervals(steps: int) -> list[int]:
+    """For each step the number of steps since the last checkpoint if it is one, else -1."""
+    intervals = [-1] * (steps + 1)
+    last = 0
+    for checkpoint in checkpoints(steps):
+        intervals[checkpoint] = checkpoint - last
+        last = checkpoint
+    return intervals
+
+
+def _where(condition, yes, no):
+    """`tf.where` of `[n]` conditions and `[n, H, W, C]`."""
+    return tf.where(condition[:, None, None, None], yes, no)

@@ -1,0 +1,193 @@
+"""The fast adaptive boundary attack (Croce and Hein 2020), in its targeted form."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import iterative, norms
+from gat_tf.attacks.base import Attack, seed_or_random
+
+# The paper's α_max, η and β.
+MAX_BIAS = 0.1
+EXTRAPOLATION = 1.05
+BACKWARD = 0.9
+
+# What is found lies close to the boundary. By this part of the logits it has to be beyond, so that
+# it fools the classifier also in a batch of another size, whose logits are rounded differently.
+ROUNDING = 1e-5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FAB(Attack):
+    """The smallest perturbation that it can find to fool the classifier, if it is at most ε.
+
+    FAB-T, as in AutoAttack: one run after the other towards each of the most likely other classes.
+    A step takes the classifier as linear and goes to the boundary to the target class, within
+    `clip`: to a mixture of the points there that are nearest to where it is and to the image, and
+    5 % beyond. Where the classifier is fooled, by whatever class, 10 % of the way are gone back.
+
+    Images for which nothing is found within ε get zero, and so do those misclassified already.
+
+    Args:
+        epsilon: Largest norm of a perturbation, in units of pixel values: one number, or a vector
+            `[B]` with one per image.
+        norm: 2 or `math.inf`.
+        steps: Number of steps, each with one gradient, at least 1.
+        restarts: Number of runs for each target: the first from the image, the others from random
+            points as far from it as half of ε or, if that is less, of what has been found.
+        targets: Number of most likely other classes to aim at; all of them if there are fewer.
+        early_stop: Whether to leave an image alone as soon as anything is found. The accuracy
+            under the attack is the same at a fraction of the price; the perturbations are not the
+            smallest. `gat_tf.evaluation` turns it on.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+
+    epsilon: float
+    norm: float = 2
+    steps: int = 100
+    restarts: int = 1
+    targets: int = 9
+    early_stop: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+        checks.count("steps", self.steps)
+        checks.count("restarts", self.restarts)
+        checks.count("targets", self.targets)
+
+    def for_accuracy(self) -> FAB:
+        return dataclasses.replace(self, early_stop=True)
+
+    def perturb(self, logits, images, labels, seed=None):
+        """As `Attack.perturb`. Not for XLA: the images attacked become fewer."""
+        epsilon = norms.radius(self.epsilon, images)
+        z = logits(images)
+        targets = iterative.most_likely_others(z, labels, self.targets)
+        runs = self.restarts * targets.shape[1]
+        seeds = tf.random.split(seed_or_random(seed), runs)
+
+        def unfinished(run, smallest):
+            return (run < runs) & (tf.size(self._attacked(smallest)) > 0)
+
+        def search(run, smallest):
+            index = self._attacked(smallest)
+            # Drawn for all images, so that each one's does not depend on which are left.
+            radius = tf.minimum(epsilon, -smallest.score[:, None, None, None]) / 2
+            radius = tf.where(run % self.restarts == 0, 0.0, radius)
+            start = iterative.random_start(tf.shape(images), radius, self.norm, seeds[run])
+            start = tf.gather(iterative.clipped(self, images, start), index)
+            target = targets[:, run // self.restarts]
+            batch = (images, labels, target, epsilon)
+            return run + 1, self._search(logits, batch, index, start, smallest)
+
+        # The score is the norm, negative.
+        nothing = iterative.Kept.nothing(images)
+        score = tf.where(losses.worst_margin(z, labels) > 0, 0.0, nothing.score)
+        _, smallest = iterative.loop(unfinished, search, (0, nothing._replace(score=score)))
+        return smallest.perturbation
+
+    def _attacked(self, smallest: iterative.Kept) -> tf.Tensor:
+        nothing_found = smallest.score == smallest.score.dtype.min
+        return tf.where(nothing_found if self.early_stop else smallest.score < 0)[:, 0]
+
+    def _search(self, logits, batch, index, start, smallest):
+        """One run for those images `index` of a batch; returns the smallest of all runs so far."""
+
+        def unfinished(i, index, *_):
+            return (i < self.steps) & (tf.size(index) > 0)
+
+        def step(i, index, here, smallest):
+            x, y, target, radius = (tf.gather(t, index) for t in batch)
+            here = self._step(logits, x, y, target, here)
+            z = logits(x + here)
+            fooled = losses.worst_margin(z, y) > ROUNDING * tf.reduce_max(tf.abs(z), axis=-1)
+            size = iterative.size(here, self.norm)
+            found = fooled & (size <= radius[:, 0, 0, 0])
+            smallest = smallest.offered(index, here, tf.where(found, -size, size.dtype.min))
+            here = tf.where(fooled[:, None, None, None], BACKWARD * here, here)
+            if self.early_stop:
+                index, here = (tf.boolean_mask(t, ~found) for t in (index, here))
+            return i + 1, index, here, smallest
+
+        variables = (0, index, start, smallest)
+        return iterative.loop(unfinished, step, variables, shrinking=[1, 2])[3]
+
+    def _step(self, logits, images, labels, targets, here):
+        """The perturbations after a step from the perturbations `here`, all `[n, H, W, C]`."""
+        _, gap, normal = iterative.loss_and_input_gradient(
+            logits, images + here, lambda z: losses.logit_difference(z, labels, targets)
+        )
+        from_here = self._to_plane(images + here, normal, gap)
+        gap -= tf.reduce_sum(normal * here, norms.AXES)  # at the image, by the linear classifier
+        from_image = self._to_plane(images, normal, gap)
+        near, far = (iterative.size(t, self.norm) for t in (from_here, from_image))
+        bias = tf.minimum(tf.math.divide_no_nan(near, near + far), MAX_BIAS)[:, None, None, None]
+        there = (1 - bias) * (here + EXTRAPOLATION * from_here) + bias * EXTRAPOLATION * from_image
+        return iterative.clipped(self, images, there)
+
+    def _to_plane(self, images, normal, gap):
+        return to_hyperplane(images, normal, gap, self.norm, self.clip)
+
+
+def to_hyperplane(
+    points: tf.Tensor,
+    normal: tf.Tensor,
+    gap: tf.Tensor,
+    norm: float,
+    clip: tuple[float, float] | None,
+) -> tf.Tensor:
+    """Returns the smallest step δ within the box to the plane normal · δ + gap = 0.
+
+    Where the plane does not meet the box, δ leads to the corner nearest to it, by normal · δ.
+
+    Args:
+        points: `[B, H, W, C]` within `clip`.
+        normal: `[B, H, W, C]`.
+        gap: `[B]`.
+        norm: 2 or `math.inf`: of δ.
+        clip: `(low, high)` of points + δ, or None for no box.
+
+    Returns:
+        `[B, H, W, C]`.
+    """
+    # Against squares that underflow: only normal / gap matters.
+    largest = tf.reduce_max(tf.abs(normal), norms.AXES, keepdims=True)
+    downhill = -tf.sign(gap)[:, None, None, None] * tf.math.divide_no_nan(normal, largest)
+    way = tf.math.divide_no_nan(tf.abs(gap), largest[:, 0, 0, 0])  # to go: downhill · δ
+
+    # Every value goes its direction at its speed, until `level` or until it meets the box:
+    # δ = sign · speed · min(level, end). L-infinity has them all equally fast, L2 in proportion.
+    slope = tf.abs(downhill)
+    speed = tf.maximum(slope, 1e-20) if norm == 2 else tf.ones_like(slope)
+    rate = slope * speed
+    if clip is None:
+        level = tf.math.divide_no_nan(way, tf.reduce_sum(rate, norms.AXES))
+        return tf.sign(downhill) * speed * level[:, None, None, None]
+    end = tf.where(downhill > 0, clip[1] - points, points - clip[0]) / speed
+    level = _level(*(tf.reshape(t, [tf.shape(t)[0], -1]) for t in (end, rate)), way)
+    return tf.sign(downhill) * speed * tf.minimum(end, level[:, None, None, None])
+
+
+def _level(end: tf.Tensor, rate: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
+    """The level at which sum of rate · min(level, end) is `way`, or more than every end.
+
+    `end` and `rate` are `[B, D]`, `way` `[B]`.
+    """
+    order = tf.argsort(end, axis=1)
+    end, rate = (tf.gather(t, order, axis=1, batch_dims=1) for t in (end, rate))
+    # Of the sum, with the level at each end: the part of those that have ended before, and the
+    # rate of the others.
+    ended = tf.cumsum(rate * end, axis=1, exclusive=True)
+    going = tf.cumsum(rate, axis=1, reverse=True)
+    before = tf.reduce_sum(tf.cast(ended + going * end < way[:, None], tf.int32), axis=1)
+    last = tf.minimum(before, tf.shape(end)[1] - 1)
+    ended, going = (tf.gather(t, last, axis=1, batch_dims=1) for t in (ended, going))
+    level = tf.math.divide_no_nan(way - ended, going)
+    return tf.where((before > last) | (going <= 0), end.dtype.max, level)

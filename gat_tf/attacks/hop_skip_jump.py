@@ -1,0 +1,148 @@
+"""HopSkipJump (Chen, Jordan and Wainwright 2020): only the predicted class is used."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import iterative, norms
+from gat_tf.attacks.base import Attack, seed_or_random
+
+_TRIALS = 100  # of noise to start from
+_HALVINGS = 20  # of a step, and of an interval: float32 cannot tell smaller ones apart
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HopSkipJump(Attack):
+    """Walks along the decision boundary towards the image, by the predicted class alone.
+
+    A step looks at points around one on the boundary, estimates from their classes which way
+    misclassification lies, jumps that way by a length that is halved until the image there is
+    misclassified, and goes back towards the image as far as the boundary.
+
+    The perturbation is the smallest found that misclassifies. It is zero where that is larger than
+    ε, where the image is misclassified as it is, and where none of 100 images of uniform noise, at
+    one of which the walk starts, is classified otherwise than the label.
+
+    Args:
+        epsilon: Largest size of a perturbation in `norm`, in units of pixel values: one number, or
+            a vector `[B]` with one per image.
+        norm: 2 or `math.inf`.
+        steps: Number of steps along the boundary, at least 1.
+        evaluations: Points that the first step looks at, at least 1; step t looks at √t times as
+            many.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+
+    epsilon: float
+    norm: float = 2
+    steps: int = 20
+    evaluations: int = 100
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+        checks.count("steps", self.steps)
+        checks.count("evaluations", self.evaluations)
+
+    def perturb(self, logits, images, labels, seed=None):
+        def fools(perturbation):
+            """Whether images + perturbation are misclassified, `[B]`."""
+            return ~losses.is_correct(logits(self.apply(images, perturbation)), labels)
+
+        start_seed, seed = tf.unstack(tf.random.split(seed_or_random(seed), 2))
+        here = self._to_boundary(fools, self._start(fools, images, start_seed))
+        closest = iterative.Kept(here, -self._size(here))
+        everything = tf.range(tf.shape(images)[0])
+
+        def step(t, here, closest):
+            length = self._size(here) / tf.sqrt(tf.cast(t, tf.float32))
+            uphill = self._direction(fools, images, here, t, tf.random.fold_in(seed, t))
+            here = self._to_boundary(fools, self._jump(fools, images, here, length, uphill))
+            return t + 1, here, closest.offered(everything, here, -self._size(here))
+
+        closest = iterative.loop(lambda t, *_: t <= self.steps, step, (1, here, closest))[2]
+        size = _per_image(-closest.score)
+        return tf.where(size <= norms.radius(self.epsilon, images), closest.perturbation, 0.0)
+
+    def _start(self, fools, images, seed):
+        """Perturbations to uniform noise that fools; zero where none was found or needed.
+
+        From zero every further step leads to zero.
+        """
+        low, high = self.clip or (0.0, 1.0)
+
+        def unfinished(i, _, found):
+            return (i < _TRIALS) & ~tf.reduce_all(found)
+
+        def trial(i, start, found):
+            seed_of_trial = tf.random.fold_in(seed, i)
+            noise = tf.random.stateless_uniform(tf.shape(images), seed_of_trial, low, high)
+            fooled = fools(noise - images)
+            start = tf.where(_per_image(fooled & ~found), noise - images, start)
+            return i + 1, start, found | fooled
+
+        nothing = tf.zeros_like(images)
+        return iterative.loop(unfinished, trial, (0, nothing, fools(nothing)))[1]
+
+    def _to_boundary(self, fools, perturbation):
+        """The perturbation shrunk until it only just fools: bisection of its size."""
+
+        def halve(i, inside, outside):
+            middle = (inside + outside) / 2
+            fooled = _per_image(fools(norms.project(perturbation, middle, self.norm)))
+            return i + 1, tf.where(fooled, inside, middle), tf.where(fooled, middle, outside)
+
+        size = _per_image(self._size(perturbation))
+        variables = (0, tf.zeros_like(size), size)
+        outside = iterative.loop(lambda i, *_: i < _HALVINGS, halve, variables)[2]
+        return norms.project(perturbation, outside, self.norm)
+
+    def _direction(self, fools, images, here, t, seed):
+        """The estimate of where misclassification lies, of norm 1, from points about `here`."""
+        # One point of each image at a time: the memory of one batch.
+        count = tf.cast(self.evaluations * tf.sqrt(tf.cast(t, tf.float32)), tf.int32)
+        dimensions = tf.cast(tf.size(images[0]), tf.float32)
+        radius = _per_image(self._size(here)) / dimensions
+
+        def point(i, total, weighted, signs):
+            about = norms.random_direction(tf.shape(images), 2, tf.random.fold_in(seed, i))
+            about = iterative.clipped(self, images, here + radius * about) - here
+            sign = _per_image(tf.where(fools(here + about), 1.0, -1.0))
+            return i + 1, total + about, weighted + sign * about, signs + sign
+
+        nothing = tf.zeros_like(images)
+        variables = (0, nothing, nothing, _per_image(nothing[:, 0, 0, 0]))
+        _, total, weighted, signs = iterative.loop(lambda i, *_: i < count, point, variables)
+        mean = signs / tf.cast(count, tf.float32)
+        # The mean is a baseline that lowers the variance, unless all signs are the same.
+        baseline = tf.where(tf.abs(mean) < 1, mean, 0.0)
+        return norms.direction(weighted - baseline * total, self.norm)
+
+    def _jump(self, fools, images, here, length, uphill):
+        """The perturbation after the longest of length, length / 2, ... that still fools."""
+
+        def unfinished(i, _, arrived):
+            return (i < _HALVINGS) & ~tf.reduce_all(arrived)
+
+        def shorter(i, there, arrived):
+            step = _per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
+            tried = iterative.clipped(self, images, here + step)
+            fooled = fools(tried)
+            there = tf.where(_per_image(fooled & ~arrived), tried, there)
+            return i + 1, there, arrived | fooled
+
+        arrived = tf.zeros_like(length, tf.bool)
+        return iterative.loop(unfinished, shorter, (0, here, arrived))[1]
+
+    def _size(self, perturbation):
+        return iterative.size(perturbation, self.norm)
+
+
+def _per_image(values: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(values, [-1, 1, 1, 1])

@@ -1,0 +1,112 @@
+"""What attacks of many steps, starts and target classes share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from gat_tf.attacks import norms
+from gat_tf.attacks.base import Attack
+from gat_tf.logits import Logits
+
+
+class Kept(NamedTuple):
+    """The best perturbation found so far for each image.
+
+    Attributes:
+        perturbation: `[B, H, W, C]`.
+        score: `[B]`, the larger the better: of which quantity is the attack's to say.
+    """
+
+    perturbation: tf.Tensor
+    score: tf.Tensor
+
+    @classmethod
+    def nothing(cls, images: tf.Tensor) -> Kept:
+        """Zero perturbations, of the lowest score."""
+        return cls(tf.zeros_like(images), tf.fill(tf.shape(images)[:1], images.dtype.min))
+
+    def offered(self, index: tf.Tensor, perturbation: tf.Tensor, score: tf.Tensor) -> Kept:
+        """Returns the better of what is kept and a perturbation for each of the images `index`."""
+        kept, kept_score = tf.gather(self.perturbation, index), tf.gather(self.score, index)
+        better = score > kept_score
+        perturbation = tf.where(better[:, None, None, None], perturbation, kept)
+        score = tf.where(better, score, kept_score)
+        rows = index[:, None]
+        return Kept(
+            tf.tensor_scatter_nd_update(self.perturbation, rows, perturbation),
+            tf.tensor_scatter_nd_update(self.score, rows, score),
+        )
+
+
+def loop(condition: Callable, body: Callable, variables, shrinking=()) -> tuple:
+    """`tf.while_loop` over tensors or tuples of them.
+
+    Keras compiles training steps without AutoGraph, so loops are spelled out. `shrinking` are the
+    places of those variables `[n, ...]` that may lose images on the way.
+    """
+    variables = tf.nest.map_structure(tf.convert_to_tensor, tuple(variables))
+    shapes = [tf.nest.map_structure(lambda t: t.shape, variable) for variable in variables]
+    for i in shrinking:
+        shapes[i] = tf.nest.map_structure(_of_any_number, variables[i])
+    return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
+
+
+def loss_and_input_gradient(
+    logits: Logits, images: tf.Tensor, loss: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the logits `[B, K]`, what `loss` makes of them, `[B]`, and the gradient of that.
+
+    The gradient `[B, H, W, C]` is that of each image's loss with respect to the image.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        z = logits(images)
+        values = loss(z)
+    gradient = tape.gradient(values, images)
+    if gradient is None:
+        raise ValueError(
+            f"The model {logits.model.name!r} has no gradient with respect to its images: "
+            "a layer of it cannot be differentiated, or its output does not depend on them."
+        )
+    return z, values, gradient
+
+
+def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
+    """The part of the perturbation that clipping images + perturbation leaves."""
+    if attack.clip is None:
+        return perturbation
+    return attack.apply(images, perturbation) - images
+
+
+def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> tf.Tensor:
+    """Random perturbations of norm ε, `[B, H, W, C]`: where the attacks of AutoAttack start.
+
+    Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for L2.
+    """
+    if norm == 2:
+        return epsilon * norms.random_direction(shape, norm, seed)
+    noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
+    return epsilon * noise / tf.reduce_max(tf.abs(noise), norms.AXES, keepdims=True)
+
+
+def most_likely_others(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
+    """The `count` classes of the largest logits but the label's, or all others: `[B, count]`."""
+    count = min(count, logits.shape[-1] - 1)
+    of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
+    others = tf.where(of_label, logits.dtype.min, logits)
+    return tf.cast(tf.math.top_k(others, count).indices, labels.dtype)
+
+
+def size(perturbation: tf.Tensor, norm: float) -> tf.Tensor:
+    """||η|| of each image, `[B]`."""
+    if norm == math.inf:
+        return tf.reduce_max(tf.abs(perturbation), norms.AXES)
+    return norms.l2_norm(perturbation)
+
+
+def _of_any_number(t: tf.Tensor) -> tf.TensorShape:
+    return tf.TensorShape([None, *t.shape[1:]])

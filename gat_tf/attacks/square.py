@@ -1,0 +1,194 @@
+"""Square Attack (Andriushchenko et al. 2020): random search with scores and without gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from gat_tf import checks, losses
+from gat_tf.attacks import iterative, norms
+from gat_tf.attacks.base import Attack, seed_or_random
+
+_FIRST_FRACTION = 0.8  # AutoAttack's p_init; the paper tunes it from 0.05 to 0.8
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Square(Attack):
+    """Random search: square patches of the perturbation are redrawn, and kept if the margin rises.
+
+    The margin is the largest other logit minus the label's. An image is left alone as soon as it
+    fools the classifier, and so is one that is misclassified as it is. Not for XLA. Thousands of
+    queries want a compiled function, such as those of `gat_tf.evaluation`.
+
+    Under L-infinity the search starts at vertical stripes, and a square becomes +ε or -ε in each
+    channel. Under L2 it starts at a tiling, and a square gets two opposite bumps in each channel,
+    paid for with what the budget has left and the mass of a second square, which becomes zero.
+
+    Args:
+        epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
+            `[B]` with one per image.
+        norm: 2 or `math.inf`.
+        queries: Perturbations that are tried on one image in a run, at least 1: the start and
+            then squares, which shrink on a schedule that is scaled to it.
+        restarts: Number of runs; the worst for the classifier is kept.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+
+    epsilon: float
+    norm: float = 2
+    queries: int = 5000
+    restarts: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+        checks.count("queries", self.queries)
+        checks.count("restarts", self.restarts)
+
+    def perturb(self, logits, images, labels, seed=None):
+        epsilon = norms.radius(self.epsilon, images)
+        seeds = tf.random.split(seed_or_random(seed), self.restarts)
+
+        def unfinished(run, worst):
+            return (run < self.restarts) & tf.reduce_any(worst.score <= 0)
+
+        def search(run, worst):
+            return run + 1, self._search(logits, images, labels, epsilon, seeds[run], worst)
+
+        clean = losses.worst_margin(logits(images), labels)
+        worst = iterative.Kept(tf.zeros_like(images), clean)
+        return iterative.loop(unfinished, search, (0, worst))[1].perturbation
+
+    def _search(self, logits, images, labels, epsilon, seed, worst):
+        """One run for the images that stand; returns the worst that it or those before found."""
+        everything, channels = tf.range(tf.shape(images)[0]), tf.shape(images)[3]
+        area = tf.cast(tf.reduce_prod(tf.shape(images)[1:3]), tf.float32)
+        start_seed, seed = tf.unstack(tf.random.split(seed, 2))
+
+        def margins(index, perturbation):
+            x, y = tf.gather(images, index), tf.gather(labels, index)
+            return losses.worst_margin(logits(self.apply(x, perturbation)), y)
+
+        def unfinished(i, standing, _):
+            return (i < self.queries) & (tf.size(standing) > 0)
+
+        def query(i, standing, found):
+            # Drawn for all images, so that each one's do not depend on which are left.
+            shape = [tf.size(everything), 5 + channels]
+            draws = tf.random.stateless_uniform(shape, tf.random.fold_in(seed, i))
+            x, here, radius, draws = (
+                tf.gather(t, standing) for t in (images, found.perturbation, epsilon, draws)
+            )
+            side = tf.sqrt(fraction(i, self.queries) * area)
+            there = iterative.clipped(self, x, self._redrawn(here, radius, side, draws))
+            reached = margins(standing, there)
+            found = found.offered(standing, there, reached)
+            return i + 1, tf.boolean_mask(standing, reached <= 0), found
+
+        standing = tf.boolean_mask(everything, worst.score <= 0)
+        start = iterative.clipped(self, images, self._start(images, epsilon, start_seed))
+        start = tf.gather(start, standing)
+        reached = margins(standing, start)
+        found = iterative.Kept.nothing(images).offered(standing, start, reached)
+        standing = tf.boolean_mask(standing, reached <= 0)
+        found = iterative.loop(unfinished, query, (1, standing, found))[2]
+        return worst.offered(everything, found.perturbation, found.score)
+
+    def _start(self, images, epsilon, seed):
+        count, height, width, channels = tf.unstack(tf.shape(images))
+        if self.norm == math.inf:  # a sign a column and channel
+            signs = norms.random_direction([count, 1, width, channels], math.inf, seed)
+            return epsilon * signs * tf.ones_like(images)
+        # Up to five tiles along the shorter side, cut off at the edge: a sign for each tile and
+        # channel, and one that turns the tile.
+        side = tf.maximum(-(-tf.minimum(height, width) // 5), 1)
+        rows, columns = tf.range(height), tf.range(width)
+        tiles = [(height - 1) // side + 1, (width - 1) // side + 1]
+        signs = norms.random_direction([count, *tiles, channels + 1], math.inf, seed)
+        signs = tf.gather(tf.gather(signs, rows // side, axis=1), columns // side, axis=2)
+        u, v = rows[:, None] % side, columns % side
+        bumps = tf.where(signs[..., -1] > 0, _bumps(u, v, side), _bumps(v, u, side))
+        return epsilon * norms.direction(signs[..., :-1] * bumps[..., None], 2)
+
+    def _redrawn(self, perturbation, epsilon, side, draws):
+        """The perturbations `[n, H, W, C]` with a random square of about `side` pixels redrawn.
+
+        `draws` are uniform in [0, 1), `[n, 5 + C]`.
+        """
+        _, height, width, channels = tf.unstack(tf.shape(perturbation))
+        side = tf.cast(tf.round(side), tf.int32)
+        if self.norm == 2:
+            side = tf.maximum(side, 3)
+            side += 1 - side % 2  # odd, so that bumps have a middle
+        side = tf.clip_by_value(side, 1, tf.minimum(height, width))
+
+        def window(down, right):
+            """The pixels' rows and columns in a square at a random place, and which are inside."""
+            free_rows, free_columns = (tf.cast(n - side + 1, tf.float32) for n in (height, width))
+            top = tf.cast(down * free_rows, tf.int32)[:, None, None]
+            left = tf.cast(right * free_columns, tf.int32)[:, None, None]
+            u, v = tf.range(height)[:, None] - top, tf.range(width) - left
+            return u, v, ((u >= 0) & (u < side) & (v >= 0) & (v < side))[..., None]
+
+        signs = tf.where(draws[:, None, None, 5:] < 0.5, -1.0, 1.0)
+        u, v, inside = window(draws[:, 0], draws[:, 1])
+        if self.norm == math.inf:
+            # Adding ±2ε and projecting to the ball, as in the paper, is setting ±ε.
+            return tf.where(inside, epsilon * signs, perturbation)
+
+        _, _, emptied = window(draws[:, 2], draws[:, 3])
+        turn = draws[:, 4, None, None] < 0.5
+        bumps = _bumps(tf.where(turn, v, u), tf.where(turn, u, v), side)[..., None]
+        bumps = _unit(tf.where(inside, bumps, 0.0))
+        shape = _unit(signs * bumps + _unit(tf.where(inside, perturbation, 0.0)))
+        unused = tf.maximum(epsilon**2 - norms.power(perturbation)[:, None, None, None], 0.0)
+        mass = _mass(tf.where(inside | emptied, perturbation, 0.0))
+        mass += unused / tf.cast(channels, tf.float32)
+        moved = tf.where(inside, shape * tf.sqrt(mass), tf.where(emptied, 0.0, perturbation))
+        return norms.project(moved, epsilon, 2)  # which rounding alone has left
+
+
+def fraction(query, queries: int) -> tf.Tensor:
+    """p, the share of the image's pixels in the square of a query: 0.8, halved nine times.
+
+    Args:
+        query: Its number, from 1; the start was number 0.
+        queries: Of a run. With 10,000 of them p is halved after number 10, 50, 200, 500, 1000,
+            2000, 4000, 6000 and 8000, with another number in proportion.
+    """
+    halved_after = tf.constant([after * queries // 10_000 for after in _HALVED_AFTER])
+    halvings = tf.reduce_sum(tf.cast(query > halved_after, tf.float32))
+    return _FIRST_FRACTION * 0.5**halvings
+
+
+def _bumps(u: tf.Tensor, v: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    """η of the paper at row u and column v of a square: a bump above, the negative of one below.
+
+    Each falls with the distance d from its middle, the larger of those along rows and columns, as
+    the sum of 1 / j² from j = d + 1 to side // 2 + 1.
+    """
+    half = side // 2
+    below = u >= half
+    middle = tf.where(below, half + (side - half) // 2, half // 2)
+    distance = tf.maximum(tf.abs(u - middle), tf.abs(v - half))
+    sums = tf.cumsum(1 / tf.cast(tf.range(1, half + 2), tf.float32) ** 2)
+    sums = tf.concat([[0.0], sums], axis=0)
+    # Pixels that are not in the square have a distance too, which may lie outside the table.
+    height = sums[-1] - tf.gather(sums, tf.minimum(distance, half + 1))
+    return tf.where(below, -height, height)
+
+
+def _mass(values: tf.Tensor) -> tf.Tensor:
+    """The sum of squares over each channel, `[n, 1, 1, C]`."""
+    return tf.reduce_sum(tf.square(values), (1, 2), keepdims=True)
+
+
+def _unit(values: tf.Tensor) -> tf.Tensor:
+    """Values of L2 norm 1 in each channel; zeros stay."""
+    return tf.math.divide_no_nan(values, tf.sqrt(_mass(values)))
