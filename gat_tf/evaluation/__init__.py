@@ -3,6 +3,7 @@
 from gat_tf.evaluation.accuracy import accuracy, correct_function, power
 from gat_tf.evaluation.curves import accuracy_curve, transfer_curves
 from gat_tf.evaluation.lipschitz import local_lipschitz_value
+from gat_tf.evaluation.robustness import Budget, robustness
 from gat_tf.evaluation.scores import (
     ScoreNetwork,
     class_diversity,
@@ -11,6 +12,7 @@ from gat_tf.evaluation.scores import (
 )
 
 __all__ = [
+    "Budget",
     "ScoreNetwork",
     "accuracy",
     "accuracy_curve",
@@ -20,5 +22,6 @@ __all__ = [
     "inception_score",
     "local_lipschitz_value",
     "power",
+    "robustness",
     "transfer_curves",
 ]

@@ -1,5 +1,6 @@
 """Results in, matplotlib figures out. numpy and matplotlib alone."""
 
+from gat_tf.plotting.evaluation import evaluation
 from gat_tf.plotting.gaps import gaps
 from gat_tf.plotting.images import perturbed_images
 from gat_tf.plotting.power import power
@@ -11,6 +12,7 @@ from gat_tf.plotting.table2 import table2
 from gat_tf.plotting.training import training
 
 __all__ = [
+    "evaluation",
     "gaps",
     "perturbed_images",
     "power",

@@ -13,6 +13,7 @@ from gat_tf.experiments.reports import (
     fig2,
     robgan_curves,
     robgan_images,
+    robustness,
     table2,
 )
 from gat_tf.experiments.reports.common import ResultsError, load, made_with
@@ -27,6 +28,7 @@ _MARKDOWN = {
     "robgan_fig6": robgan_curves.markdown,
     "robgan_fig7": robgan_images.markdown,
     "robgan_fig8": robgan_images.markdown,
+    "robustness": robustness.markdown,
 }
 _FIGURES = {
     "table2": table2.figures,
@@ -38,6 +40,7 @@ _FIGURES = {
     "robgan_fig6": lambda: robgan_curves.figures("robgan_fig6"),
     "robgan_fig7": lambda: robgan_images.figures("robgan_fig7"),
     "robgan_fig8": lambda: robgan_images.figures("robgan_fig8"),
+    "robustness": robustness.figures,
 }
 
 

@@ -1,0 +1,184 @@
+"""Attacks a classifier on a fixed set of images, again and again, and counts what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from gat_tf import attacks, checks, losses
+from gat_tf.attacks import norms
+from gat_tf.evaluation.accuracy import prepared, require_bounds
+from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.logits import Logits
+
+
+class Attacked(NamedTuple):
+    """What an attack has done to some images.
+
+    Attributes:
+        standing: Whether each image is still classified correctly, `[N]` booleans.
+        adversarial: The attacked images, `[N, H, W, C]`.
+        evaluations: Images that went through the model.
+        gradients: Images of which an input gradient was taken.
+        seconds: Without compiling.
+    """
+
+    standing: np.ndarray
+    adversarial: np.ndarray
+    evaluations: int
+    gradients: int
+    seconds: float
+
+
+class _Counted(Logits):
+    """A classifier that counts the images it is asked about, and the gradients taken of it."""
+
+    def __init__(self, model, from_logits):
+        super().__init__(model, from_logits)
+        self.evaluations = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.gradients = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def __call__(self, images, training=False):
+        count = tf.cast(tf.shape(images)[0], tf.int64)
+        self.evaluations.assign_add(count)
+
+        @tf.custom_gradient
+        def passed(z):
+            def backward(upstream):
+                self.gradients.assign_add(count)
+                return upstream
+
+            return tf.identity(z), backward
+
+        return passed(super().__call__(images, training))
+
+
+class Evaluator:
+    """Attacks a classifier on a fixed set of images, again and again.
+
+    Args:
+        model: Keras classifier from images to probabilities or logits `[B, K]`.
+        dataset: (images, labels) batches; they are kept in memory.
+        from_logits: Whether the model gives logits instead of probabilities.
+        bounds: `(low, high)` of the pixels; every attack is clipped to it.
+        batch_size: Images attacked at a time.
+        seed: Seed of the attacks' random choices.
+
+    Attributes:
+        images: `[N, H, W, C]`.
+        labels: `[N]`.
+        correct: Whether each image is classified correctly as it is, `[N]`.
+    """
+
+    def __init__(
+        self, model, dataset, *, from_logits=False, bounds=(0.0, 1.0), batch_size=100, seed=0
+    ):
+        require_bounds(bounds)
+        _, dataset = prepared(model, dataset, None, from_logits, bounds)
+        with checks.readable_errors():
+            batches = [(x.numpy(), y.numpy()) for x, y in dataset]
+        if not batches:
+            raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
+        self.images, self.labels = map(np.concatenate, zip(*batches, strict=True))
+        self.bounds = bounds
+        self.batch_size = checks.count("batch_size", batch_size)
+        self.seed = seed
+        self.logits = _Counted(model, from_logits)
+        with checks.readable_errors():
+            self.correct = self._of_batches(
+                tf.function(lambda x, y: losses.is_correct(self.logits(x), y)),
+                np.arange(len(self.labels)),
+            )
+
+    @property
+    def size(self) -> int:
+        return len(self.labels)
+
+    @functools.cached_property
+    def classes(self) -> int:
+        """K."""
+        return self.logits(tf.constant(self.images[:1])).shape[-1]
+
+    @functools.cached_property
+    def differentiable(self) -> bool:
+        """Whether the model has a gradient with respect to its images."""
+        x, y = tf.constant(self.images[:1]), tf.constant(self.labels[:1])
+        try:
+            logits_and_input_gradient(self.logits, x, y, "margin")
+        except ValueError:
+            return False
+        return True
+
+    def attack(
+        self, attack: attacks.Attack, only: np.ndarray | None = None, source: Logits | None = None
+    ) -> Attacked:
+        """Attacks the images that `only` chooses, in full batches; the others stay as they are.
+
+        Args:
+            attack: An untargeted attack with one ε.
+            only: `[N]` booleans; by default the images classified correctly.
+            source: Another model whose gradients the attack follows; by default this one.
+        """
+        chosen = np.flatnonzero(self.correct if only is None else only)
+        attack = dataclasses.replace(attack, clip=self.bounds)
+        # Against another model there is nothing to stop early for.
+        attack = attack.for_accuracy() if source is None else attack
+        images = tf.TensorSpec([None, *self.images.shape[1:]], tf.float32)
+        labels = tf.TensorSpec([None], self.labels.dtype)
+        seed = tf.TensorSpec([2], tf.int32)
+
+        @tf.function(input_signature=[images, labels, seed])
+        def attacked(images, labels, seed):
+            perturbation = attack.perturb(source or self.logits, images, labels, seed)
+            adversarial = attack.apply(images, perturbation)
+            return adversarial, losses.is_correct(self.logits(adversarial), labels)
+
+        compiled = attacked.get_concrete_function()
+        evaluations, gradients = self._counts()
+        started = time.perf_counter()
+        standing, adversarial = self.correct.copy(), self.images.copy()
+        for i, batch in enumerate(_batches(chosen, self.batch_size)):
+            with checks.readable_errors():
+                x, stands = compiled(
+                    tf.constant(self.images[batch]),
+                    tf.constant(self.labels[batch]),
+                    tf.constant([self.seed, i]),
+                )
+            adversarial[batch], standing[batch] = x.numpy(), stands.numpy()
+        seconds = time.perf_counter() - started
+        after = self._counts()
+        return Attacked(
+            standing, adversarial, after[0] - evaluations, after[1] - gradients, seconds
+        )
+
+    def gradient_norms(self) -> np.ndarray:
+        """‖∂J/∂x‖₂ of each image as it is plainly taken, through the loss: `[N]`.
+
+        Zeros here are what blinds an attack that differentiates the loss in float32; the attacks of
+        this library follow the margin instead.
+        """
+        compiled = tf.function(
+            lambda x, y: norms.l2_norm(
+                logits_and_input_gradient(self.logits, x, y, "cross_entropy")[1]
+            )
+        )
+        return self._of_batches(compiled, np.arange(self.size))
+
+    def _of_batches(self, function, indices) -> np.ndarray:
+        parts = [
+            function(tf.constant(self.images[batch]), tf.constant(self.labels[batch])).numpy()
+            for batch in _batches(indices, self.batch_size)
+        ]
+        return np.concatenate(parts)
+
+    def _counts(self) -> tuple[int, int]:
+        return int(self.logits.evaluations.numpy()), int(self.logits.gradients.numpy())
+
+
+def _batches(indices: np.ndarray, batch_size: int):
+    return (indices[i : i + batch_size] for i in range(0, len(indices), batch_size))

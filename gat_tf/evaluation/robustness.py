@@ -1,0 +1,293 @@
+"""How robust a classifier really is: many attacks, the worst case over them, and known checks.
+
+A single attack bounds the robust accuracy from above, and tells nothing of the next attack. Here
+every image is attacked by many, and the results are held against each other: where a stronger
+attack does worse than a weaker one, gradients are masked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from gat_tf import attacks, checks
+from gat_tf.evaluation.evaluator import Evaluator
+from gat_tf.logits import logits_of
+
+INF = math.inf
+_CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until nothing stands
+_TOLERANCE = 0.01  # one image in a hundred: less is noise
+_STARTS = 0.05  # of the images may fall to further random starts alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What the attacks of `robustness` may spend on an image; the defaults are AutoAttack's.
+
+    Args:
+        pgd_steps: Of the longer PGD; the shorter has 20, or as many if those are fewer.
+        restarts: Random starts of the longer PGD.
+        apgd_steps: Of each APGD.
+        targets: Classes that APGD-T and FAB-T aim at, one after the other.
+        fab_steps: Of FAB-T.
+        queries: Of Square.
+        hard_label_steps: Of HopSkipJump.
+        hard_label_images: Images that HopSkipJump is tried on, the first of them.
+    """
+
+    pgd_steps: int = 100
+    restarts: int = 5
+    apgd_steps: int = 100
+    targets: int = 9
+    fab_steps: int = 100
+    queries: int = 5_000
+    hard_label_steps: int = 20
+    hard_label_images: int = 100
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            checks.count(field.name, getattr(self, field.name))
+
+
+def robustness(
+    model,
+    dataset,
+    norm: float,
+    epsilon: float,
+    *,
+    source=None,
+    from_logits: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    budget: Budget = Budget(),
+    batch_size: int = 100,
+    seed: int = 0,
+    stage: Callable[[str, Callable[[], dict]], dict] = lambda name, compute: compute(),
+) -> dict:
+    """Returns a classifier's accuracy under many attacks, and what the known checks say of it.
+
+    The composition is that of AutoAttack (Croce and Hein 2020): APGD on the cross-entropy, targeted
+    APGD on the DLR loss, targeted FAB and Square, each on what stood the ones before. Beside it
+    stand random noise, the fast gradient, PGD with few and with many steps and restarts, transfer
+    from another model, and an attack that sees the predicted class alone.
+
+    Args:
+        model: Keras classifier from images to probabilities or logits `[B, K]`.
+        dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`, labels `[B]`. All
+            are kept in memory.
+        norm: 2 or `math.inf`.
+        epsilon: Radius of the ball, in units of pixel values.
+        source: Another classifier of the same images, from which PGD is transferred.
+        from_logits: Whether the models give logits instead of probabilities.
+        bounds: `(low, high)` of the pixels.
+        budget: What the attacks may spend.
+        batch_size: Images attacked at a time.
+        seed: Seed of the attacks' random choices.
+        stage: Called with the name of each part and a function that computes it; it may keep what
+            the function returns, a dictionary for JSON, and give that back another time.
+
+    Returns:
+        norm, epsilon, bounds, images, clean_accuracy, differentiable, worst_case_accuracy (of each
+        image over all attacks); attacks: a list of name, attacked (how many images), accuracy (over
+        all images, of those that stand this attack, and in the composition all before it),
+        evaluations and gradients (images through the model, and input gradients), seconds, standing
+        (a string of 0 and 1); curve: epsilons, accuracy, fooled_at (of each image, or None);
+        checks: a list of check, passed, evidence.
+
+    Raises:
+        ValueError: The model, the dataset or an argument is not of the kinds above.
+    """
+    checks.norm(norm)
+    checks.number("epsilon", epsilon, low=0)
+    evaluator = Evaluator(
+        model, dataset, from_logits=from_logits, bounds=bounds, batch_size=batch_size, seed=seed
+    )
+    evaluation = _Evaluation(evaluator, norm, float(epsilon), budget, stage)
+    return evaluation.run(None if source is None else logits_of(source, from_logits))
+
+
+class _Evaluation:
+    def __init__(self, evaluator: Evaluator, norm, epsilon, budget, stage):
+        self.evaluator = evaluator
+        self.norm = norm
+        self.epsilon = epsilon
+        self.budget = budget
+        self.stage = stage
+        self.rows = {}
+
+    def run(self, source) -> dict:
+        e, b = self.evaluator, self.budget
+        differentiable = e.differentiable
+        few = min(20, b.pgd_steps)
+
+        def pgd(steps, restarts=1):
+            return attacks.PGD(self.epsilon, self.norm, steps, restarts=restarts)
+
+        self.attack("random noise", attacks.RandomPerturbation(self.epsilon, self.norm))
+        if differentiable:
+            self.attack("fast gradient", attacks.FastGradient(self.epsilon, self.norm))
+            self.attack(f"PGD-{few}", pgd(few))
+            self.attack(f"PGD-{b.pgd_steps}, {b.restarts} starts", pgd(b.pgd_steps, b.restarts))
+        if source is not None:
+            self.attack("PGD-20, transferred", pgd(few), source=source)
+        composition = self.composition(differentiable)
+        stands = e.correct
+        for name, attack in composition.items():
+            stands = stands & self.attack(name, attack, only=stands)
+        tried = min(b.hard_label_images, e.size)
+        self.attack(
+            "HopSkipJump",
+            attacks.HopSkipJump(self.epsilon, self.norm, b.hard_label_steps),
+            only=e.correct & (np.arange(e.size) < tried),
+            of=tried,
+        )
+        curve = self.stage("curve", self._curve) if differentiable else None
+        worst = np.all([standing_of(row) for row in self.rows.values()], axis=0)
+        result = {
+            "norm": "L2" if self.norm == 2 else "Linf",
+            "epsilon": self.epsilon,
+            "bounds": list(e.bounds),
+            "images": e.size,
+            "clean_accuracy": float(e.correct.mean()),
+            "differentiable": differentiable,
+            "worst_case_accuracy": float(worst.mean()),
+            "attacks": list(self.rows.values()),
+            "composition": list(composition),
+            "curve": curve,
+        }
+        zero = self.stage("gradients", self._zero_gradients) if differentiable else None
+        return {**result, "checks": list(_checks(result, zero, b, few))}
+
+    def composition(self, differentiable: bool) -> dict[str, attacks.Attack]:
+        """Name to attack, in AutoAttack's order; without gradients Square alone is left."""
+        b, ball = self.budget, (self.epsilon, self.norm)
+        classes = self.evaluator.classes
+        found = {}
+        if differentiable:
+            found["APGD-CE"] = attacks.APGD(*ball, b.apgd_steps)
+            targets = min(b.targets, classes - 1)
+            if classes >= 4:  # the targeted DLR loss compares the four largest logits
+                found["APGD-T"] = attacks.APGD(
+                    *ball, b.apgd_steps, loss="targeted_dlr", targets=targets
+                )
+            found["FAB-T"] = attacks.FAB(*ball, b.fab_steps, targets=targets)
+        found["Square"] = attacks.Square(*ball, b.queries)
+        return found
+
+    def attack(self, name, attack, only=None, source=None, of=None) -> np.ndarray:
+        """Runs an attack as a stage; returns which images stand it, `[N]` booleans.
+
+        Args:
+            name: Of the stage.
+            attack: The attack.
+            only: `[N]` booleans, the images to attack: by default those classified correctly. The
+                others stand as they do without it.
+            source: The model whose gradients it follows; by default the one evaluated.
+            of: How many images the accuracy is a share of; by default all.
+        """
+        e = self.evaluator
+
+        def compute():
+            attacked = e.correct if only is None else only
+            found = e.attack(attack, attacked, source)
+            return {
+                "name": name,
+                "attacked": int(attacked.sum()),
+                "accuracy": float((found.standing & attacked).sum()) / (of or e.size),
+                "evaluations": found.evaluations,
+                "gradients": found.gradients,
+                "seconds": round(found.seconds, 2),
+                "standing": "".join("01"[int(stands)] for stands in found.standing),
+            }
+
+        self.rows[name] = self.stage(name, compute)
+        return standing_of(self.rows[name])
+
+    def _curve(self) -> dict:
+        """Accuracy under PGD against ε, until nothing stands or the pixels' range is used up."""
+        e = self.evaluator
+        low, high = e.bounds
+        diameter = high - low
+        if self.norm == 2:
+            diameter *= math.sqrt(e.images[0].size)
+        fooled_at = [None if right else 0.0 for right in e.correct]
+        epsilons, accuracy = [0.0], [float(e.correct.mean())]
+        epsilon, multiples = self.epsilon, iter(_CURVE)
+        while accuracy[-1] > 0 and epsilons[-1] < diameter and self.epsilon:
+            multiple = next(multiples, None)
+            epsilon = 2 * epsilons[-1] if multiple is None else multiple * self.epsilon
+            epsilon = min(epsilon, diameter)
+            steps = min(20, self.budget.pgd_steps)
+            standing = e.attack(attacks.PGD(epsilon, self.norm, steps)).standing
+            epsilons.append(epsilon)
+            accuracy.append(float(standing.mean()))
+            for i in np.flatnonzero(~standing):
+                fooled_at[i] = epsilon if fooled_at[i] is None else fooled_at[i]
+        return {"epsilons": epsilons, "accuracy": accuracy, "fooled_at": fooled_at}
+
+    def _zero_gradients(self) -> dict:
+        lengths = self.evaluator.gradient_norms()
+        return {"zero_gradients": float(np.mean(lengths == 0))}
+
+
+def standing_of(row: dict) -> np.ndarray:
+    """Which images stand an attack, `[N]` booleans, from its row of the results."""
+    return np.array([stands == "1" for stands in row["standing"]])
+
+
+def _checks(result: dict, zero: dict | None, budget: Budget, few: int):
+    """The signs of masked gradients that Carlini et al. (2019) and others list."""
+    rows = {row["name"]: row for row in result["attacks"]}
+    accuracy = {name: row["accuracy"] for name, row in rows.items()}
+
+    def found(check, passed, evidence):
+        return {"check": check, "passed": bool(passed), "evidence": evidence}
+
+    def not_weaker(check, strong, weak):
+        evidence = f"{strong}: {accuracy[strong]:.1%}, {weak}: {accuracy[weak]:.1%} stand"
+        return found(check, accuracy[strong] <= accuracy[weak] + _TOLERANCE, evidence)
+
+    yield found(
+        "the model has input gradients",
+        result["differentiable"],
+        "gradient attacks run" if result["differentiable"] else "none: only attacks without them",
+    )
+    if not result["differentiable"]:
+        return
+    short, long = f"PGD-{few}", f"PGD-{budget.pgd_steps}, {budget.restarts} starts"
+    yield not_weaker("a gradient is no weaker than noise", short, "random noise")
+    yield not_weaker("iterative is no weaker than single-step", short, "fast gradient")
+    yield not_weaker("more steps and starts are no weaker", long, short)
+    gained = accuracy[short] - accuracy[long]
+    yield found(
+        "random starts and further steps do not matter too much",
+        gained <= _STARTS,
+        f"{gained:.1%} of the images fall to them alone",
+    )
+    if "PGD-20, transferred" in rows:
+        yield not_weaker("white-box is no weaker than transfer", short, "PGD-20, transferred")
+    white = [row for name, row in rows.items() if row["gradients"] and "transferred" not in name]
+    stood = np.all([standing_of(row) for row in white], axis=0)
+    for name in ("Square", "HopSkipJump"):
+        beyond = float(np.mean(stood & ~standing_of(rows[name])))
+        yield found(
+            f"{name}, without gradients, is no stronger than all gradient attacks",
+            beyond <= _TOLERANCE,
+            f"{beyond:.1%} of the images fall to it alone",
+        )
+    curve = result["curve"]
+    yield found(
+        "nothing stands an unbounded ε",
+        curve["accuracy"][-1] == 0 or result["epsilon"] == 0,
+        f"{curve['accuracy'][-1]:.1%} at ε = {curve['epsilons'][-1]:.3g}",
+    )
+    rise = max(np.diff(curve["accuracy"]), default=0.0)
+    yield found("accuracy does not rise with ε", rise <= _TOLERANCE, f"by {max(rise, 0):.1%}")
+    share = zero["zero_gradients"]
+    yield found(
+        "the loss's gradient does not vanish",
+        share <= _TOLERANCE,
+        f"it is exactly zero on {share:.1%} of the images",
+    )
