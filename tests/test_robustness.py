@@ -20,6 +20,7 @@ from gat_tf.experiments import robustness as runner
 from gat_tf.experiments.config import ConfigError
 
 INF = math.inf
+EPSILON = 0.006  # of the honest model, some of which stands
 SMALL = Budget(
     pgd_steps=10, restarts=2, apgd_steps=10, targets=2, fab_steps=5, queries=30,
     hard_label_steps=2, hard_label_images=5,
@@ -33,7 +34,9 @@ def dataset(shapes, count=40, batch=20):
 
 @pytest.fixture(scope="module")
 def honest(trained, shapes):
-    return evaluation.robustness(trained, dataset(shapes), INF, 0.03, budget=SMALL, batch_size=16)
+    return evaluation.robustness(
+        trained, dataset(shapes), INF, EPSILON, budget=SMALL, batch_size=16
+    )
 
 
 def checks_of(result):
@@ -75,7 +78,7 @@ def test_cost_of_a_fast_gradient_by_hand(trained, shapes):
 
 
 def test_accuracies_are_those_of_accuracy(honest, trained, shapes):
-    expected = evaluation.accuracy(trained, dataset(shapes), attacks.FastGradient(0.03, INF))
+    expected = evaluation.accuracy(trained, dataset(shapes), attacks.FastGradient(EPSILON, INF))
     rows = {row["name"]: row["accuracy"] for row in honest["attacks"]}
     assert rows["fast gradient"] == pytest.approx(expected)
     assert honest["clean_accuracy"] == pytest.approx(evaluation.accuracy(trained, dataset(shapes)))
@@ -83,7 +86,9 @@ def test_accuracies_are_those_of_accuracy(honest, trained, shapes):
 
 def test_curve_goes_down_to_zero(honest):
     curve = honest["curve"]
-    assert curve["epsilons"][:5] == pytest.approx([0, 0.0075, 0.015, 0.03, 0.06])
+    assert curve["epsilons"][:5] == pytest.approx(
+        [0, EPSILON / 4, EPSILON / 2, EPSILON, 2 * EPSILON]
+    )
     assert curve["accuracy"][-1] == 0
     fooled = [e for e in curve["fooled_at"] if e is not None]
     assert len(fooled) == 40
@@ -263,7 +268,7 @@ def test_folder_of_another_model_is_not_mixed(grey, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "out")
     changed = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**changed, "model": str(path)}))
-    with pytest.raises(ConfigError, match="the model network that is there now"):
+    with pytest.raises(ConfigError, match="the model that is there now"):
         runner.run(dataclasses.replace(other, model=str(path)), copy)
 
 
@@ -342,3 +347,29 @@ def test_built_in_images_are_those_of_load():
     split = data.load("shapes").test
     np.testing.assert_allclose(images, split.images[:7] / 255, atol=1e-6)
     np.testing.assert_array_equal(labels, split.labels[:7])
+
+
+def test_other_images_in_the_same_file_are_not_mixed_in(grey, tmp_path):
+    config, folder, _ = grey
+    copy = shutil.copytree(folder, tmp_path / "out")
+    path = tmp_path / "images.npz"
+    with np.load(config.dataset) as arrays:
+        np.savez(path, images=255 - arrays["images"], labels=arrays["labels"])
+    written = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**written, "dataset": str(path)}))
+    with pytest.raises(ConfigError, match="the images that is there now"):
+        runner.run(dataclasses.replace(config, dataset=str(path)), copy)
+
+
+def test_hard_label_attack_is_judged_by_the_images_it_has_seen(honest):
+    from gat_tf.evaluation.robustness import _checks
+
+    result = {**honest, "attacks": [dict(row) for row in honest["attacks"]]}
+    for row in result["attacks"]:  # nothing falls but one image, to HopSkipJump
+        row["standing"] = "1" * 40
+        if row["name"] == "HopSkipJump":
+            row["standing"] = "0" + "1" * 39
+    found = {c["check"]: c for c in _checks(result, {"zero_gradients": 0.0}, SMALL, 10)}
+    (name,) = (name for name in found if name.startswith("HopSkipJump"))
+    assert not found[name]["passed"]
+    assert found[name]["evidence"].startswith("20.0%")  # one of five

@@ -256,7 +256,7 @@ def test_a_model_without_gradients_is_attacked_all_the_same(trained_logits, some
     clean, attacked = (
         np.mean(_margins(model, images, some[1]) > 0) for images in (some[0], some[0] + eta)
     )
-    assert attacked > clean + 0.1
+    assert attacked > clean + 0.04
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ class PGD(Attack):
         restarts: Number of runs from random starts; the worst for the classifier is kept.
         targeted: Whether the labels are targets to be reached instead of labels to be lost.
         early_stop: Whether to leave an image alone as soon as it fools the classifier. The
-            accuracy under the attack is the same at a fraction of the price; the loss of the
-            images is not driven further. `gat_tf.evaluation` turns it on. Not for XLA.
+            accuracy under the attack is that of the worst point on the way, at a fraction of the
+            price; the loss of the images is not driven further. `gat_tf.evaluation` turns it on.
+            Not for XLA.
 
     Raises:
         ValueError: An argument is outside its range, or restarts without a random start.

@@ -60,13 +60,16 @@ def from_file(config_class, path: pathlib.Path, experiment: str):
     return config_class(**values)
 
 
-def claim_folder(experiment: str, config, output_dir: pathlib.Path, **also: dict) -> None:
+def claim_folder(
+    experiment: str, config, output_dir: pathlib.Path, *, flag: str = "output_dir", **also: dict
+) -> None:
     """Writes the configuration into the folder, or checks that it is the one that is there.
 
     Args:
         experiment: Whose results the folder is for.
         config: The configuration.
         output_dir: Folder of the results.
+        flag: The name of the flag that chooses the folder.
         **also: Identities of others that the results depend on, by name.
 
     Raises:
@@ -84,7 +87,7 @@ def claim_folder(experiment: str, config, output_dir: pathlib.Path, **also: dict
         except (OSError, files.BrokenFileError) as error:
             raise ConfigError(
                 f"{output_dir} holds results, but no whole config.json to tell whose they are "
-                f"({type(error).__name__}). Put it back, or choose another --output_dir."
+                f"({type(error).__name__}). Put it back, or choose another --{flag}."
             ) from error
         different = [
             f"{name}: {theirs.get(name)!r} there, {ours.get(name)!r} here"
@@ -94,7 +97,7 @@ def claim_folder(experiment: str, config, output_dir: pathlib.Path, **also: dict
         if different:
             raise ConfigError(
                 f"{output_dir} holds the results of another configuration, which stay as they are "
-                f"({'; '.join(different)}). Choose another --output_dir."
+                f"({'; '.join(different)}). Choose another --{flag}."
             )
         return
     try:

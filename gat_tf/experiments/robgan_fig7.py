@@ -25,7 +25,7 @@ import tensorflow as tf
 from gat_tf import data, evaluation, models
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import robgan_networks, units
-from gat_tf.experiments.config import option
+from gat_tf.experiments.config import ConfigError, option
 from gat_tf.experiments.reports import robgan_images as report
 from gat_tf.experiments.robgan_networks import INF, Networks
 
@@ -63,6 +63,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     networks = Networks(config)
     configs.claim_folder("robgan_fig7", config, output_dir)
     for dataset in config.datasets:
+        _require_pairs(networks, dataset)
         for seed in config.seeds:
             trainings = {name: networks.train_gan(dataset, name, seed) for name in NAMES}
             units.measure(
@@ -72,6 +73,17 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
                 lambda d=dataset, s=seed, t=trainings: _measured(config, networks, d, s, t),
             )
     return report.write("robgan_fig7", config, output_dir, time.time() - started)
+
+
+def _require_pairs(networks, dataset) -> None:
+    """Raises ConfigError unless every class has two test images to take a distance between."""
+    _, test = networks.images(dataset)
+    fewest = np.bincount(test.labels, minlength=data.CLASSES[dataset]).min()
+    if fewest < 2:
+        raise ConfigError(
+            f"Expected at least two test images of every class of {dataset}, for the diversity of "
+            f"real images. Received: {fewest}; choose a larger --test_size."
+        )
 
 
 def _measured(config, networks, dataset, seed, trainings) -> dict:

@@ -95,10 +95,13 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         scorer = _Scorer(config, networks, dataset)
         for seed in config.seeds:
             for name in config.gans:
+                unit = output_dir / "units" / f"{dataset}-{name}-seed{seed}.json"
+                if not unit.exists():
+                    _ = scorer.network  # one that is missing is found before the training
                 training = networks.train_gan(dataset, name, seed)
                 path = networks.generator_path(dataset, name, seed)
                 units.measure(
-                    output_dir / "units" / f"{dataset}-{name}-seed{seed}.json",
+                    unit,
                     {"dataset": dataset, "gan": name, "seed": seed},
                     {name: units.digest(path), "score": scorer.digest()},
                     lambda n=name, s=seed, t=training, scorer=scorer: scorer.measured(n, s, t),

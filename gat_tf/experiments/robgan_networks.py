@@ -124,6 +124,8 @@ class Config:
             ("fake_weight", 0, INF),
             ("lipschitz_images", 1, INF),
         )
+        if not sum(self.classifier_epochs):
+            raise ConfigError("Expected classifier_epochs of at least 1 in all. Received: 0")
         for name, low, high in (("discriminator_steps", 1, INF), ("attack_epsilon", 0, 2)):
             if getattr(self, name) is not None:
                 configs.require_range(self, (name, low, high))
@@ -182,7 +184,7 @@ class Networks:
         names = [field.name for field in dataclasses.fields(Config)]
         self.config = Config(**{name: getattr(config, name) for name in names})
         self.folder = pathlib.Path(config.networks_dir)
-        configs.claim_folder("robgan_networks", self.config, self.folder)
+        configs.claim_folder("robgan_networks", self.config, self.folder, flag="networks_dir")
         self.strategy = devices.strategy(config.strategy)
         self._images = {}
 
@@ -283,12 +285,11 @@ class Networks:
                 f"Expected at least {images_a_step} training images, {steps} minibatches. "
                 f"Received: {len(train.labels)}"
             )
-        if steps > 1:  # whole groups alone, so that every epoch begins with a group
-            kept = steps_per_epoch * images_a_step
-            train = data.Split(train.images[:kept], train.labels[:kept])
-        else:
-            steps_per_epoch = data.steps_per_epoch(train, c.batch_size)
-        kept_epochs = {round(e) for e in np.linspace(0, c.epochs, c.snapshots + 1)[1:]}
+        # Whole groups of whole minibatches alone: every epoch begins with a group, and none ends
+        # with a few images, whose statistics would be most of what batch norm then remembers.
+        kept = steps_per_epoch * images_a_step
+        train = data.Split(train.images[:kept], train.labels[:kept])
+        kept_epochs = {max(1, round(e)) for e in np.linspace(0, c.epochs, c.snapshots + 1)[1:]}
 
         def after_epoch():
             """The last epoch is the one that is kept: its number is its score."""
@@ -343,10 +344,13 @@ class Networks:
         if name == "robgan":
             return self.train_gan(dataset, "robgan", seed)
         path = self.unit(dataset, "classifier", name, seed)
-        if path.exists():
-            return files.read_json(path)
+        parents = {}
         if name == "fine_tuned":
             self.train_gan(dataset, "robgan", seed)
+            parents["robgan"] = units.digest(self.classifier_path(dataset, "robgan", seed))
+        if path.exists():
+            units.require_same_networks(path, parents)
+            return files.read_json(path)
         c = self.config
         train, test = self.images(dataset)
         size, classes = _size(c, dataset), data.CLASSES[dataset]
@@ -404,6 +408,7 @@ class Networks:
             "dataset": dataset,
             "classifier": name,
             "seed": seed,
+            "classifiers": parents,
             "image_size": size,
             "train_images": len(train.labels),
             **fitting.outcome(progress),

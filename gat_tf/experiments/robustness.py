@@ -13,6 +13,7 @@ evaluation that was stopped continues.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import pathlib
 import time
@@ -121,7 +122,10 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     source = None if config.source is None else load_model(config.source)
     images, labels = load_images(config)
     configs.claim_folder("robustness", config, output_dir)
-    digests = {"model": units.digest(pathlib.Path(config.model))}
+    digests = {
+        "model": units.digest(pathlib.Path(config.model)),
+        "images": hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+    }
     if config.source is not None:
         digests["source"] = units.digest(pathlib.Path(config.source))
 

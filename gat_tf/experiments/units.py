@@ -101,6 +101,6 @@ def require_same_networks(path: pathlib.Path, digests: dict[str, str | None]) ->
         if ours is not None and found.get(name) != ours:
             what = "another one" if name in found else "none"
             raise ConfigError(
-                f"Expected {path} to be of the {name} network that is there now. Received: results "
-                f"of {what}. Delete it to compute it anew, or choose another --output_dir."
+                f"Expected {path} to be of the {name} that is there now. Received: results of "
+                f"{what}. Delete it to compute it anew, or choose another --output_dir."
             )

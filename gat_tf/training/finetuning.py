@@ -10,7 +10,7 @@ from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.models.sampling import latent_size
 from gat_tf.training.classifier import ClassifierScheme
-from gat_tf.training.gan import draw
+from gat_tf.training.gan import check_networks, draw
 from gat_tf.training.scheme import added, require_built
 
 
@@ -66,13 +66,18 @@ class FineTuning(ClassifierScheme):
     ):
         if not isinstance(attack, Attack):
             raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
+        if getattr(attack, "targeted", False):
+            raise ValueError(
+                "Expected an untargeted attack: images are attacked with their true labels. "
+                f"Received: {attack!r}"
+            )
         bounds = attack.clip or (0.0, 1.0)
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.fake_weight = checks.number("fake_weight", fake_weight, low=0)
         self.generator = generator
         if self.fake_weight:
-            _check_generator(generator, classifier)
+            _check_generator(generator, classifier, self.num_classes)
 
     def get_config(self):
         return {
@@ -135,15 +140,11 @@ class FineTuning(ClassifierScheme):
         )
 
 
-def _check_generator(generator, classifier: keras.Model) -> None:
+def _check_generator(generator, classifier: keras.Model, num_classes: int) -> None:
     if not isinstance(generator, keras.Model):
         raise ValueError(
             f"Expected a generator, a Keras model, because λ is not 0. Received: {generator!r}"
         )
     require_built(generator)
     latent_size(generator)
-    if generator.output_shape[1:] != classifier.input_shape[1:]:
-        raise ValueError(
-            f"Expected a generator of images of the classifier's {classifier.input_shape[1:]}. "
-            f"Received: one of {generator.output_shape[1:]}"
-        )
+    check_networks(classifier.input_shape[1:], generator, num_classes)

@@ -39,7 +39,7 @@ class GAN(Scheme):
         require_built(generator)
         noise_size = latent_size(generator)
         image_shape = discriminator.inputs[0].shape[1:]
-        _check_networks(image_shape, generator, num_classes)
+        check_networks(image_shape, generator, num_classes)
         super().__init__(num_classes, (-1.0, 1.0), metrics, seed=seed, name=name)
         self.discriminator = discriminator
         self.generator = generator
@@ -212,12 +212,13 @@ def draw(batch: tf.Tensor, latent_size: int, num_classes: int, seed) -> tuple[tf
     return noise[first : first + ours], labels[first : first + ours]
 
 
-def _check_networks(images, generator: keras.Model, num_classes: int) -> None:
+def check_networks(images, generator: keras.Model, num_classes: int) -> None:
+    """Raises ValueError unless a generator makes such images of so many classes."""
     made = generator.output_shape[1:]
     if tuple(images) != tuple(made):
         raise ValueError(
-            "Expected a generator of images as the discriminator takes them, "
-            f"{tuple(images)}. Received: one of images {tuple(made)}"
+            f"Expected a generator of images {tuple(images)}, as the other network takes them. "
+            f"Received: one of images {tuple(made)}"
         )
     embedded = {
         layer.input_dim

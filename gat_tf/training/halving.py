@@ -24,6 +24,13 @@ class LearningRateHalving(keras.callbacks.Callback):
         self.epochs = checks.count("epochs", epochs)
         self.learning_rate = checks.number("learning_rate", learning_rate, low=0)
 
+    def on_train_begin(self, logs=None):
+        if not hasattr(self.model, "generator_optimizer"):
+            raise ValueError(
+                "Expected a scheme with two optimisers, such as RobGAN. "
+                f"Received: {type(self.model).__name__}"
+            )
+
     def on_epoch_begin(self, epoch, logs=None):
         for optimizer in (self.model.optimizer, self.model.generator_optimizer):
             optimizer.learning_rate = self.learning_rate * 0.5 ** (epoch // self.epochs)

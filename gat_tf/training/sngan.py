@@ -43,10 +43,11 @@ class SNGAN(GAN):
     def __init__(
         self, discriminator, generator, num_classes, *, discriminator_steps=5, seed=0, name=None
     ):
-        if len(discriminator.inputs) != 2:
+        inputs = getattr(discriminator, "inputs", None) or ()
+        if len(inputs) != 2:
             raise ValueError(
                 "Expected a discriminator of [images, labels]. "
-                f"Received: one with {len(discriminator.inputs)} input(s)"
+                f"Received: one with {len(inputs)} input(s) to be seen"
             )
         super().__init__(
             discriminator,

@@ -180,6 +180,11 @@ def markdown(results: dict) -> str:
             if name in paper:
                 cells = [f"{value:.2f}" for value in paper[name]]
                 lines.append(f"| {CLASSIFIERS[name]}, the paper's | test | {' | '.join(cells)} |")
+        if paper and dataset == "imagenet143":
+            lines += [
+                "",
+                "Which δmax the paper's columns of ImageNet-143 stand for is not certain.",
+            ]
         lines += ["", common.verdicts_markdown(results["verdicts"][dataset])]
     return "\n".join(lines)
 
