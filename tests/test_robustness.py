@@ -5,6 +5,8 @@ import itertools
 import json
 import math
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import keras
@@ -373,3 +375,12 @@ def test_hard_label_attack_is_judged_by_the_images_it_has_seen(honest):
     (name,) = (name for name in found if name.startswith("HopSkipJump"))
     assert not found[name]["passed"]
     assert found[name]["evidence"].startswith("20.0%")  # one of five
+
+
+def test_command_line_reads_the_model_and_names_what_is_missing(tmp_path):
+    command = [sys.executable, "-m", "gat_tf.experiments.robustness", "--dataset=shapes"]
+    missing = f"--model={tmp_path / 'none.keras'}"
+    result = subprocess.run([*command, missing], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Error: Expected a .keras file of a classifier. Received: no file" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -193,7 +193,8 @@ def _define_flags(config_class, presets, name):
             continue
         parser = _Parser(types[field.name])
         flags.DEFINE(parser, field.name, field.default, text, module_name=module, serializer=parser)
-    flags.DEFINE_alias("dataset", "datasets", module_name=module)
+    if "datasets" in types:
+        flags.DEFINE_alias("dataset", "datasets", module_name=module)
 
 
 class _Parser(flags.ArgumentParser, flags.ArgumentSerializer):
