@@ -33,6 +33,10 @@ def evaluation(results: dict) -> Figure:
                       markersize=3)  # fmt: skip
             axes.axvline(results["epsilon"], color=COLOURS[6], linewidth=0.8, linestyle="--")
             axes.set_xscale("symlog", linthresh=results["epsilon"] or 1)
+            axes.set_xlim(left=0)
+            beyond = [e for e in curve["epsilons"] if e >= results["epsilon"]]
+            axes.set_xticks([0, *beyond[::2]])
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
             axes.set_xlabel(f"ε in {results['norm']} of PGD (dashed: the evaluation's)")
             axes.set_ylabel("accuracy, %")
             axes.set_ylim(0, 100)
