@@ -46,7 +46,12 @@ def evaluation(results: dict) -> Figure:
 
 
 def _bars(axes, results):
-    names = ["clean", *(row["name"] for row in results["attacks"]), "worst case"]
+    tried = {"HopSkipJump": min(results["config"]["hard_label_images"], results["images"])}
+    attacks = [
+        row["name"] + (f", first {tried[row['name']]}" if row["name"] in tried else "")
+        for row in results["attacks"]
+    ]
+    names = ["clean", *attacks, "worst case"]
     accuracies = [
         results["clean_accuracy"],
         *(row["accuracy"] for row in results["attacks"]),

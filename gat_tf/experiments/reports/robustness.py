@@ -61,6 +61,9 @@ def markdown(results: dict) -> str:
     ]
     for row in results["attacks"]:
         inside = " (after those above)" if row["name"] in results["composition"][1:] else ""
+        if row["name"] == "HopSkipJump":
+            tried = min(results["config"]["hard_label_images"], results["images"])
+            inside = f" (of the first {tried} images)"
         lines.append(
             f"| {row['name']}{inside} | {row['attacked']} | {row['accuracy']:.1%} | "
             f"{row['evaluations']:,} | {row['gradients']:,} | {row['seconds']:.1f} |"
