@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -59,12 +60,32 @@ def logits_and_input_gradient(
     else:
         factor = -tf.sigmoid(margins) * tf.sigmoid(-margins)
     gradient = tape.gradient(margins, images, output_gradients=factor)
+    return z, _required(gradient, logits)
+
+
+def loss_and_input_gradient(
+    logits: Logits, images: tf.Tensor, loss: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the logits `[B, K]`, what `loss` makes of them, `[B]`, and the gradient of that.
+
+    The gradient `[B, H, W, C]` is that of each image's loss with respect to the image.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        z = logits(images)
+        values = loss(z)
+    gradient = tape.gradient(values, images)
+    return z, values, _required(gradient, logits)
+
+
+def _required(gradient: tf.Tensor | None, logits: Logits) -> tf.Tensor:
+    """The gradient, or a ValueError where there is none."""
     if gradient is None:
         raise ValueError(
             f"The model {logits.model.name!r} has no gradient with respect to its images: "
             "a layer of it cannot be differentiated, or its output does not depend on them."
         )
-    return z, gradient
+    return gradient
 
 
 class ClassifierPass(NamedTuple):

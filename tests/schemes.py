@@ -113,6 +113,21 @@ def gat(**kwargs):
     return lambda f, **more: training.GAT(f, generator(), c_g=0.1, **kwargs, **more)
 
 
+def pgd(**kwargs):
+    """The attack of the GANs' tests, on images in [-1, 1]."""
+    return attacks.PGD(
+        **{
+            "epsilon": 0.1,
+            "norm": np.inf,
+            "steps": 3,
+            "step_size": 0.05,
+            "random_start": False,
+            "clip": (-1, 1),
+            **kwargs,
+        }
+    )
+
+
 def fine_tuning(f, **more):
     attack = attacks.PGD(0.05, np.inf, steps=3, random_start=False)
     return training.FineTuning(f, image_generator(), attack, 0.3, **{"from_logits": False, **more})

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import schemes
 import tensorflow as tf
+from schemes import pgd
 
 from gat_tf import attacks, models, training
 from gat_tf.training.gan import draw
@@ -12,20 +13,6 @@ from gat_tf.training.gan import draw
 LATENT = 5
 BOUNDS = (-1, 1)
 RATE = 0.1
-
-
-def pgd(**kwargs):
-    return attacks.PGD(
-        **{
-            "epsilon": 0.1,
-            "norm": np.inf,
-            "steps": 3,
-            "step_size": 0.05,
-            "random_start": False,
-            "clip": BOUNDS,
-            **kwargs,
-        }
-    )
 
 
 def classifier(hidden=8, normalised=False):

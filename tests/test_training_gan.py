@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import schemes
 import tensorflow as tf
+from schemes import pgd
 
 from gat_tf import attacks, models, training
 from gat_tf.training.gan import draw
@@ -22,20 +23,6 @@ LATENT = 5
 BOUNDS = (-1, 1)
 
 both_class_losses = pytest.mark.parametrize("class_loss", ["split", "acgan"])
-
-
-def pgd(**kwargs):
-    return attacks.PGD(
-        **{
-            "epsilon": 0.1,
-            "norm": np.inf,
-            "steps": 3,
-            "step_size": 0.05,
-            "random_start": False,
-            "clip": BOUNDS,
-            **kwargs,
-        }
-    )
 
 
 def robgan(attack=None, *args, normalised=False, **kwargs):

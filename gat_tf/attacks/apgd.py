@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf.attacks import iterative, norms
-from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.attacks.base import seed_or_random
+from gat_tf.gradients import loss_and_input_gradient
 
 LOSSES = ("cross_entropy", "dlr", "targeted_dlr")
 
@@ -20,7 +21,7 @@ RISING_SHARE = 0.75
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class APGD(Attack):
+class APGD(iterative.IterativeAttack):
     """PGD with momentum that chooses its step size itself.
 
     The step is 2 ε at first. At certain steps, the checkpoints, it is halved for each image whose
@@ -52,26 +53,16 @@ class APGD(Attack):
         ValueError: An argument is outside its range, or the classifier has too few classes.
     """
 
-    epsilon: float
-    norm: float = 2
-    steps: int = 100
     loss: str = "cross_entropy"
     restarts: int = 1
     targets: int = 9
-    early_stop: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
-        checks.count("steps", self.steps)
         checks.count("restarts", self.restarts)
         checks.count("targets", self.targets)
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={self.loss!r}")
-
-    def for_accuracy(self) -> APGD:
-        return dataclasses.replace(self, early_stop=True)
 
     def perturb(self, logits, images, labels, seed=None):
         """As `Attack.perturb`."""
@@ -112,7 +103,7 @@ class APGD(Attack):
             x, y, target, radius = (
                 tf.gather(t, state.index) for t in (images, labels, targets, epsilon)
             )
-            z, loss, gradient = iterative.loss_and_input_gradient(
+            z, loss, gradient = loss_and_input_gradient(
                 logits, x + state.here, lambda z: self._loss(z, y, target)
             )
             margin = losses.worst_margin(z, y)

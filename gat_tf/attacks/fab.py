@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf.attacks import iterative, norms
-from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.attacks.base import seed_or_random
+from gat_tf.gradients import loss_and_input_gradient
 
 # The paper's α_max, η and β.
 MAX_BIAS = 0.1
@@ -21,7 +22,7 @@ ROUNDING = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FAB(Attack):
+class FAB(iterative.IterativeAttack):
     """The smallest perturbation that it can find to fool the classifier, if it is at most ε.
 
     FAB-T, as in AutoAttack: one run after the other towards each of the most likely other classes.
@@ -47,23 +48,13 @@ class FAB(Attack):
         ValueError: An argument is outside its range.
     """
 
-    epsilon: float
-    norm: float = 2
-    steps: int = 100
     restarts: int = 1
     targets: int = 9
-    early_stop: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
-        checks.count("steps", self.steps)
         checks.count("restarts", self.restarts)
         checks.count("targets", self.targets)
-
-    def for_accuracy(self) -> FAB:
-        return dataclasses.replace(self, early_stop=True)
 
     def perturb(self, logits, images, labels, seed=None):
         """As `Attack.perturb`. Not for XLA: the images attacked become fewer."""
@@ -121,7 +112,7 @@ class FAB(Attack):
 
     def _step(self, logits, images, labels, targets, here):
         """The perturbations after a step from the perturbations `here`, all `[n, H, W, C]`."""
-        _, gap, normal = iterative.loss_and_input_gradient(
+        _, gap, normal = loss_and_input_gradient(
             logits, images + here, lambda z: losses.logit_difference(z, labels, targets)
         )
         from_here = self._to_plane(images + here, normal, gap)

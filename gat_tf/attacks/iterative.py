@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from gat_tf import checks
 from gat_tf.attacks import norms
 from gat_tf.attacks.base import Attack
-from gat_tf.logits import Logits
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class IterativeAttack(Attack):
+    """An attack of many steps within a ball, which may leave an image alone once it is fooled.
+
+    Its arguments are described where it is subclassed.
+    """
+
+    epsilon: float
+    norm: float = 2
+    steps: int = 100
+    early_stop: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+        checks.count("steps", self.steps)
+
+    def for_accuracy(self) -> IterativeAttack:
+        return dataclasses.replace(self, early_stop=True)
 
 
 class Kept(NamedTuple):
@@ -53,26 +76,6 @@ def loop(condition: Callable, body: Callable, variables, shrinking=()) -> tuple:
     for i in shrinking:
         shapes[i] = tf.nest.map_structure(_of_any_number, variables[i])
     return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
-
-
-def loss_and_input_gradient(
-    logits: Logits, images: tf.Tensor, loss: Callable[[tf.Tensor], tf.Tensor]
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the logits `[B, K]`, what `loss` makes of them, `[B]`, and the gradient of that.
-
-    The gradient `[B, H, W, C]` is that of each image's loss with respect to the image.
-    """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        z = logits(images)
-        values = loss(z)
-    gradient = tape.gradient(values, images)
-    if gradient is None:
-        raise ValueError(
-            f"The model {logits.model.name!r} has no gradient with respect to its images: "
-            "a layer of it cannot be differentiated, or its output does not depend on them."
-        )
-    return z, values, gradient
 
 
 def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:

@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf.attacks import iterative, norms
-from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PGD(Attack):
+class PGD(iterative.IterativeAttack):
     """Steepest ascent of the loss inside the ε-ball: step, project to the ball, clip.
 
     Args:
@@ -36,20 +36,14 @@ class PGD(Attack):
         ValueError: An argument is outside its range, or restarts without a random start.
     """
 
-    epsilon: float
-    norm: float = 2
     steps: int = 20
     step_size: float | None = None
     random_start: bool = True
     restarts: int = 1
     targeted: bool = dataclasses.field(default=False, kw_only=True)
-    early_stop: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
-        checks.count("steps", self.steps)
         checks.count("restarts", self.restarts)
         if self.step_size is not None:
             checks.number("step_size", self.step_size, low=0)
@@ -58,9 +52,6 @@ class PGD(Attack):
                 "Restarts from the same point are the same: `restarts` > 1 needs random_start=True."
                 f" Received: restarts={self.restarts}"
             )
-
-    def for_accuracy(self) -> PGD:
-        return dataclasses.replace(self, early_stop=True)
 
     def perturb(self, logits, images, labels, seed=None, only=None):
         """As `Attack.perturb`.

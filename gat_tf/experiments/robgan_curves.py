@@ -6,7 +6,6 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -23,12 +22,6 @@ _SWEPT = tuple(n / 100 for n in range(11))
 @dataclasses.dataclass(frozen=True)
 class Config(robgan_networks.Config):
     """Settings of Rob-GAN's Table 1, Fig. 2 and Fig. 6."""
-
-    PRESETS: ClassVar[dict[str, str]] = {
-        "paper": "the paper's networks and data",
-        "reduced": "real CIFAR-10, networks of an eighth of the width, hours on two cores",
-        "quick": "built-in images and narrow networks, minutes on two cores",
-    }
 
     epsilons: tuple[float, ...] = option(_SWEPT, "δmax of the figures, in [-1, 1], rising (paper).")
     attacked_images: int | None = option(

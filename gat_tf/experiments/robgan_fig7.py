@@ -17,12 +17,11 @@ import base64
 import dataclasses
 import pathlib
 import time
-from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from gat_tf import data, evaluation, models
+from gat_tf import augmentation, data, evaluation, models
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import robgan_networks, units
 from gat_tf.experiments.config import ConfigError, option
@@ -35,12 +34,6 @@ NAMES = ("robgan", "acgan_attack", "split", "acgan")
 @dataclasses.dataclass(frozen=True)
 class Config(robgan_networks.Config):
     """Settings of Rob-GAN's Fig. 7."""
-
-    PRESETS: ClassVar[dict[str, str]] = {
-        "paper": "the paper's networks and data",
-        "reduced": "real CIFAR-10, networks of an eighth of the width, hours on two cores",
-        "quick": "built-in images and narrow networks, minutes on two cores",
-    }
 
     shown_classes: int = option(10, "Classes in the picture, a row each (ours).")
     shown_images: int = option(10, "Images of each class in the picture (ours).")
@@ -120,7 +113,8 @@ def _measured(config, networks, dataset, seed, trainings) -> dict:
 def _of_each_class(split: data.Split, classes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first real images of each class, in [-1, 1], as many as there are up to `count`."""
     chosen = np.concatenate([np.flatnonzero(split.labels == k)[:count] for k in range(classes)])
-    return split.images[chosen].astype(np.float32) / 127.5 - 1, split.labels[chosen]
+    images = split.images[chosen].astype(np.float32) / 255
+    return augmentation.centred(images), split.labels[chosen]
 
 
 def _picture(images: np.ndarray, rows: int) -> str:

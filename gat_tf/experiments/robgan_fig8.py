@@ -20,12 +20,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from typing import ClassVar
 
 import keras
 import numpy as np
 
-from gat_tf import data, evaluation, models
+from gat_tf import augmentation, data, evaluation, models
 from gat_tf.experiments import classifiers, robgan_networks, table2, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError, option
@@ -36,12 +35,6 @@ from gat_tf.experiments.robgan_networks import GANS, INF, Networks
 @dataclasses.dataclass(frozen=True)
 class Config(robgan_networks.Config):
     """Settings of Rob-GAN's Fig. 8."""
-
-    PRESETS: ClassVar[dict[str, str]] = {
-        "paper": "the paper's networks and data",
-        "reduced": "real CIFAR-10, networks of an eighth of the width, hours on two cores",
-        "quick": "built-in images and narrow networks, minutes on two cores",
-    }
 
     gans: tuple[str, ...] = option(tuple(GANS), "Ways of training (paper).", shard=True)
     score_network: str = option(
@@ -178,7 +171,7 @@ class _Scorer:
         if self._reference is None:
             _, test = self.networks.images(self.dataset)
             order = np.random.default_rng(0).permutation(len(test.labels))
-            images = test.images[order].astype(np.float32) / 127.5 - 1
+            images = augmentation.centred(test.images[order].astype(np.float32) / 255)
             self._reference = self.network(images)
         return self._reference
 
