@@ -7,7 +7,10 @@ The paper's claim: against a baseline (77 % on CIFAR-10, 44 % on CIFAR-100), a g
 eq. 9 fools more images than the fast gradient of equal power does, when the power is low. The
 power is the mean of ‖η‖₂² over the test images; c_g sets it.
 
-A unit of work is one data set, c_g and seed: a generator trained against Table 2's baseline of
+With `--method=gat` the generators are trained against GAT's finished classifiers, or those of any
+other method of Table 2: the adaptive attack that a defence with a learned adversary has to stand.
+
+A unit of work is one data set, c_g and seed: a generator trained against Table 2's classifier of
 that seed, and what it and its rivals make of the test images.
 """
 
@@ -28,6 +31,7 @@ from gat_tf import attacks, data, evaluation, models, training
 from gat_tf.experiments import classifiers, devices, files, fitting, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError, option
+from gat_tf.experiments.methods import METHODS
 from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import fig2 as report
 from gat_tf.gradients import input_gradient
@@ -49,6 +53,7 @@ class Config(classifiers.Config):
     c_g: tuple[float, ...] = option(
         (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30), "Weights of the power in eq. 9 (ours).", shard=True
     )
+    method: str = option("baseline", "Method of Table 2 whose classifiers are attacked (paper).")
     width: float = option(1.0, "Factor on the filters of the generator; 1 is Table 1 (paper).")
     batch_size: int = option(128, "Images a step, over all devices (ours).")
     epochs: int = option(200, "Epochs at most (ours).")
@@ -65,6 +70,7 @@ class Config(classifiers.Config):
 
     def __post_init__(self):
         super().__post_init__()
+        configs.require_known("method", [self.method], METHODS)
         configs.require_seeds((self.search_seed,))
         configs.require_values(self, "c_g")
         if self.search:
@@ -127,7 +133,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
     Raises:
         ConfigError: The folder holds another configuration's results or cannot be written, or a
-            baseline is missing.
+            classifier is missing.
         DatasetNotFoundError: A data set is not there.
         BrokenFileError: A result in the folder is not whole.
     """
@@ -151,11 +157,11 @@ class _Runner:
     def run(self, dataset: str) -> None:
         """Computes the units of one data set."""
         c = self.config
-        self.classifiers.train_missing(dataset, ("baseline",), c.seeds)
+        self.classifiers.train_missing(dataset, (c.method,), c.seeds)
         grid = [(c_g, seed) for seed in c.seeds for c_g in c.c_g]
         for i, (c_g, seed) in enumerate(grid, start=1):
             path = self._unit_path(dataset, c_g, seed)
-            digests = {"baseline": self.classifiers.digest(dataset, "baseline", seed)}
+            digests = {c.method: self.classifiers.digest(dataset, c.method, seed)}
             if path.exists():
                 units.require_same_networks(path, digests)
                 continue
@@ -166,12 +172,12 @@ class _Runner:
     def learning_rate(self, dataset: str) -> float:
         """The configuration's, or the one with the lowest validation loss at `search_c_g`.
 
-        Trials train a generator of another seed against the baseline of seed 0.
+        Trials train a generator of another seed against the classifier of seed 0.
         """
         c = self.config
         if not c.search:
             return c.generator_learning_rate
-        self.classifiers.train_missing(dataset, ("baseline",), (0,))
+        self.classifiers.train_missing(dataset, (c.method,), (0,))
         losses = {}
         for i, rate in enumerate(c.generator_learning_rate_grid, start=1):
             name = f"{dataset}-generator_learning_rate={rate!r}.json"
@@ -189,7 +195,7 @@ class _Runner:
             raise ConfigError(f"Every trial on {dataset} diverged; see search/.")
         return min(losses, key=losses.get)
 
-    def _unit(self, path, dataset, c_g, baseline_seed, seed, rate, epochs, position) -> dict:
+    def _unit(self, path, dataset, c_g, classifier_seed, seed, rate, epochs, position) -> dict:
         """Trains a generator; for a unit, not for a trial, also sets it beside its rivals."""
 
         def say(line):
@@ -200,7 +206,7 @@ class _Runner:
         splits = self.classifiers.splits(dataset, c.test_size)
         keras.utils.set_random_seed(seed)
         with self.strategy.scope():
-            classifier = self.classifiers.load(dataset, "baseline", baseline_seed)
+            classifier = self.classifiers.load(dataset, c.method, classifier_seed)
             generator = models.perturbation_generator(splits.train.images.shape[1:], c.width)
             scheme = training.GeneratorTraining(classifier, generator, c_g)
             scheme.compile(keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON))
@@ -226,9 +232,7 @@ class _Runner:
             "c_g": c_g,
             "seed": seed,
             "generator_learning_rate": rate,
-            "classifiers": {
-                "baseline": self.classifiers.digest(dataset, "baseline", baseline_seed)
-            },
+            "classifiers": {c.method: self.classifiers.digest(dataset, c.method, classifier_seed)},
             "validation_loss": None if failed else -progress.best_score,
             **fitting.outcome(progress),
         }
@@ -262,7 +266,7 @@ class _Runner:
         if not path.exists():
             return
         generator = keras.models.load_model(path)
-        classifier = self.classifiers.load(dataset, "baseline", seed)
+        classifier = self.classifiers.load(dataset, self.config.method, seed)
         test = self.classifiers.splits(dataset, self.config.test_size).test
         images, labels = next(iter(data.batches(test, 1000)))
         right = np.argmax(classifier(images), axis=-1) == labels.numpy()
