@@ -15,8 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gat_tf import data
+from gat_tf import attacks, data, evaluation
+from gat_tf.evaluation.accuracy import of_each_image
 from gat_tf.experiments import devices, files
+from gat_tf.logits import Logits
 
 _REPORT_SECONDS = 10
 
@@ -98,6 +100,19 @@ def fit_to_best(
     if progress.best_epoch:
         network.load_weights(watch.best_path)
     return progress
+
+
+def validation_accuracy(
+    classifier: keras.Model, dataset: tf.data.Dataset, attack: attacks.Attack | None = None
+) -> Callable[[], tuple[float, dict[str, float]]]:
+    """The validation of `fit_to_best` by accuracy, clean or under attack; compiled once."""
+    correct = evaluation.correct_function(Logits(classifier), attack, dataset.element_spec)
+
+    def validate():
+        accuracy = float(np.mean(of_each_image(correct, dataset, attack)))
+        return accuracy, {"validation_accuracy": accuracy}
+
+    return validate
 
 
 def outcome(progress: Progress) -> dict:

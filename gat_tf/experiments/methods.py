@@ -57,3 +57,6 @@ METHODS = {
         after="gat",
     ),
 }
+
+# Not in the paper: what every defence is compared with (Madry et al. 2018).
+PGD_TITLE = "Adv. training (PGD)"

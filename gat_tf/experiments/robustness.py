@@ -34,8 +34,29 @@ NORMS = {"Linf": math.inf, "L2": 2}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """What is evaluated, and with what budget; the defaults are AutoAttack's."""
+class BudgetConfig:
+    """What the attacks may spend; the defaults are AutoAttack's."""
+
+    pgd_steps: int = option(100, "Of the longer PGD.")
+    restarts: int = option(5, "Random starts of the longer PGD.")
+    apgd_steps: int = option(100, "Of each APGD.")
+    targets: int = option(9, "Classes that APGD-T and FAB-T aim at.")
+    fab_steps: int = option(100, "Of FAB-T.")
+    queries: int = option(5_000, "Of Square.")
+    hard_label_steps: int = option(20, "Of HopSkipJump.")
+    hard_label_images: int = option(100, "Images that HopSkipJump is tried on.")
+
+    def __post_init__(self):
+        names = [f.name for f in dataclasses.fields(Budget)]
+        configs.require_range(self, *((name, 1, math.inf) for name in names))
+
+    def budget(self) -> Budget:
+        return Budget(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Budget)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(BudgetConfig):
+    """What is evaluated, and with what budget."""
 
     PRESETS: ClassVar[dict[str, str]] = {
         "paper": "AutoAttack's budgets, for a GPU",
@@ -56,26 +77,13 @@ class Config:
     images: int | None = option(None, "Test images, the first of them; none is all.")
     batch_size: int = option(100, "Images attacked at a time.")
     seed: int = option(0, "Of the attacks' random choices.")
-    pgd_steps: int = option(100, "Of the longer PGD.")
-    restarts: int = option(5, "Random starts of the longer PGD.")
-    apgd_steps: int = option(100, "Of each APGD.")
-    targets: int = option(9, "Classes that APGD-T and FAB-T aim at.")
-    fab_steps: int = option(100, "Of FAB-T.")
-    queries: int = option(5_000, "Of Square.")
-    hard_label_steps: int = option(20, "Of HopSkipJump.")
-    hard_label_images: int = option(100, "Images that HopSkipJump is tried on.")
 
     def __post_init__(self):
+        super().__post_init__()
         inf = math.inf
         configs.require_known("norm", [self.norm], NORMS)
         configs.require_seeds((self.seed,))
-        counts = [f.name for f in dataclasses.fields(Budget)]
-        configs.require_range(
-            self,
-            ("epsilon", 0, inf),
-            ("batch_size", 1, inf),
-            *((name, 1, inf) for name in counts),
-        )
+        configs.require_range(self, ("epsilon", 0, inf), ("batch_size", 1, inf))
         if not self.low < self.high:
             raise ConfigError(f"Expected low below high. Received: {self.low} and {self.high}")
         if self.images is not None:
@@ -128,12 +136,6 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     }
     if config.source is not None:
         digests["source"] = units.digest(pathlib.Path(config.source))
-
-    def stage(name, compute):
-        path = output_dir / "units" / f"{_file_name(name)}.json"
-        units.measure(path, {"stage": name}, digests, lambda: {"result": compute()})
-        return files.read_json(path)["result"]
-
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(config.batch_size)
     try:
         result = evaluation.robustness(
@@ -144,10 +146,10 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             source=source,
             from_logits=config.from_logits,
             bounds=(config.low, config.high),
-            budget=Budget(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Budget)}),
+            budget=config.budget(),
             batch_size=config.batch_size,
             seed=config.seed,
-            stage=stage,
+            stage=kept_in(output_dir / "units", digests),
         )
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError | files.BrokenFileError):
@@ -228,8 +230,21 @@ def _from_tfds(name: str, data_dir: str | None) -> data.Split:
         ) from error
 
 
-def _file_name(stage: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in stage.lower())
+def kept_in(folder: pathlib.Path, digests: dict[str, str]):
+    """The `stage` of `evaluation.robustness` that keeps each part as a file of a folder.
+
+    Args:
+        folder: Of the parts.
+        digests: Of the networks and images; parts of others are refused.
+    """
+
+    def stage(name, compute):
+        file_name = "".join(c if c.isalnum() else "-" for c in name.lower())
+        path = folder / f"{file_name}.json"
+        units.measure(path, {"stage": name}, digests, lambda: {"result": compute()})
+        return files.read_json(path)["result"]
+
+    return stage
 
 
 if __name__ == "__main__":

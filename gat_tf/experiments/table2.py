@@ -20,7 +20,6 @@ import time
 from typing import ClassVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, data, evaluation, models, training
@@ -30,7 +29,6 @@ from gat_tf.experiments.config import ConfigError, option
 from gat_tf.experiments.methods import METHODS
 from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import table2 as report
-from gat_tf.logits import Logits
 from gat_tf.training.scheme import ADAM_EPSILON, MultiWorker, xla_by_default
 
 INF = float("inf")
@@ -339,7 +337,7 @@ class _Runner:
             lambda epoch: fitting.training_data(
                 splits.train, config.batch_size, seed=seed, first_epoch=epoch, draws=draws
             ),
-            _clean_accuracy(classifier, data.batches(splits.validation, 500)),
+            fitting.validation_accuracy(classifier, data.batches(splits.validation, 500)),
             steps_per_epoch=data.steps_per_epoch(splits.train, config.batch_size),
             epochs=epochs,
             patience=config.patience,
@@ -429,19 +427,6 @@ def build(
     scheme = training.AdversarialTraining(classifier, attack, config.alpha, seed=seed)
     scheme.compile(optimizer, jit_compile=jit_compile)
     return scheme, classifier, 0
-
-
-def _clean_accuracy(classifier: keras.Model, dataset: tf.data.Dataset):
-    """The validation of `fitting.fit_to_best` by clean accuracy."""
-    correct = evaluation.correct_function(Logits(classifier), None, dataset.element_spec)
-    seed = tf.constant([0, 0])  # nothing is random without an attack
-
-    def validate():
-        flags = [correct(images, labels, seed).numpy() for images, labels in dataset]
-        accuracy = float(np.mean(np.concatenate(flags)))
-        return accuracy, {"validation_accuracy": accuracy}
-
-    return validate
 
 
 def _lineage(method: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Results in, matplotlib figures out. numpy and matplotlib alone."""
 
+from gat_tf.plotting.attacked import attacked
 from gat_tf.plotting.evaluation import evaluation
 from gat_tf.plotting.gaps import gaps
 from gat_tf.plotting.images import perturbed_images
@@ -12,6 +13,7 @@ from gat_tf.plotting.table2 import table2
 from gat_tf.plotting.training import training
 
 __all__ = [
+    "attacked",
     "evaluation",
     "gaps",
     "perturbed_images",

@@ -11,6 +11,7 @@ from gat_tf.experiments.reports import (
     attack_curves,
     common,
     fig2,
+    gat_robustness,
     robgan_curves,
     robgan_images,
     robustness,
@@ -29,6 +30,7 @@ _MARKDOWN = {
     "robgan_fig7": robgan_images.markdown,
     "robgan_fig8": robgan_images.markdown,
     "robustness": robustness.markdown,
+    "gat_robustness": gat_robustness.markdown,
 }
 _FIGURES = {
     "table2": table2.figures,
@@ -41,6 +43,7 @@ _FIGURES = {
     "robgan_fig7": lambda: robgan_images.figures("robgan_fig7"),
     "robgan_fig8": lambda: robgan_images.figures("robgan_fig8"),
     "robustness": robustness.figures,
+    "gat_robustness": gat_robustness.figures,
 }
 
 
