@@ -1,0 +1,255 @@
+"""Attacks of this library and of others, side by side: how fast, and what still stands.
+
+    pip install -e '.[benchmarks]'
+    python benchmarks/attacks.py --data_dir=...
+
+On a trained Table 1 classifier (the full-size one of the record) and the first real test images,
+batch 128, alternating in one process, after a first call that compiles. Each library gets the same
+images, budget and step sizes, and hands back adversarial images; what stands is counted outside the
+timing. A library is left out of a row that it does not have. With `--composition` also the whole of
+AutoAttack, against torchattacks on a PyTorch copy of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import statistics
+import time
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+
+from gat_tf import attacks, data
+from gat_tf.evaluation.accuracy import signature
+from gat_tf.evaluation.evaluator import Evaluator
+from gat_tf.logits import Logits
+
+RECORD = pathlib.Path(__file__).parent.parent / "experiments/table2/full_size_baseline/units"
+_MODEL = flags.DEFINE_string(
+    "model", str(RECORD / "cifar10-baseline-seed0.keras"), "A trained Keras classifier, softmax."
+)
+_DATASET = flags.DEFINE_string("dataset", "cifar10", "Data set whose test images are attacked.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
+_IMAGES = flags.DEFINE_integer("images", 128, "Test images.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Times that each is measured; the slow ones once.")
+_COMPOSITION = flags.DEFINE_bool("composition", False, "Whether to run the whole of AutoAttack.")
+_ROWS = flags.DEFINE_list("rows", None, "Rows to measure; all by default.")
+
+BATCH = 128
+LINF, L2 = 2 / 255, 0.25
+INF = math.inf
+
+
+def ours(model, spec) -> dict:
+    """Row -> compiled function of (images, labels) -> adversarial images.
+
+    As `evaluation.accuracy` runs them: an image that is fooled is left alone.
+    """
+    logits = Logits(model)
+
+    def of(attack):
+        attack = attack.for_accuracy()
+
+        @tf.function(input_signature=signature(spec))
+        def attacked(images, labels, seed):
+            return attack.apply(images, attack.perturb(logits, images, labels, seed))
+
+        return lambda x, y: attacked(x, y, tf.constant([0, 0])).numpy()
+
+    return {
+        "FG L2": of(attacks.FastGradient(L2, 2)),
+        "FG L∞": of(attacks.FastGradient(LINF, INF)),
+        "PGD-20 L2": of(attacks.PGD(L2, 2, 20)),
+        "PGD-20 L∞": of(attacks.PGD(LINF, INF, 20)),
+        "PGD-20 L∞, 5 starts": of(attacks.PGD(LINF, INF, 20, restarts=5)),
+        "APGD-100 L∞": of(attacks.APGD(LINF, INF, 100)),
+        "Square-1000 L∞": of(attacks.Square(LINF, INF, 1_000)),
+    }
+
+
+def art(logits) -> dict:
+    from art.attacks import evasion
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    classifier = TensorFlowV2Classifier(
+        logits,
+        nb_classes=logits.output_shape[-1],
+        input_shape=logits.input_shape[1:],
+        loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        clip_values=(0, 1),
+    )
+
+    def pgd(norm, epsilon, starts=1):
+        return evasion.ProjectedGradientDescent(
+            classifier, norm=norm, eps=epsilon, eps_step=2.5 * epsilon / 20, max_iter=20,
+            num_random_init=starts, batch_size=BATCH, verbose=False,
+        )  # fmt: skip
+
+    found = {
+        "FG L2": evasion.FastGradientMethod(classifier, 2, L2, batch_size=BATCH),
+        "FG L∞": evasion.FastGradientMethod(classifier, "inf", LINF, batch_size=BATCH),
+        "PGD-20 L2": pgd(2, L2),
+        "PGD-20 L∞": pgd("inf", LINF),
+        "PGD-20 L∞, 5 starts": pgd("inf", LINF, 5),
+        "APGD-100 L∞": evasion.AutoProjectedGradientDescent(
+            classifier, "inf", LINF, 2 * LINF, 100, nb_random_init=1, batch_size=BATCH,
+            loss_type="cross_entropy", verbose=False,
+        ),
+        "Square-1000 L∞": evasion.SquareAttack(
+            classifier, "inf", max_iter=1_000, eps=LINF, nb_restarts=1, batch_size=BATCH,
+            verbose=False,
+        ),
+    }  # fmt: skip
+    return {row: lambda x, y, a=attack: a.generate(x, y) for row, attack in found.items()}
+
+
+def foolbox(logits) -> dict:
+    import foolbox as fb
+
+    model = fb.TensorFlowModel(logits, bounds=(0, 1))
+
+    def of(attack, epsilon):
+        return lambda x, y: attack(model, tf.constant(x), tf.constant(y), epsilons=epsilon)[1]
+
+    def step(epsilon):
+        return {"abs_stepsize": 2.5 * epsilon / 20, "steps": 20}
+
+    return {
+        "FG L2": of(fb.attacks.FGM(), L2),
+        "FG L∞": of(fb.attacks.FGSM(), LINF),
+        "PGD-20 L2": of(fb.attacks.L2PGD(**step(L2)), L2),
+        "PGD-20 L∞": of(fb.attacks.LinfPGD(**step(LINF)), LINF),
+        "PGD-20 L∞, 5 starts": of(fb.attacks.LinfPGD(**step(LINF)).repeat(5), LINF),
+    }
+
+
+def cleverhans(logits) -> dict:
+    from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
+    from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
+
+    clip = {"clip_min": 0.0, "clip_max": 1.0}
+
+    def fast(norm, epsilon):
+        return lambda x, y: fast_gradient_method(
+            logits, tf.constant(x), epsilon, norm, y=tf.constant(y), **clip
+        )
+
+    def pgd(norm, epsilon):
+        return lambda x, y: projected_gradient_descent(
+            logits, tf.constant(x), epsilon, 2.5 * epsilon / 20, 20, norm, y=tf.constant(y),
+            rand_init=1.0, sanity_checks=False, **clip,
+        )  # fmt: skip
+
+    return {
+        "FG L2": fast(2, L2),
+        "FG L∞": fast(np.inf, LINF),
+        "PGD-20 L2": pgd(2, L2),
+        "PGD-20 L∞": pgd(np.inf, LINF),
+    }
+
+
+def composition(model, logits, images, labels) -> None:
+    """The whole of AutoAttack with its own budgets: ours, and torchattacks' in PyTorch."""
+    import torch
+    import torchattacks
+    from torch_copy import TorchCopy
+
+    copied = TorchCopy(logits)
+    x = torch.tensor(images.transpose(0, 3, 1, 2)).contiguous()
+    with torch.no_grad():
+        apart = np.abs(copied(x).numpy() - logits(images).numpy()).max()
+    print(f"\nThe copy's logits differ by at most {apart:.1g}.")
+    print("| AutoAttack | library | seconds | stand |\n|---|---|---|---|")
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(BATCH)
+    for norm, name, epsilon in ((INF, "Linf", LINF), (2, "L2", L2)):
+        evaluator = Evaluator(model, dataset, batch_size=BATCH)
+        standing, started = evaluator.correct, time.perf_counter()
+        for attack in autoattack(norm, epsilon):
+            standing = standing & evaluator.attack(attack, standing).standing
+        print(f"| {name} | gat_tf, compiling included | {time.perf_counter() - started:.1f} | "
+              f"{standing.mean():.1%} |", flush=True)  # fmt: skip
+        attack = torchattacks.AutoAttack(copied, norm=name, eps=epsilon, n_classes=10)
+        started, right = time.perf_counter(), []
+        for i in range(0, len(labels), BATCH):
+            y = torch.tensor(labels[i : i + BATCH])
+            adversarial = attack(x[i : i + BATCH], y)
+            with torch.no_grad():
+                right.append((copied(adversarial).argmax(1) == y).numpy())
+        print(f"| {name} | torchattacks (PyTorch) | {time.perf_counter() - started:.1f} | "
+              f"{np.concatenate(right).mean():.1%} |", flush=True)  # fmt: skip
+
+
+def autoattack(norm: float, epsilon: float) -> list[attacks.Attack]:
+    """The standard composition."""
+    return [
+        attacks.APGD(epsilon, norm, 100),
+        attacks.APGD(epsilon, norm, 100, loss="targeted_dlr", targets=9),
+        attacks.FAB(epsilon, norm, 100, targets=9),
+        attacks.Square(epsilon, norm, 5_000),
+    ]
+
+
+def installed(logits) -> dict:
+    """Library -> row -> attack, of those that are installed."""
+    found = {}
+    for name, rows in {"ART": art, "Foolbox": foolbox, "CleverHans": cleverhans}.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found[name] = rows(logits)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+    return found
+
+
+def main(_):
+    logging.set_verbosity(logging.ERROR)
+    warnings.simplefilter("ignore")
+    model = keras.models.load_model(_MODEL.value)
+    logits = keras.Model(model.input, model.get_layer("logits").output)
+    split = data.load(_DATASET.value, _DATA_DIR.value).test
+    split = data.Split(split.images[: _IMAGES.value], split.labels[: _IMAGES.value])
+    batches = [(x.numpy(), y.numpy()) for x, y in data.batches(split, BATCH)]
+    spec = data.batches(split, BATCH).element_spec
+    libraries = {"gat_tf": ours(model, spec), **installed(logits)}
+    names = list(libraries)
+    print(f"{pathlib.Path(_MODEL.value).name}, {len(split.labels)} images of {_DATASET.value}")
+    print(f"| attack | {' | '.join(names)} | fastest other / gat_tf |")
+    print(f"|{'---|' * (len(names) + 2)}")
+    for row in _ROWS.value or libraries["gat_tf"]:
+        rivals = {name: rows[row] for name, rows in libraries.items() if row in rows}
+        stand, seconds = {}, {name: [] for name in rivals}
+        for name, attack in rivals.items():  # the first call compiles
+            found = [right(logits, np.asarray(attack(x, y)), y) for x, y in batches]
+            stand[name] = np.mean(np.concatenate(found))
+        for _ in range(_ROUNDS.value if row.startswith(("FG", "PGD")) else 1):
+            for name, attack in rivals.items():
+                started = time.perf_counter()
+                for x, y in batches:
+                    np.asarray(attack(x, y))
+                seconds[name].append(time.perf_counter() - started)
+        medians = {name: statistics.median(s) for name, s in seconds.items()}
+        cells = [
+            f"{medians[n] * 1e3:.0f} ms, {stand[n]:.1%}" if n in medians else "" for n in names
+        ]
+        others = [
+            min(s[i] for n, s in seconds.items() if n != "gat_tf") / seconds["gat_tf"][i]
+            for i in range(len(seconds["gat_tf"]))
+            if len(seconds) > 1
+        ]
+        ratio = f"{statistics.median(others):.2f}" if others else ""
+        print(f"| {row} | {' | '.join(cells)} | {ratio} |", flush=True)
+    if _COMPOSITION.value:
+        composition(model, logits, *map(np.concatenate, zip(*batches, strict=True)))
+
+
+def right(logits, images, labels) -> np.ndarray:
+    return np.argmax(logits(images).numpy(), axis=-1) == labels
+
+
+if __name__ == "__main__":
+    app.run(main)
