@@ -8,25 +8,16 @@ import subprocess
 import sys
 
 import keras
+import linear_table2
 import numpy as np
 import pytest
+from linear_table2 import TABLE2, images_tested, times, write_classifier
 
-from gat_tf import data
 from gat_tf.experiments import attack_curves, fig3, fig4, files, table2, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common
 
-TABLE2 = dataclasses.replace(
-    table2.PRESETS["quick"],
-    train_size=100,
-    validation_size=50,
-    test_size=50,
-    width=1 / 12,
-    batch_size=40,
-    epochs=2,
-    patience=2,
-)
 TINY = dataclasses.replace(
     attack_curves.PRESETS["quick"],
     methods=("baseline", "gat"),
@@ -49,45 +40,6 @@ UNITS = {
     "fig4": ("shapes-seed0", "shapes-seed1"),
 }
 SEEDS = {"fig3": (0,), "fig4": (0, 1)}
-
-
-def images_tested():
-    split = data.load("shapes", train_size=100, validation_size=50, test_size=50).test
-    return split.images / np.float32(255), split.labels
-
-
-def write_classifier(folder, method, seed, known):
-    """A linear classifier in place of Table 2's, that knows so many of the 50 test images."""
-    images, labels = images_tested()
-    chosen = np.random.default_rng(seed).permutation(50)[:known]
-    x = np.concatenate([images.reshape(50, -1), np.ones((50, 1))], axis=1)[chosen]
-    # Logits of 3 for the label and 0 for the others: the least squares of smallest norm.
-    solution = np.linalg.pinv(x) @ (3 * np.eye(10)[labels[chosen]])
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    model.set_weights([solution[:-1], solution[-1]])
-    path = table2.unit_path(folder, "shapes", method, seed)
-    files.write_json(path, {"status": "done"})
-    model.save(path.with_suffix(".keras"))
-
-
-def write_table2(folder, seeds=()):
-    """A tiny folder of Table 2 with linear classifiers of those seeds."""
-    identity = {"experiment": "table2", **configs.identity(TABLE2)}
-    files.write_json(folder / "config.json", identity)
-    for seed in seeds:
-        write_classifier(folder, "baseline", seed, 42)
-        write_classifier(folder, "gat", seed, 46)
-    return folder
-
-
-def times(folder):
-    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
 def classifier(folder, method, seed):
@@ -118,7 +70,9 @@ def config_for(experiment, folder):
 
 @pytest.fixture(scope="module")
 def table2_dir(tmp_path_factory):
-    return write_table2(tmp_path_factory.mktemp("table2"), seeds=(0, 1))
+    return linear_table2.write(
+        tmp_path_factory.mktemp("table2"), baseline={0: 42, 1: 42}, gat={0: 46, 1: 46}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +199,7 @@ def test_deleted_unit_alone_is_computed_again(finished, table2_dir, experiment, 
 
 
 def test_missing_classifier_is_trained_in_table_2s_folder(tmp_path, no_figures):
-    folder = write_table2(tmp_path / "table2")
+    folder = linear_table2.write(tmp_path / "table2")
     config = dataclasses.replace(config_for("fig3", folder), methods=("fg_l2",))
     (unit,) = fig3.run(config, tmp_path / "fig3")["units"]
     assert {p.name for p in (folder / "units").iterdir()} == {

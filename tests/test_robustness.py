@@ -203,12 +203,12 @@ def grey(tmp_path_factory):
     """A user's own: 12x12 grey images and a Keras model with logits, in files."""
     folder = tmp_path_factory.mktemp("grey")
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (24, 12, 12, 1), np.uint8)
+    images = rng.integers(0, 256, (24, 28, 28, 1), np.uint8)
     labels = (images.mean(axis=(1, 2, 3)) > 127).astype(np.int64) + (images[:, 0, 0, 0] > 127)
     np.savez(folder / "images.npz", images=images, labels=labels)
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
-        [keras.Input((12, 12, 1)), keras.layers.Flatten(), keras.layers.Dense(4)]
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(4)]
     )
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(images / 255.0, labels, epochs=30, verbose=0)
@@ -222,6 +222,40 @@ def grey(tmp_path_factory):
     }
     config = config_for(folder / "grey.keras", **settings)
     return config, folder / "out", runner.run(config, folder / "out")
+
+
+def test_runner_evaluates_a_users_model_of_larger_images(tmp_path, monkeypatch):
+    """64×64×3, with preprocessing, batch norm and dropout inside, on 0 to 255."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
+    labels = np.arange(12) % 3
+    images[np.arange(12), :, :, labels] //= 4  # the darkest channel is the class
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 5, 4, activation="relu"),
+            keras.layers.BatchNormalization(momentum=0.5),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(3, "softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
+    model.fit(images.astype(np.float32), labels, epochs=60, verbose=0)
+    model.save(tmp_path / "mine.keras")
+    monkeypatch.setattr(reports.common, "save_figure", lambda *_: None)
+    settings = {"dataset": str(tmp_path / "images.npz"), "images": None, "high": 255.0}
+    config = config_for(tmp_path / "mine.keras", **settings, epsilon=4.0)
+    results = runner.run(config, tmp_path / "out")
+    assert results["bounds"] == [0, 255]
+    assert results["clean_accuracy"] > 0.8
+    assert results["worst_case_accuracy"] <= results["clean_accuracy"]
+    assert results["composition"] == ["APGD-CE", "FAB-T", "Square"]  # DLR needs four classes
+    assert results["curve"]["epsilons"][-1] <= 255
+    assert results["curve"]["accuracy"][-1] < results["clean_accuracy"]
 
 
 def test_runner_evaluates_a_users_model_of_another_shape(grey):

@@ -1,6 +1,6 @@
 """Results in, matplotlib figures out. numpy and matplotlib alone."""
 
-from gat_tf.plotting.attacked import attacked
+from gat_tf.plotting.attacked import attacked, epsilon_curves
 from gat_tf.plotting.evaluation import evaluation
 from gat_tf.plotting.gaps import gaps
 from gat_tf.plotting.images import perturbed_images
@@ -14,6 +14,7 @@ from gat_tf.plotting.training import training
 
 __all__ = [
     "attacked",
+    "epsilon_curves",
     "evaluation",
     "gaps",
     "perturbed_images",

@@ -1,4 +1,4 @@
-"""What of several classifiers stands which attack."""
+"""What several classifiers stand: under each attack, and under PGD against ε."""
 
 from __future__ import annotations
 
@@ -6,56 +6,85 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import COLOURS, MARKERS, STYLE, legend, new_figure
+from gat_tf.plotting.style import COLOURS, MARKERS, STYLE, band, legend, new_figure
 
-_SHOWN = 7  # as many as there are colours and signs
+_LOOKS = tuple(zip((*COLOURS, "#888888"), (*MARKERS, "<"), strict=True))
+_HOLLOW = {"markerfacecolor": "none", "markersize": 6}  # seen behind the others
 
 
-def attacked(balls: dict[str, dict[str, dict[str, list[float]]]]) -> Figure:
+def attacked(balls: dict[str, dict[str, dict[str, list[float]]]], attacks: list[str]) -> Figure:
     """Draws a panel for each ball, a line in it for each classifier, a sign for each attack.
 
     Args:
-        balls: Title -> classifier -> attack -> accuracies in %, one for each seed. The attacks of
-            the first classifier are drawn: "clean", "worst case" and, of the others, as many as
-            can be told apart.
+        balls: Title -> classifier -> attack -> accuracies in %, one for each seed.
+        attacks: Those to draw, at most seven, the weakest first: the first is drawn hollow, the
+            last with bars of one standard deviation over seeds.
 
     Returns:
-        The figure. Signs are means over seeds, bars of the worst case one standard deviation.
+        The figure. Signs are means over seeds.
 
     Raises:
         ValueError: There is no ball.
     """
     if not balls:
         raise ValueError("Expected at least one ball. Received: none.")
-    first = next(iter(next(iter(balls.values())).values()))
-    # The composition's are close to one another; what is left of them is the worst case.
-    wanted = [
-        a for a in first if a not in ("clean", "worst case", "APGD-T", "FAB-T", "HopSkipJump")
-    ]
-    shown = ["clean", *wanted[: _SHOWN - 2], "worst case"]
     with matplotlib.rc_context(STYLE):
         tallest = max(len(rows) for rows in balls.values())
         figure, panels = new_figure(1, len(balls), 7.2, 1.1 + 0.28 * tallest)
         for i, ((title, rows), axes) in enumerate(zip(balls.items(), panels.flat, strict=True)):
             places = np.arange(len(rows))[::-1]
-            for attack, colour, marker in zip(shown, COLOURS, MARKERS, strict=False):
+            for attack, (colour, marker) in zip(attacks, _LOOKS, strict=False):
                 values = [row[attack] for row in rows.values()]
-                means = [np.mean(v) for v in values]
-                deviations = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
-                worst = attack == "worst case"
+                spread = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
                 axes.errorbar(
-                    means,
+                    [np.mean(v) for v in values],
                     places,
-                    xerr=deviations if worst else None,
+                    xerr=spread if attack == attacks[-1] else None,
                     fmt=marker,
                     color=colour,
-                    markersize=5 if worst else 3.5,
                     linewidth=0.8,
                     label=attack,
+                    **(_HOLLOW if attack == attacks[0] else {"markersize": 4}),
                 )
             axes.set_yticks(places, rows if i == 0 else [""] * len(rows))
-            axes.set_xlim(left=0)
+            axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.set_xlim(0)
             axes.set_title(title, loc="left", fontsize=7.5)
             axes.set_xlabel("accuracy, %")
-        legend(figure, panels, ncols=len(shown))
+        legend(figure, panels, ncols=len(attacks))
+    return figure
+
+
+def epsilon_curves(panels: dict[str, dict[str, dict]]) -> Figure:
+    """Draws accuracy against ε until nothing stands, on an axis on which ε doubles.
+
+    Args:
+        panels: Title, with the norm -> classifier -> epsilons, rising from 0; mean and std of the
+            accuracy in % at each, std None with one seed.
+
+    Returns:
+        The figure. Bands are one standard deviation over seeds.
+
+    Raises:
+        ValueError: There is no panel.
+    """
+    if not panels:
+        raise ValueError("Expected at least one panel. Received: none.")
+    with matplotlib.rc_context(STYLE):
+        figure, grid = new_figure(1, len(panels), 7.2, 3.2)
+        for (title, curves), axes in zip(panels.items(), grid.flat, strict=True):
+            for (name, curve), (colour, marker) in zip(curves.items(), _LOOKS, strict=False):
+                look = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1.1}
+                mean = np.array(curve["mean"])
+                band(axes, curve["epsilons"], mean, curve["std"], label=name, **look)
+            longest = max((c["epsilons"] for c in curves.values()), key=len)
+            axes.set_xscale("symlog", linthresh=next((e for e in longest if e), 1.0), base=2)
+            axes.set_xticks(longest, [f"{e:.2g}" for e in longest], rotation=45)
+            axes.minorticks_off()
+            axes.set_xlim(0)
+            axes.set_ylim(0)
+            axes.set_title(title, loc="left", fontsize=7.5)
+            axes.set_xlabel("ε of PGD (pixels in [0, 1])")
+        grid.flat[0].set_ylabel("accuracy, %")
+        legend(figure, grid, ncols=4)
     return figure

@@ -186,24 +186,20 @@ def figures() -> dict:
             for dataset, balls in results["summary"].items()
             for ball, rows in balls.items()
         }
-        return plotting.attacked(balls)
+        few = f"PGD-{min(20, results['config']['pgd_steps'])}"
+        shown = ["clean", f"{few}, transferred", "fast gradient", few, "worst case"]
+        return plotting.attacked(balls, shown)
 
     def curves(results):
-        # Of each norm the first ball: the others' curves are the same at other ε.
-        summary = {
-            dataset: {
-                f"pgd_{norm.lower()}": {
-                    method: row["curve"]
-                    for method, row in next(
-                        rows for ball, rows in balls.items() if ball.startswith(norm)
-                    ).items()
-                }
-                for norm in dict.fromkeys(ball.split()[0] for ball in balls)
-            }
-            for dataset, balls in results["summary"].items()
-        }
-        norms = next(iter(summary.values()))
-        panels = {name: f"PGD, {'L2' if name == 'pgd_l2' else 'L∞'}" for name in norms}
-        return plotting.robustness(summary, TITLES, panels, {}, "direct")
+        panels = {}
+        for dataset, balls in results["summary"].items():
+            for ball, rows in balls.items():
+                norm = _readable(ball).split(",")[0]
+                # Of each norm the first ball: the others' curves are the same at other ε.
+                panels.setdefault(
+                    f"{dataset}, PGD in {norm}",
+                    {TITLES[method]: row["curve"] for method, row in rows.items()},
+                )
+        return plotting.epsilon_curves(panels)
 
     return {"gat_robustness": attacked, "gat_robustness_curves": curves}
