@@ -129,19 +129,19 @@ def test_a_finished_unit_is_not_computed_twice(whole):
 
 def test_shards_merge_to_the_whole(whole, tmp_path):
     _, results = whole
-    shards = [("baseline", "dropout"), ("random", "fg_linf", "fg_l2"), ("gat",), ("dropout_gat",)]
-    for methods in shards:
+    for methods in (("random",), ("baseline", "gat")):
         merged = table2.run(dataclasses.replace(TINY, methods=methods), tmp_path)
-    assert merged["summary"].keys() == results["summary"].keys()
-    for method, row in results["summary"]["shapes"].items():
-        ours = merged["summary"]["shapes"][method]
-        assert ours["accuracy_mean"] == row["accuracy_mean"], method
-    assert [u["history"] for u in merged["units"]] == [u["history"] for u in results["units"]]
+    rows = merged["summary"]["shapes"]
+    assert list(rows) == ["baseline", "random", "gat"]
+    for method, row in rows.items():
+        assert row["accuracy_mean"] == results["summary"]["shapes"][method]["accuracy_mean"]
+    histories = {u["method"]: u["history"] for u in results["units"]}
+    assert all(u["history"] == histories[u["method"]] for u in merged["units"])
 
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_weights(tmp_path):
     """SIGKILL after the first checkpoint, and again later, against one uninterrupted run."""
-    arguments = ["--methods=dropout_gat,random", "--epochs=6", "--minibatches=separate"]
+    arguments = ["--methods=dropout_gat", "--epochs=5", "--minibatches=separate"]
     straight = run_process(*arguments, f"--output_dir={tmp_path / 'straight'}", env=ONE_CPU)
     assert straight.returncode == 0, straight.stderr
     killed = 0
@@ -155,7 +155,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(tmp_path):
         units = tmp_path / "killed" / "units"
         while process.poll() is None:
             reached = [int(p.name[-4:]) for p in units.glob("*.checkpoints/checkpoint-*")]
-            if killed < 3 and any(epoch >= wanted for epoch in reached):
+            if killed < 2 and any(epoch >= wanted for epoch in reached):
                 time.sleep(0.05 * wanted)  # somewhere in the next epoch
                 process.send_signal(signal.SIGKILL)
                 killed += 1
@@ -164,10 +164,11 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(tmp_path):
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL
-    assert killed >= 2
-    for name in ("shapes-dropout_gat-seed0", "shapes-random-seed0"):
-        ours, theirs = (weights(tmp_path / folder, name) for folder in ("killed", "straight"))
-        assert same(ours, theirs), name
+    assert killed == 2
+    ours, theirs = (
+        weights(tmp_path / folder, "shapes-dropout_gat-seed0") for folder in ("killed", "straight")
+    )
+    assert same(ours, theirs)
     histories = [
         [u["history"] for u in reports.read_all(tmp_path / folder / "units")]
         for folder in ("killed", "straight")
@@ -390,8 +391,8 @@ def test_table_sets_the_paper_against_ours():
     assert sum(line.startswith("| ") for line in lines) == 1 + 7
 
 
-def test_two_workers_give_the_weights_of_one_process(tmp_path):
-    arguments = ["--methods=fg_l2,gat", "--epochs=2", "--strategy=multi_worker"]
+def test_two_workers_give_the_weights_of_one_process(whole, tmp_path):
+    arguments = ["--methods=gat", "--epochs=2", "--strategy=multi_worker"]
     with socket.socket() as a, socket.socket() as b:
         a.bind(("127.0.0.1", 0))
         b.bind(("127.0.0.1", 0))
@@ -410,12 +411,7 @@ def test_two_workers_give_the_weights_of_one_process(tmp_path):
         )
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
-    config = dataclasses.replace(
-        TINY, methods=("fg_l2", "gat"), width=float(FLAGS[3].partition("=")[2])
-    )
-    table2.run(config, tmp_path / "one")
-    for name in ("shapes-fg_l2-seed0", "shapes-gat-seed0"):
-        ours, theirs = (weights(tmp_path / folder, name) for folder in ("two", "one"))
-        for a, b in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)
+    ours, theirs = (weights(folder, "shapes-gat-seed0") for folder in (tmp_path / "two", whole[0]))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
     assert pathlib.Path(tmp_path / "two" / "results.json").exists()
