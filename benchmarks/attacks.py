@@ -168,7 +168,7 @@ def composition(model, logits, images, labels) -> None:
     for norm, name, epsilon in ((INF, "Linf", LINF), (2, "L2", L2)):
         evaluator = Evaluator(model, dataset, batch_size=BATCH)
         standing, started = evaluator.correct, time.perf_counter()
-        for attack in autoattack(norm, epsilon):
+        for attack in attacks.autoattack(epsilon, norm, evaluator.classes).values():
             standing = standing & evaluator.attack(attack, standing).standing
         print(f"| {name} | gat_tf, compiling included | {time.perf_counter() - started:.1f} | "
               f"{standing.mean():.1%} |", flush=True)  # fmt: skip
@@ -181,16 +181,6 @@ def composition(model, logits, images, labels) -> None:
                 right.append((copied(adversarial).argmax(1) == y).numpy())
         print(f"| {name} | torchattacks (PyTorch) | {time.perf_counter() - started:.1f} | "
               f"{np.concatenate(right).mean():.1%} |", flush=True)  # fmt: skip
-
-
-def autoattack(norm: float, epsilon: float) -> list[attacks.Attack]:
-    """The standard composition."""
-    return [
-        attacks.APGD(epsilon, norm, 100),
-        attacks.APGD(epsilon, norm, 100, loss="targeted_dlr", targets=9),
-        attacks.FAB(epsilon, norm, 100, targets=9),
-        attacks.Square(epsilon, norm, 5_000),
-    ]
 
 
 def installed(logits) -> dict:

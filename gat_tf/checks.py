@@ -177,6 +177,22 @@ def logits_or_probabilities(outputs: tf.Tensor, from_logits: bool, name: str) ->
         return tf.identity(outputs)
 
 
+def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
+    """Checks the logits `[B, K]` that a model gives for images, clean or attacked.
+
+    NaN is no class: an image for which a model gives it would count as misclassified.
+    """
+    all_finite = [tf.reduce_all(tf.math.is_finite(t)) for t in (logits, images)]
+    required = _require(
+        tf.reduce_all(all_finite),
+        f"Expected finite logits of the model {name!r}. Received: NaN or infinity, for the images "
+        "as they are or under an attack: a layer that is not finite, or whose gradient is not, at "
+        "some pixels, such as a square root or a logarithm at 0. Add a small constant there.",
+    )
+    with tf.control_dependencies(required):
+        return tf.identity(logits)
+
+
 def checked(
     dataset: tf.data.Dataset, num_classes: int | None, bounds=(0.0, 1.0)
 ) -> tf.data.Dataset:

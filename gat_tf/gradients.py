@@ -59,8 +59,7 @@ def logits_and_input_gradient(
         factor = tf.sigmoid(margins)
     else:
         factor = -tf.sigmoid(margins) * tf.sigmoid(-margins)
-    gradient = tape.gradient(margins, images, output_gradients=factor)
-    return z, _required(gradient, logits)
+    return z, _gradient(tape, margins, images, logits, factor)
 
 
 def loss_and_input_gradient(
@@ -74,12 +73,15 @@ def loss_and_input_gradient(
         tape.watch(images)
         z = logits(images)
         values = loss(z)
-    gradient = tape.gradient(values, images)
-    return z, values, _required(gradient, logits)
+    return z, values, _gradient(tape, values, images, logits)
 
 
-def _required(gradient: tf.Tensor | None, logits: Logits) -> tf.Tensor:
+def _gradient(tape, values, images, logits: Logits, upstream=None) -> tf.Tensor:
     """The gradient, or a ValueError where there is none."""
+    try:
+        gradient = tape.gradient(values, images, output_gradients=upstream)
+    except LookupError:  # an operation for which TensorFlow knows no gradient
+        gradient = None
     if gradient is None:
         raise ValueError(
             f"The model {logits.model.name!r} has no gradient with respect to its images: "

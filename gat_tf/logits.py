@@ -75,10 +75,12 @@ class Logits:
         if self._cut:
             return tf.cast(_call_before_softmax(self.model, images, training), tf.float32)
         outputs = _call(self.model, images, training)
-        if outputs.shape.rank != 2:
+        is_tensor = tf.is_tensor(outputs)
+        if not is_tensor or outputs.shape.rank != 2:
+            received = f"shape {outputs.shape}" if is_tensor else f"type {type(outputs).__name__}"
             raise ValueError(
                 "Expected a classifier with outputs [batch, classes]. "
-                f"Received: {self.model.name!r} with outputs of shape {outputs.shape}"
+                f"Received: {self.model.name!r} with outputs of {received}"
             )
         # Keras leaves the logits on the output of its own softmax, and of its sigmoid.
         logits = None if self.from_logits else getattr(outputs, "_keras_logits", None)

@@ -16,6 +16,7 @@ import pytest
 from linear_table2 import times
 
 from gat_tf import attacks, data, models
+from gat_tf.experiments import config as configs
 from gat_tf.experiments import files, gat_robustness, pgd_training, reports, table2
 from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import gat_robustness as report
@@ -114,7 +115,7 @@ def in_another_ball(units):
 def test_summary_has_the_units_accuracies_ball_by_ball(finished):
     units = finished[1]["units"]
     balls = report.summarise(in_another_ball(units) + units)["shapes"]
-    assert list(balls) == ["Linf 0.003922", "L2 0.05"]
+    assert list(balls) == ["Linf 0.00392157", "L2 0.05"]
     for rows in balls.values():
         for method in ("baseline", "gat"):
             ours = [100 * u["worst_case_accuracy"] for u in units if u["method"] == method]
@@ -127,7 +128,7 @@ def test_verdict_is_the_paired_difference_of_the_worst_cases(finished):
     first, second = report.verdicts(units + in_another_ball(units))["shapes"]
     assert first["claim"] == "L∞, ε = 1/255, worst case: Adv. training (GAT) above Baseline"
     assert second["claim"].startswith("L2, ε = 0.05, worst case")
-    rows = finished[1]["summary"]["shapes"]["Linf 0.003922"]
+    rows = finished[1]["summary"]["shapes"]["Linf 0.00392157"]
     gat, baseline = (np.array(rows[m]["accuracy"]["worst case"]) for m in ("gat", "baseline"))
     assert first["mean"] == second["mean"] == pytest.approx((gat - baseline).mean(), abs=1e-3)
     assert first["seeds"] == 2
@@ -167,9 +168,10 @@ def test_killed_run_continues_with_the_attacks_that_are_done(
     with pytest.raises(KeyboardInterrupt):
         gat_robustness.run(one, tmp_path)
     (parts,) = (tmp_path / "parts").iterdir()
-    before = times(parts)
-    assert {p.stem for p in before} >= {"apgd-ce", "apgd-t", "fab-t"}
+    assert {p.stem for p in parts.iterdir()} >= {"apgd-ce", "apgd-t", "fab-t"}
     monkeypatch.setattr(attacks.Square, "perturb", run_square)
+    for done in (attacks.APGD, attacks.FAB):  # are not run again
+        monkeypatch.setattr(done, "perturb", killed)
     monkeypatch.setattr(reports.common, "save_figure", lambda *_: None)
     (unit,) = gat_robustness.run(one, tmp_path)["units"]
     (expected,) = (u for u in finished[1]["units"] if (u["method"], u["seed"]) == ("gat", 1))
@@ -231,9 +233,22 @@ def test_pgd_classifier_is_trained_once_and_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr(reports.common, "save_figure", lambda *_: None)
     (unit,) = gat_robustness.run(config, tmp_path / "out")["units"]
     assert unit["method"] == "pgd"
+    before = times(tmp_path / "out/pgd")
+    gat_robustness.run(config, tmp_path / "out")
+    assert times(tmp_path / "out/pgd") == before
     training = files.read_json(tmp_path / "out/pgd/units/shapes-pgd-seed0.json")
     assert training["attack"] == {"epsilon": TINY.training_epsilon, "steps": 7}
     assert unit["clean_accuracy"] == pytest.approx(training["test_accuracy"])
+
+
+@pytest.mark.parametrize("kind", ["parts/a", "pgd/units"])
+def test_what_an_earlier_configuration_has_begun_is_not_taken_over(kind, config, tmp_path):
+    """A run that was stopped before its first unit, and is run again with another ε."""
+    configs.claim_folder("gat_robustness", config, tmp_path)
+    files.write_json(tmp_path / kind / "part.json", {})
+    other = dataclasses.replace(config, training_epsilon=0.1)
+    with pytest.raises(ConfigError, match=r"another configuration.*training_epsilon"):
+        gat_robustness.run(other, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,19 @@ def test_distance_to_a_plane_is_the_closed_form(plane, norm):
     assert _size(early, norm).mean() > 1.1 * _size(eta, norm).mean()
 
 
+def test_large_images_come_closer_with_every_step(dense_classifier):
+    """At 64x64x3 the paper's probes around a boundary this near are lost in float32."""
+    w = np.random.default_rng(3).normal(size=(64 * 64 * 3, 2)).astype(np.float32)
+    images = np.random.default_rng(4).uniform(0.4, 0.6, (4, 64, 64, 3)).astype(np.float32)
+    model = dense_classifier(w, -0.5 * w.sum(axis=0), (64, 64, 3))
+    labels = np.argmax(model.predict(images, verbose=0), axis=1)
+    near, far = (
+        _size(_compiled(HopSkipJump(10.0, math.inf, steps), model, images, labels), math.inf)
+        for steps in (8, 1)
+    )
+    assert near.mean() < 0.7 * far.mean()
+
+
 @both_norms
 def test_what_is_further_than_epsilon_is_left_alone(plane, norm):
     free = _compiled(HopSkipJump(10.0, norm, 5, 30), plane, X, Y)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gat_tf.attacks import APGD, FAB, PGD, FastGradient, Square
+from gat_tf.attacks import APGD, PGD, FastGradient, Square, autoattack
 from gat_tf.evaluation.evaluator import Evaluator
 
 REASON = "compares with {}, which is not installed: pip install {}"
@@ -151,12 +151,7 @@ def test_composition_leaves_as_much_as_that_of_torchattacks(
 
     evaluator = Evaluator(trained, tf.data.Dataset.from_tensor_slices(hundred).batch(100))
     ours = evaluator.correct
-    for attack in (
-        APGD(epsilon, norm, 100),
-        APGD(epsilon, norm, 100, loss="targeted_dlr", targets=9),
-        FAB(epsilon, norm, 100, targets=9),
-        Square(epsilon, norm, 5_000),
-    ):
+    for attack in autoattack(epsilon, norm, 10).values():
         ours = ours & evaluator.attack(attack, ours).standing
     assert 0.1 < theirs.mean() < 0.9
     assert abs(int(ours.sum()) - int(theirs.sum())) <= 1

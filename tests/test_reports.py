@@ -719,3 +719,46 @@ def test_drawing_leaves_matplotlibs_settings_alone():
     before = dict(matplotlib.rcParams)
     reports.figures(fig2_results())
     assert dict(matplotlib.rcParams) == before
+
+
+def test_attacked_gives_every_panel_the_same_lines():
+    """Also where a classifier is missing from a panel."""
+    balls = {
+        "first": {m: {"clean": [50.0 + i], "worst": [20.0]} for i, m in enumerate("abc")},
+        "second": {"b": {"clean": [51.0, 53.0], "worst": [10.0, 14.0]}},
+    }
+    figure = plotting.attacked(balls, ["clean", "worst"])
+    left, right = figure.axes
+    assert [t.get_text() for t in left.get_yticklabels()] == ["c", "b", "a"]
+    assert left.get_ylim() == right.get_ylim()
+    points = [line.get_xydata().tolist() for line in right.get_lines() if len(line.get_xdata())]
+    assert [[52.0, 1.0]] in points
+    assert [[12.0, 1.0]] in points
+    with pytest.raises(ValueError, match="at least one ball"):
+        plotting.attacked({}, ["clean"])
+
+
+def test_epsilon_curves_draws_every_classifier():
+    curve = {"epsilons": [0, 0.1, 0.2], "mean": [60.0, 30.0, 0.0], "std": [1.0, 1.0, 0.0]}
+    figure = plotting.epsilon_curves({"L2": {"a": curve, "b": {**curve, "std": None}}})
+    (axes,) = figure.axes
+    drawn = [line.get_ydata().tolist() for line in axes.get_lines()]
+    assert drawn == [[60.0, 30.0, 0.0]] * 2
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "0.1", "0.2"]
+    with pytest.raises(ValueError, match="at least one panel"):
+        plotting.epsilon_curves({})
+
+
+@pytest.mark.parametrize("shape", [[16, 1, 1], [4, 4, 2], [1, 5, 1], [4, 4, 13], [4, 4, 3]])
+def test_worst_images_of_any_shape_are_drawn(shape):
+    import base64
+
+    pixels = base64.b64encode(bytes(np.prod(shape))).decode()
+    worst = [{"image": 0, "label": 1, "epsilon": 0.1, "shape": shape, "pixels": pixels}]
+    made = {
+        "config": {"hard_label_images": 1}, "norm": "L2", "epsilon": 0.1, "images": 1,
+        "clean_accuracy": 1.0, "worst_case_accuracy": 0.0, "attacks": [], "curve": None,
+        "worst": worst,
+    }  # fmt: skip
+    (axes,) = (a for a in plotting.evaluation(made).axes if a.images)
+    assert axes.images[0].get_array().shape[:2] == tuple(shape[:2])

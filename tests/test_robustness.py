@@ -7,7 +7,6 @@ import math
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import keras
 import numpy as np
@@ -117,6 +116,87 @@ def test_transfer_follows_the_other_model(trained, trained_with_state, shapes):
     expected = attack(trained_with_state, images, labels).numpy()
     right = evaluator.correct
     np.testing.assert_allclose(found.adversarial[right], expected[right], atol=1e-6)
+
+
+class _Subclassed(keras.Model):
+    """A model whose number of classes cannot be seen from outside."""
+
+    def __init__(self, classifier):
+        super().__init__()
+        self.classifier = classifier
+
+    def call(self, images):
+        return self.classifier(images)
+
+
+def _by_label(label, count=8):
+    """Images with dark pixels, all of one label, as a dataset."""
+    images = np.random.default_rng(0).uniform(0, 1, (count, 4, 4, 1)).astype(np.float32)
+    images[:, 0] = 0
+    return tf.data.Dataset.from_tensor_slices((images, np.full(count, label))).batch(4)
+
+
+def _square_root_model(power=0.5):
+    """Whose gradient is infinite at dark pixels: class 1 for all."""
+    images = keras.Input((4, 4, 1))
+    x = keras.layers.Flatten()(keras.ops.power(images, power))
+    model = keras.Model(images, keras.layers.Dense(4, "softmax")(x))
+    model.set_weights([np.zeros((16, 4)), np.array([0, 1, 0, 0])])
+    model.layers[-1].kernel.assign(np.random.default_rng(1).normal(size=(16, 4)) * 1e-3)
+    return model
+
+
+def test_gradients_that_are_not_finite_are_an_error_and_no_success_of_the_attack():
+    model = _square_root_model()
+    for call in (
+        lambda: evaluation.robustness(model, _by_label(1), 2, 1e-6, budget=SMALL),
+        lambda: evaluation.accuracy(model, _by_label(1), attacks.FastGradient(1e-6, 2)),
+    ):
+        with pytest.raises(ValueError, match=r"finite logits.*square root or a logarithm at 0"):
+            call()
+    assert evaluation.accuracy(model, _by_label(1)) == 1
+
+
+def test_labels_beyond_a_subclassed_models_classes_are_named(trained, shapes):
+    images, labels = shapes[0][:10], shapes[1][:10] + 7
+    data_set = tf.data.Dataset.from_tensor_slices((images, labels)).batch(5)
+    with pytest.raises(ValueError, match=r"labels from 0 to 9.*Received: labels from 7 to"):
+        Evaluator(_Subclassed(trained), data_set)
+
+
+def test_source_of_other_classes_is_named(trained, shapes):
+    source = models.classifier(4, width=1 / 24, input_shape=(16, 16, 3))
+    with pytest.raises(ValueError, match=r"source with 10 classes.*with 4"):
+        evaluation.robustness(trained, dataset(shapes), INF, EPSILON, source=source, budget=SMALL)
+
+
+def test_classifier_that_is_never_right_is_named(trained, shapes):
+    images = shapes[0][:20]
+    wrong = (np.argmax(trained.predict(images, verbose=0), axis=1) + 1) % 10
+    data_set = tf.data.Dataset.from_tensor_slices((images, wrong)).batch(20)
+    with pytest.raises(ValueError, match=r"gets none of 20 right\. Are labels, class order"):
+        evaluation.robustness(trained, data_set, INF, EPSILON, budget=SMALL)
+
+
+def test_outputs_that_are_no_tensor_are_named(trained, shapes):
+    class Named(_Subclassed):
+        def call(self, images):
+            return {"y": self.classifier(images)}
+
+    with pytest.raises(ValueError, match=r"outputs \[batch, classes\].*of type dict"):
+        Evaluator(Named(trained), dataset(shapes))
+
+
+def test_operation_without_a_gradient_leaves_the_attacks_without_one(trained, shapes):
+    class Resized(keras.layers.Layer):
+        def call(self, images):
+            return tf.image.resize(images, (16, 16), method="area")
+
+    images = keras.Input((16, 16, 3))
+    model = keras.Model(images, trained(Resized()(images)))
+    assert not Evaluator(model, dataset(shapes)).differentiable
+    with pytest.raises(ValueError, match="has no gradient with respect to its images"):
+        attacks.FastGradient(0.1, 2)(model, shapes[0][:2], shapes[1][:2])
 
 
 # Masked gradients.
@@ -361,14 +441,25 @@ def test_images_are_scaled_to_the_models_range(tmp_path):
     config = runner.Config(model="any", dataset=str(tmp_path / "images.npz"), low=-1.0, high=3.0)
     found, labels = runner.load_images(config)
     np.testing.assert_array_equal(found.ravel(), [-1, 3])
+    # 255 is the brightest pixel also where scaling rounds.
+    config = dataclasses.replace(config, low=-2.1179, high=2.64)
+    assert runner.load_images(config)[0].max() <= np.float32(2.64)
     assert (found.dtype, labels.dtype) == (np.float32, np.int64)
 
 
-def test_file_that_is_no_zip_is_named(tmp_path):
-    (tmp_path / "images.npz").write_text("nothing")
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "npy"])
+def test_file_that_is_no_whole_npz_is_named(kind, tmp_path):
+    path = tmp_path / "images.npz"
+    arrays = {"images": np.zeros((9, 4, 4, 1)), "labels": np.zeros(9, int)}
+    if kind == "npy":
+        with path.open("wb") as file:
+            np.save(file, arrays["images"])
+    else:
+        np.savez(path, **arrays)
+        whole = path.read_bytes()
+        path.write_bytes({"text": b"nothing", "empty": b"", "truncated": whole[:-40]}[kind])
     with pytest.raises(ConfigError, match="cannot be read"):
-        runner.load_images(runner.Config(model="any", dataset=str(tmp_path / "images.npz")))
-    assert not zipfile.is_zipfile(tmp_path / "images.npz")
+        runner.load_images(runner.Config(model="any", dataset=str(path)))
 
 
 def test_no_model_is_named(tmp_path):
@@ -390,7 +481,7 @@ def test_other_images_in_the_same_file_are_not_mixed_in(grey, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "out")
     path = tmp_path / "images.npz"
     with np.load(config.dataset) as arrays:
-        np.savez(path, images=255 - arrays["images"], labels=arrays["labels"])
+        np.savez(path, images=arrays["images"] // 2 * 2, labels=arrays["labels"])
     written = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**written, "dataset": str(path)}))
     with pytest.raises(ConfigError, match="the images that is there now"):

@@ -9,6 +9,7 @@ evaluation alike:
 """
 
 from gat_tf.attacks.apgd import APGD
+from gat_tf.attacks.autoattack import autoattack
 from gat_tf.attacks.base import Attack, GradientAttack
 from gat_tf.attacks.fab import FAB
 from gat_tf.attacks.fast_gradient import FastGradient
@@ -29,4 +30,5 @@ __all__ = [
     "HopSkipJump",
     "RandomPerturbation",
     "Square",
+    "autoattack",
 ]

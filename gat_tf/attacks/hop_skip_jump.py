@@ -11,6 +11,7 @@ from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import Attack, seed_or_random
 
 _TRIALS = 100  # of noise to start from
+_PROBE = 3e-4  # of the pixels' range, at least, at a pixel: less is lost in float32's rounding
 _HALVINGS = 20  # of a step, and of an interval: float32 cannot tell smaller ones apart
 
 
@@ -108,7 +109,9 @@ class HopSkipJump(Attack):
         # One point of each image at a time: the memory of one batch.
         count = tf.cast(self.evaluations * tf.sqrt(tf.cast(t, tf.float32)), tf.int32)
         dimensions = tf.cast(tf.size(images[0]), tf.float32)
-        radius = _per_image(self._size(here)) / dimensions
+        low, high = self.clip or (0.0, 1.0)
+        radius = _per_image(self._size(here)) / dimensions  # the paper's
+        radius = tf.maximum(radius, _PROBE * (high - low) * tf.sqrt(dimensions))
 
         def point(i, total, weighted, signs):
             about = norms.random_direction(tf.shape(images), 2, tf.random.fold_in(seed, i))

@@ -102,7 +102,7 @@ def correct_function(
         if attack is not None:
             ours = _with_epsilon(attack, *epsilon)
             images = ours.apply(images, ours.perturb(logits, images, labels, seed))
-        return losses.is_correct(logits(images), labels)
+        return losses.is_correct(checks.finite(logits(images), images, logits.model.name), labels)
 
     # Traced here and never again, whatever the size of a batch.
     return correct.get_concrete_function()

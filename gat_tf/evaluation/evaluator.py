@@ -89,10 +89,10 @@ class Evaluator:
         self.batch_size = checks.count("batch_size", batch_size)
         self.seed = seed
         self.logits = _Counted(model, from_logits)
+        self._require_classes()
         with checks.readable_errors():
             self.correct = self._of_batches(
-                tf.function(lambda x, y: losses.is_correct(self.logits(x), y)),
-                np.arange(len(self.labels)),
+                tf.function(self._is_correct), np.arange(len(self.labels))
             )
 
     @property
@@ -113,6 +113,15 @@ class Evaluator:
         except ValueError:
             return False
         return True
+
+    def require_same_classes(self, source: Logits) -> None:
+        """Raises ValueError unless another model knows the same number of classes."""
+        theirs = source(tf.constant(self.images[:1])).shape[-1]
+        if theirs != self.classes:
+            raise ValueError(
+                f"Expected a source with {self.classes} classes, as the model has. "
+                f"Received: {source.model.name!r} with {theirs}"
+            )
 
     def attack(
         self, attack: attacks.Attack, only: np.ndarray | None = None, source: Logits | None = None
@@ -136,7 +145,7 @@ class Evaluator:
         def attacked(images, labels, seed):
             perturbation = attack.perturb(source or self.logits, images, labels, seed)
             adversarial = attack.apply(images, perturbation)
-            return adversarial, losses.is_correct(self.logits(adversarial), labels)
+            return adversarial, self._is_correct(adversarial, labels)
 
         compiled = attacked.get_concrete_function()
         evaluations, gradients = self._counts()
@@ -168,6 +177,19 @@ class Evaluator:
             )
         )
         return self._of_batches(compiled, np.arange(self.size))
+
+    def _require_classes(self):
+        """The dataset's own check cannot see how many classes a subclassed model has."""
+        low, high = self.labels.min(), self.labels.max()
+        if low < 0 or high >= self.classes:
+            raise ValueError(
+                f"Expected labels from 0 to {self.classes - 1}, for a classifier with "
+                f"{self.classes} classes. Received: labels from {low} to {high}"
+            )
+
+    def _is_correct(self, images, labels):
+        logits = checks.finite(self.logits(images), images, self.logits.model.name)
+        return losses.is_correct(logits, labels)
 
     def _of_batches(self, function, indices) -> np.ndarray:
         parts = [

@@ -91,7 +91,8 @@ def robustness(
     Returns:
         norm, epsilon, bounds, images, clean_accuracy, differentiable, worst_case_accuracy (of each
         image over all attacks); attacks: a list of name, attacked (how many images), accuracy (over
-        all images, of those that stand this attack, and in the composition all before it),
+        all images that it was tried on, of those that stand it, and in the composition all before
+        it),
         evaluations and gradients (images through the model, and input gradients), seconds, standing
         (a string of 0 and 1); curve: epsilons, accuracy, fooled_at (of each image, or None);
         checks: a list of check, passed, evidence.
@@ -104,8 +105,15 @@ def robustness(
     evaluator = Evaluator(
         model, dataset, from_logits=from_logits, bounds=bounds, batch_size=batch_size, seed=seed
     )
-    evaluation = _Evaluation(evaluator, norm, float(epsilon), budget, stage)
-    return evaluation.run(None if source is None else logits_of(source, from_logits))
+    if not evaluator.correct.any():
+        raise ValueError(
+            "Expected a classifier that gets some of the images right. Received: one that gets "
+            f"none of {evaluator.size} right. Are labels, class order and pixel range its own?"
+        )
+    if source is not None:
+        source = logits_of(source, from_logits)
+        evaluator.require_same_classes(source)
+    return _Evaluation(evaluator, norm, float(epsilon), budget, stage).run(source)
 
 
 class _Evaluation:
@@ -132,7 +140,17 @@ class _Evaluation:
             self.attack(f"PGD-{b.pgd_steps}, {b.restarts} starts", pgd(b.pgd_steps, b.restarts))
         if source is not None:
             self.attack(f"PGD-{few}, transferred", pgd(few), source=source)
-        composition = self.composition(differentiable)
+        composition = attacks.autoattack(
+            self.epsilon,
+            self.norm,
+            e.classes,
+            apgd_steps=b.apgd_steps,
+            targets=b.targets,
+            fab_steps=b.fab_steps,
+            queries=b.queries,
+        )
+        if not differentiable:
+            composition = {"Square": composition["Square"]}
         stands = e.correct
         for name, attack in composition.items():
             stands = stands & self.attack(name, attack, only=stands)
@@ -159,22 +177,6 @@ class _Evaluation:
         }
         zero = self.stage("gradients", self._zero_gradients) if differentiable else None
         return {**result, "checks": list(_checks(result, zero, b, few))}
-
-    def composition(self, differentiable: bool) -> dict[str, attacks.Attack]:
-        """Name to attack, in AutoAttack's order; without gradients Square alone is left."""
-        b, ball = self.budget, (self.epsilon, self.norm)
-        classes = self.evaluator.classes
-        found = {}
-        if differentiable:
-            found["APGD-CE"] = attacks.APGD(*ball, b.apgd_steps)
-            targets = min(b.targets, classes - 1)
-            if classes >= 4:  # the targeted DLR loss compares the four largest logits
-                found["APGD-T"] = attacks.APGD(
-                    *ball, b.apgd_steps, loss="targeted_dlr", targets=targets
-                )
-            found["FAB-T"] = attacks.FAB(*ball, b.fab_steps, targets=targets)
-        found["Square"] = attacks.Square(*ball, b.queries)
-        return found
 
     def attack(self, name, attack, only=None, source=None, of=None) -> np.ndarray:
         """Runs an attack as a stage; returns which images stand it, `[N]` booleans.

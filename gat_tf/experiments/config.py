@@ -79,7 +79,8 @@ def claim_folder(
     path = output_dir / "config.json"
     others = {f"{name}.{k}": v for name, values in also.items() for k, v in values.items()}
     ours = {"experiment": experiment, **identity(config), **others}
-    has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in ("units", "search"))
+    kinds = ("units", "search", "parts", "pgd/units")
+    has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in kinds)
     results = output_dir / "results.json"
     if has_results or results.exists():
         try:

@@ -183,6 +183,8 @@ class _Runner:
             name = f"{dataset}-generator_learning_rate={rate!r}.json"
             path = self.output_dir / "search" / name
             if path.exists():
+                digests = {c.method: self.classifiers.digest(dataset, c.method, 0)}
+                units.require_same_networks(path, digests)
                 trial = files.read_json(path)
             else:
                 position = f"trial {i} of {len(c.generator_learning_rate_grid)}, {rate:g}"

@@ -17,6 +17,8 @@ import hashlib
 import math
 import pathlib
 import time
+import zipfile
+import zlib
 from typing import ClassVar
 
 import keras
@@ -30,6 +32,7 @@ from gat_tf.experiments import files, units
 from gat_tf.experiments.config import ConfigError, option
 from gat_tf.experiments.reports import robustness as report
 
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)  # what np.load may raise
 NORMS = {"Linf": math.inf, "L2": 2}
 
 
@@ -72,7 +75,9 @@ class Config(BudgetConfig):
     norm: str = option("Linf", "Linf or L2.")
     epsilon: float = option(8 / 255, "Radius of the ball, in units of pixel values.")
     from_logits: bool = option(False, "Whether the models give logits, not probabilities.")
-    low: float = option(0.0, "The darkest pixel that the model takes: images are scaled to it.")
+    low: float = option(
+        0.0, "The darkest pixel that the model takes: 8-bit images are scaled to it."
+    )
     high: float = option(1.0, "The brightest pixel that the model takes.")
     images: int | None = option(None, "Test images, the first of them; none is all.")
     batch_size: int = option(100, "Images attacked at a time.")
@@ -193,14 +198,15 @@ def load_images(config: Config) -> tuple[np.ndarray, np.ndarray]:
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / 255
         images = config.low + (config.high - config.low) * images
+        images = np.clip(images, np.float32(config.low), np.float32(config.high))  # of rounding
     return images.astype(np.float32), labels.astype(np.int64)
 
 
 def _from_npz(path) -> data.Split:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
-    except (OSError, KeyError, ValueError) as error:
+    except (*_UNREADABLE, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"Expected `images` and `labels` in {path}. Received: a file that cannot be read as "
             f"that ({error})."

@@ -29,10 +29,10 @@ def attacked(balls: dict[str, dict[str, dict[str, list[float]]]], attacks: list[
     if not balls:
         raise ValueError("Expected at least one ball. Received: none.")
     with matplotlib.rc_context(STYLE):
-        tallest = max(len(rows) for rows in balls.values())
-        figure, panels = new_figure(1, len(balls), 7.2, 1.1 + 0.28 * tallest)
+        names = list(dict.fromkeys(name for rows in balls.values() for name in rows))
+        figure, panels = new_figure(1, len(balls), 7.2, 1.1 + 0.28 * len(names))
         for i, ((title, rows), axes) in enumerate(zip(balls.items(), panels.flat, strict=True)):
-            places = np.arange(len(rows))[::-1]
+            places = [len(names) - 1 - names.index(name) for name in rows]
             for attack, (colour, marker) in zip(attacks, _LOOKS, strict=False):
                 values = [row[attack] for row in rows.values()]
                 spread = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
@@ -46,8 +46,9 @@ def attacked(balls: dict[str, dict[str, dict[str, list[float]]]], attacks: list[
                     label=attack,
                     **(_HOLLOW if attack == attacks[0] else {"markersize": 4}),
                 )
-            axes.set_yticks(places, rows if i == 0 else [""] * len(rows))
-            axes.set_ylim(-0.6, len(rows) - 0.4)
+            labels = names[::-1] if i == 0 else [""] * len(names)
+            axes.set_yticks(range(len(names)), labels)
+            axes.set_ylim(-0.6, len(names) - 0.4)
             axes.set_xlim(0)
             axes.set_title(title, loc="left", fontsize=7.5)
             axes.set_xlabel("accuracy, %")

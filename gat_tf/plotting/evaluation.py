@@ -70,7 +70,10 @@ def _bars(axes, results):
 def _images(figure, worst):
     for axes, found in zip(figure.subplots(1, len(worst), squeeze=False)[0], worst, strict=True):
         pixels = np.frombuffer(base64.b64decode(found["pixels"]), np.uint8)
-        axes.imshow(pixels.reshape(found["shape"]).squeeze(), cmap="gray", vmin=0, vmax=255)
+        pixels = pixels.reshape(found["shape"])
+        if pixels.shape[-1] != 3:  # no colours: the first channel
+            pixels = pixels[..., 0]
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_title(f"class {found['label']}\nε {found['epsilon']:.3g}", fontsize=6)

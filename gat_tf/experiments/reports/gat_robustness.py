@@ -40,7 +40,7 @@ def summarise(units: list[dict]) -> dict:
     """Accuracies by data set, ball and method.
 
     Returns:
-        data set -> ball, such as "Linf 0.03137" -> method -> seeds; accuracies in %, a list over
+        data set -> ball, such as "Linf 0.0313725" -> method -> seeds; accuracies in %, a list over
         seeds for "clean", each attack and "worst case"; curve: epsilons, mean and std of the
         accuracy in % under PGD; checks; failed: those checks that failed, with how often.
     """
@@ -66,7 +66,7 @@ def _of(units, dataset, ball, method) -> list[dict]:
 
 
 def _ball(unit) -> str:
-    return f"{unit['norm']} {unit['epsilon']:.4g}"
+    return f"{unit['norm']} {unit['epsilon']:.6g}"
 
 
 def _row(units: list[dict]) -> dict:

@@ -1,0 +1,45 @@
+"""The standard composition of attacks (Croce and Hein 2020)."""
+
+from __future__ import annotations
+
+from gat_tf.attacks.apgd import APGD
+from gat_tf.attacks.base import Attack
+from gat_tf.attacks.fab import FAB
+from gat_tf.attacks.square import Square
+
+
+def autoattack(
+    epsilon: float,
+    norm: float,
+    num_classes: int,
+    *,
+    apgd_steps: int = 100,
+    targets: int = 9,
+    fab_steps: int = 100,
+    queries: int = 5_000,
+) -> dict[str, Attack]:
+    """Returns AutoAttack's attacks by name, in its order; each is for what stands those before.
+
+    Args:
+        epsilon: Radius of the ball, in units of pixel values.
+        norm: 2 or `math.inf`.
+        num_classes: Of the classifier. With fewer than four APGD-T is left out: the targeted DLR
+            loss compares the four largest logits.
+        apgd_steps: Of each APGD.
+        targets: Most likely other classes that APGD-T and FAB-T aim at.
+        fab_steps: Of FAB-T, for each target.
+        queries: Of Square.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+    targeted = APGD(epsilon, norm, apgd_steps, loss="targeted_dlr", targets=targets)
+    composition = {
+        "APGD-CE": APGD(epsilon, norm, apgd_steps),
+        "APGD-T": targeted,
+        "FAB-T": FAB(epsilon, norm, fab_steps, targets=targets),
+        "Square": Square(epsilon, norm, queries),
+    }
+    if num_classes < 4:
+        del composition["APGD-T"]
+    return composition
