@@ -74,6 +74,8 @@ def mixed(clean, adversarial, alpha: float):
 
 def mixed_gradients(clean, adversarial, alpha: float):
     """`mixed` for lists of gradients, in which None stands for zero."""
+    if alpha == 0:  # the clean loss's backward pass, which nothing needs, falls out of the graph
+        return adversarial
     return [
         a if c is None else c if a is None else mixed(c, a, alpha)
         for c, a in zip(clean, adversarial, strict=True)
