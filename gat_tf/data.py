@@ -123,8 +123,12 @@ def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
 
 
 def batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Returns one pass over the split in its order: (images in [0, 1], labels) batches."""
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    """Returns one pass over the split in its order: (images in [0, 1], labels) batches.
+
+    Raises:
+        ValueError: It is no `Split` of uint8 images.
+    """
+    images, labels = _tensors(split)
     indices = tf.data.Dataset.range(len(split.labels)).batch(batch_size)
     return _gathered(indices, images, labels).prefetch(tf.data.AUTOTUNE)
 
@@ -154,8 +158,11 @@ def shuffled_batches(
 
     Returns:
         A dataset of (images in [0, 1], labels) batches without end.
+
+    Raises:
+        ValueError: It is no `Split` of uint8 images.
     """
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    images, labels = _tensors(split)
     indices = tf.range(len(split.labels), dtype=tf.int64)
 
     def shuffled(epoch):
@@ -180,6 +187,19 @@ def shuffled_batches(
 def steps_per_epoch(split: Split, batch_size: int) -> int:
     """The number of batches in one pass, the smaller last one included."""
     return -(-len(split.labels) // batch_size)
+
+
+def _tensors(split: Split) -> tuple[tf.Tensor, tf.Tensor]:
+    if not isinstance(split, Split) or np.asarray(split.images).dtype != np.uint8:
+        received = type(split).__name__
+        if isinstance(split, Split):
+            received = f"one of {np.asarray(split.images).dtype} images"
+        raise ValueError(
+            "Expected a data.Split of uint8 images, which are scaled to [0, 1]. "
+            f"Received: {received}. Images that are in [0, 1] already need no more than "
+            "tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)."
+        )
+    return tf.constant(split.images), tf.constant(split.labels)
 
 
 def _gathered(indices: tf.data.Dataset, images, labels) -> tf.data.Dataset:

@@ -455,3 +455,18 @@ def test_shapes_load_with_their_own_sizes_and_no_image_twice():
     assert len(data.load("shapes").train.labels) == 1_000
     images = np.concatenate([s.images for s in splits[:3]]).reshape(1060, -1)
     assert len(np.unique(images, axis=0)) == 1060
+
+
+@pytest.mark.parametrize(
+    ("split", "received"),
+    [
+        (data.Split(np.zeros((2, 4, 4, 3), np.float32), np.zeros(2, int)), "of float32 images"),
+        ((np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, int)), "tuple"),
+    ],
+)
+def test_batches_of_anything_but_a_split_of_bytes_are_refused(split, received):
+    """Which would be divided by 255 a second time."""
+    with pytest.raises(ValueError, match=rf"uint8 images.*{received}.*from_tensor_slices"):
+        data.batches(split, 2)
+    with pytest.raises(ValueError, match=rf"uint8 images.*{received}.*from_tensor_slices"):
+        data.shuffled_batches(split, 2, seed=0)

@@ -253,7 +253,7 @@ def test_gradient_that_points_away_is_caught(trained, shapes):
         model, dataset(shapes), INF, 0.06, budget=dataclasses.replace(SMALL, queries=300)
     )
     failed = {name for name, passed in checks_of(result).items() if not passed}
-    assert "nothing stands an unbounded ε" in failed
+    assert "accuracy reaches zero as ε grows" in failed
     assert any(name.startswith("Square") for name in failed)
 
 
@@ -345,7 +345,7 @@ def test_runner_evaluates_a_users_model_of_another_shape(grey):
     assert reports.load(folder, "robustness")
     text = (folder / "robustness.md").read_text()
     assert text == reports.markdown(results)
-    assert "APGD-T (after those above)" in text
+    assert "APGD-T (on what stood the rest of AutoAttack so far)" in text
     assert (folder / "robustness.png").stat().st_size > 5_000
     assert results["worst"][0]["epsilon"] <= results["worst"][-1]["epsilon"]
 
@@ -509,3 +509,44 @@ def test_command_line_reads_the_model_and_names_what_is_missing(tmp_path):
     assert result.returncode == 1
     assert "Error: Expected a .keras file of a classifier. Received: no file" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_standard_epsilon_grows_with_the_pixels_range():
+    config = runner.Config(model="any", low=-1.0, high=1.0)
+    assert config.radius() == pytest.approx(16 / 255)
+    assert dataclasses.replace(config, norm="L2").radius() == 1
+    assert dataclasses.replace(config, epsilon=0.1).radius() == 0.1
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 12, 12, 1), np.uint8), r"shape \(28, 28, 1\).*Received: \(12, 12, 1\)"),
+        (np.full((2, 28, 28, 1), 178.5), r"--low=0 to --high=1.*float32 from 178.5.*as uint8"),
+        (np.full((2, 28, 28, 1), np.nan), r"from nan to nan"),
+    ],
+)
+def test_images_that_do_not_fit_the_model_are_named(grey, images, message, tmp_path):
+    config, _, _ = grey
+    np.savez(tmp_path / "images.npz", images=images, labels=np.zeros(2, int))
+    with pytest.raises(ConfigError, match=message):
+        runner.run(
+            dataclasses.replace(config, dataset=str(tmp_path / "images.npz")), tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_stopped_by_hand_is_one_line(grey, tmp_path):
+    config, _, _ = grey
+    command = ["robustness", f"--model={config.model}", f"--output_dir={tmp_path}"]
+    script = (
+        "import sys\n"
+        "from gat_tf.experiments import config, robustness\n"
+        "def run(*_): raise KeyboardInterrupt\n"
+        f"sys.argv = {command!r}\n"
+        "config.main(robustness.Config, robustness.PRESETS, run, 'robustness')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "Stopped. The same command continues" in done.stderr
+    assert "Traceback" not in done.stderr

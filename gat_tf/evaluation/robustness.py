@@ -94,7 +94,8 @@ def robustness(
         all images that it was tried on, of those that stand it, and in the composition all before
         it),
         evaluations and gradients (images through the model, and input gradients), seconds, standing
-        (a string of 0 and 1); curve: epsilons, accuracy, fooled_at (of each image, or None);
+        (a string of 0 and 1, for every image; one that was not attacked stands as it does clean);
+        curve: epsilons, accuracy, fooled_at (of each image, or None);
         checks: a list of check, passed, evidence.
 
     Raises:
@@ -285,7 +286,7 @@ def _checks(result: dict, zero: dict | None, budget: Budget, few: int):
         )
     curve = result["curve"]
     yield found(
-        "nothing stands an unbounded ε",
+        "accuracy reaches zero as ε grows",
         curve["accuracy"][-1] == 0 or result["epsilon"] == 0,
         f"{curve['accuracy'][-1]:.1%} at ε = {curve['epsilons'][-1]:.3g}",
     )

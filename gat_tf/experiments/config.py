@@ -167,6 +167,9 @@ def main(config_class, presets: dict, run, name: str) -> None:
             run(config, flags.FLAGS.output_dir or default)
         except (ConfigError, DatasetNotFoundError, files.BrokenFileError) as error:
             sys.exit(f"Error: {error}")
+        except KeyboardInterrupt:
+            print("Stopped. The same command continues with what is missing.", file=sys.stderr)
+            sys.exit(130)
 
     app.run(with_flags)
 

@@ -73,7 +73,11 @@ class Config(BudgetConfig):
     )
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
     norm: str = option("Linf", "Linf or L2.")
-    epsilon: float = option(8 / 255, "Radius of the ball, in units of pixel values.")
+    epsilon: float | None = option(
+        None,
+        "Radius of the ball, in the model's pixel values; by default 8/255 or, in L2, 0.5 "
+        "of the range from low to high.",
+    )
     from_logits: bool = option(False, "Whether the models give logits, not probabilities.")
     low: float = option(
         0.0, "The darkest pixel that the model takes: 8-bit images are scaled to it."
@@ -88,11 +92,19 @@ class Config(BudgetConfig):
         inf = math.inf
         configs.require_known("norm", [self.norm], NORMS)
         configs.require_seeds((self.seed,))
-        configs.require_range(self, ("epsilon", 0, inf), ("batch_size", 1, inf))
+        configs.require_range(self, ("batch_size", 1, inf))
+        if self.epsilon is not None:
+            configs.require_range(self, ("epsilon", 0, inf))
         if not self.low < self.high:
             raise ConfigError(f"Expected low below high. Received: {self.low} and {self.high}")
         if self.images is not None:
             configs.require_range(self, ("images", 1, inf))
+
+    def radius(self) -> float:
+        """ε, or the standard one for pixels from `low` to `high`."""
+        if self.epsilon is not None:
+            return self.epsilon
+        return (8 / 255 if self.norm == "Linf" else 0.5) * (self.high - self.low)
 
 
 PRESETS = {
@@ -134,6 +146,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     model = load_model(config.model)
     source = None if config.source is None else load_model(config.source)
     images, labels = load_images(config)
+    _require_fitting(model, images, config)
     configs.claim_folder("robustness", config, output_dir)
     digests = {
         "model": units.digest(pathlib.Path(config.model)),
@@ -147,7 +160,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             model,
             dataset,
             NORMS[config.norm],
-            config.epsilon,
+            config.radius(),
             source=source,
             from_logits=config.from_logits,
             bounds=(config.low, config.high),
@@ -202,6 +215,25 @@ def load_images(config: Config) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.float32), labels.astype(np.int64)
 
 
+def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> None:
+    """Raises ConfigError for images of another size or range than the model takes."""
+    expected = getattr(model, "input_shape", None)
+    if isinstance(expected, tuple) and len(expected) == 4:
+        for ours, theirs in zip(expected[1:], images.shape[1:], strict=True):
+            if ours not in (None, theirs):
+                raise ConfigError(
+                    f"Expected images of shape {expected[1:]}, which {config.model} takes. "
+                    f"Received: {images.shape[1:]} in {config.dataset}"
+                )
+    if images.size and not (images.min() >= config.low and images.max() <= config.high):
+        raise ConfigError(
+            f"Expected pixels from --low={config.low:g} to --high={config.high:g} in "
+            f"{config.dataset}. Received: {images.dtype} from {images.min():g} to "
+            f"{images.max():g}. Save 8-bit images as uint8, which are scaled, or give --low and "
+            "--high as the model takes them."
+        )
+
+
 def _from_npz(path) -> data.Split:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -215,7 +247,7 @@ def _from_npz(path) -> data.Split:
         raise ConfigError(
             f"Expected images [N, H, W, C], uint8 or floats as the model takes them, and integer "
             f"labels [N] in {path}. Received: {images.dtype} {images.shape} and {labels.dtype} "
-            f"{labels.shape}"
+            f"{labels.shape}" + (" (one-hot? Save their argmax)" if labels.ndim == 2 else "")
         )
     return data.Split(images, labels)
 

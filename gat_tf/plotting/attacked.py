@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import COLOURS, MARKERS, STYLE, band, legend, new_figure
+from gat_tf.plotting.style import COLOURS, MARKERS, STYLE, band, epsilon_axis, legend, new_figure
 
 _LOOKS = tuple(zip((*COLOURS, "#888888"), (*MARKERS, "<"), strict=True))
 _HOLLOW = {"markerfacecolor": "none", "markersize": 6}  # seen behind the others
@@ -79,10 +79,7 @@ def epsilon_curves(panels: dict[str, dict[str, dict]]) -> Figure:
                 mean = np.array(curve["mean"])
                 band(axes, curve["epsilons"], mean, curve["std"], label=name, **look)
             longest = max((c["epsilons"] for c in curves.values()), key=len)
-            axes.set_xscale("symlog", linthresh=next((e for e in longest if e), 1.0), base=2)
-            axes.set_xticks(longest, [f"{e:.2g}" for e in longest], rotation=45)
-            axes.minorticks_off()
-            axes.set_xlim(0)
+            epsilon_axis(axes, longest)
             axes.set_ylim(0)
             axes.set_title(title, loc="left", fontsize=7.5)
             axes.set_xlabel("ε of PGD (pixels in [0, 1])")

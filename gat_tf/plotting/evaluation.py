@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from gat_tf.plotting.style import COLOURS, STYLE
+from gat_tf.plotting.style import COLOURS, STYLE, epsilon_axis
 
 
 def evaluation(results: dict) -> Figure:
@@ -32,11 +32,7 @@ def evaluation(results: dict) -> Figure:
             axes.plot(curve["epsilons"], 100 * np.array(curve["accuracy"]), "o-", color=COLOURS[5],
                       markersize=3)  # fmt: skip
             axes.axvline(results["epsilon"], color=COLOURS[6], linewidth=0.8, linestyle="--")
-            axes.set_xscale("symlog", linthresh=results["epsilon"] or 1)
-            axes.set_xlim(left=0)
-            beyond = [e for e in curve["epsilons"] if e >= results["epsilon"]]
-            axes.set_xticks([0, *beyond[::2]])
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+            epsilon_axis(axes, curve["epsilons"])
             axes.set_xlabel(f"ε in {results['norm']} of PGD (dashed: the evaluation's)")
             axes.set_ylabel("accuracy, %")
             axes.set_ylim(0, 100)
@@ -64,7 +60,7 @@ def _bars(axes, results):
     axes.set_yticks(places, names)
     axes.set_xlim(0, 110)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("accuracy, % (in the composition: of all attacks so far)")
+    axes.set_xlabel("accuracy, % (APGD to Square: one after the other)")
 
 
 def _images(figure, worst):
@@ -77,4 +73,4 @@ def _images(figure, worst):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_title(f"class {found['label']}\nε {found['epsilon']:.3g}", fontsize=6)
-    figure.supylabel("fall first", fontsize=7)
+    figure.supylabel("clean images\nthat fall first", fontsize=7)

@@ -59,6 +59,14 @@ def legend(figure: Figure, panels, ncols: int) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)
 
 
+def epsilon_axis(axes, epsilons) -> None:
+    """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
+    axes.set_xscale("symlog", linthresh=next((e for e in epsilons if e), 1.0), base=2)
+    axes.set_xticks(epsilons, [f"{e:.2g}" for e in epsilons], rotation=45)
+    axes.minorticks_off()
+    axes.set_xlim(0, 1.1 * max(epsilons) or 1.0)
+
+
 def log_axis(axes, which: str) -> None:
     """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
     axis = axes.xaxis if which == "x" else axes.yaxis

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 
 import numpy as np
 
+from gat_tf.evaluation.robustness import Budget
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.reports import common
 
 _WORST = 10  # images shown
+_BUDGET = tuple(f.name for f in dataclasses.fields(Budget))
 
 
 def write(config, result: dict, images, labels, output_dir, wall_seconds: float) -> dict:
@@ -60,7 +63,9 @@ def markdown(results: dict) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in results["attacks"]:
-        inside = " (after those above)" if row["name"] in results["composition"][1:] else ""
+        inside = " (on what stood the rest of AutoAttack so far)"
+        if row["name"] not in results["composition"][1:]:
+            inside = ""
         if row["name"] == "HopSkipJump":
             tried = min(results["config"]["hard_label_images"], results["images"])
             inside = f" (of the first {tried} images)"
@@ -68,11 +73,16 @@ def markdown(results: dict) -> str:
             f"| {row['name']}{inside} | {row['attacked']} | {row['accuracy']:.1%} | "
             f"{row['evaluations']:,} | {row['gradients']:,} | {row['seconds']:.1f} |"
         )
+    config = results["config"]
+    budget = ", ".join(f"{name} {config[name]}" for name in _BUDGET)
+    lines += ["", f"Seed {config['seed']}; {budget}."]
     failed = [c for c in results["checks"] if not c["passed"]]
     lines += [
         "",
-        f"{len(failed)} of {len(results['checks'])} checks for masked gradients failed"
-        + (": the accuracies above may be too high." if failed else "."),
+        f"{len(failed)} of {len(results['checks'])} checks for masked gradients failed: the "
+        "accuracies above may be too high."
+        if failed
+        else f"All {len(results['checks'])} checks for masked gradients passed.",
         "",
         "| check | | evidence |",
         "|---|---|---|",
