@@ -18,7 +18,7 @@ from linear_table2 import TABLE2, images_tested, times
 
 from gat_tf import data
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import fig2, files, table2
+from gat_tf.experiments import fig2, files, table2, units
 from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common
 from gat_tf.experiments.reports import fig2 as report
@@ -188,9 +188,15 @@ def test_missing_baseline_is_trained_in_table_2s_folder(tmp_path, training_alone
     assert clean_accuracy == pytest.approx((predicted == train.labels).mean(), abs=1e-5)
 
 
-def write_trial(folder, rate, status, loss):
+def write_trial(config, folder, rate, status, loss):
     """A trial of the search that is done."""
-    trial = {"generator_learning_rate": rate, "status": status, "validation_loss": loss}
+    baseline = table2.unit_path(pathlib.Path(config.table2_dir), "shapes", "baseline", 0)
+    trial = {
+        "generator_learning_rate": rate,
+        "classifiers": {"baseline": units.digest(baseline.with_suffix(".keras"))},
+        "status": status,
+        "validation_loss": loss,
+    }
     files.write_json(folder / "search" / f"shapes-generator_learning_rate={rate!r}.json", trial)
 
 
@@ -205,7 +211,7 @@ def test_search_picks_the_rate_of_the_lowest_validation_loss(config, tmp_path, t
         config, search=True, generator_learning_rate_grid=grid, c_g=(0.1,), epochs=1
     )
     claim(config, tmp_path)
-    write_trial(tmp_path, 0.5, "failed", None)  # a trial that is there is not made again
+    write_trial(config, tmp_path, 0.5, "failed", None)  # a trial that is there is not made again
     before = times(tmp_path / "search")
     results = fig2.run(config, tmp_path)
     assert times(tmp_path / "search").items() > before.items()
@@ -226,7 +232,7 @@ def test_search_in_which_everything_diverges_is_named(config, tmp_path):
     config = dataclasses.replace(config, search=True, generator_learning_rate_grid=(1e-3, 1e-2))
     claim(config, tmp_path)
     for rate in config.generator_learning_rate_grid:
-        write_trial(tmp_path, rate, "failed", None)
+        write_trial(config, tmp_path, rate, "failed", None)
     with pytest.raises(ConfigError, match="Every trial on shapes diverged"):
         fig2.run(config, tmp_path)
 
