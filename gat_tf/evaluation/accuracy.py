@@ -83,7 +83,7 @@ def power(
 
 
 def correct_function(
-    logits: Logits, attack: Attack | None, element_spec
+    logits: Logits, attack: Attack | None, element_spec, *, finite: bool = True
 ) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` booleans, traced once for every batch.
 
@@ -93,6 +93,8 @@ def correct_function(
         logits: The classifier.
         attack: The attack, or None.
         element_spec: Of the (images, labels) batches.
+        finite: Whether logits that are not finite are an error, and not those of a training that
+            diverges.
     """
     if attack is not None:
         attack = attack.for_accuracy()
@@ -102,7 +104,9 @@ def correct_function(
         if attack is not None:
             ours = _with_epsilon(attack, *epsilon)
             images = ours.apply(images, ours.perturb(logits, images, labels, seed))
-        return losses.is_correct(checks.finite(logits(images), images, logits.model.name), labels)
+        z = logits(images)
+        z = checks.finite(z, images, logits.model.name) if finite else z
+        return losses.is_correct(z, labels)
 
     # Traced here and never again, whatever the size of a batch.
     return correct.get_concrete_function()

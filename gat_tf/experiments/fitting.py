@@ -106,7 +106,9 @@ def validation_accuracy(
     classifier: keras.Model, dataset: tf.data.Dataset, attack: attacks.Attack | None = None
 ) -> Callable[[], tuple[float, dict[str, float]]]:
     """The validation of `fit_to_best` by accuracy, clean or under attack; compiled once."""
-    correct = evaluation.correct_function(Logits(classifier), attack, dataset.element_spec)
+    correct = evaluation.correct_function(
+        Logits(classifier), attack, dataset.element_spec, finite=False
+    )
 
     def validate():
         accuracy = float(np.mean(of_each_image(correct, dataset, attack)))
