@@ -430,8 +430,19 @@ def every_attack_that(has):
 
 def test_every_attack_has_a_case():
     public = {getattr(attacks, name) for name in attacks.__all__}
-    concrete = {attack for attack in public if not inspect.isabstract(attack)}
+    concrete = {a for a in public if inspect.isclass(a) and not inspect.isabstract(a)}
     assert concrete == {type(case.build(0.1)) for case in CASES.values()}
+
+
+def test_autoattack_has_the_published_attacks_in_their_order():
+    composition = attacks.autoattack(0.1, 2, 10)
+    assert list(composition) == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
+    apgd, targeted, fab, square = composition.values()
+    assert (apgd.steps, targeted.steps, targeted.loss) == (100, 100, "targeted_dlr")
+    assert (targeted.targets, fab.targets, fab.steps, square.queries) == (9, 9, 100, 5_000)
+    assert {(a.epsilon, a.norm) for a in composition.values()} == {(0.1, 2)}
+    # The targeted DLR loss compares the four largest logits.
+    assert list(attacks.autoattack(0.1, 2, 3)) == ["APGD-CE", "FAB-T", "Square"]
 
 
 @every_attack
