@@ -104,12 +104,22 @@ def correct_function(
         if attack is not None:
             ours = _with_epsilon(attack, *epsilon)
             images = ours.apply(images, ours.perturb(logits, images, labels, seed))
-        z = logits(images)
-        z = checks.finite(z, images, logits.model.name) if finite else z
-        return losses.is_correct(z, labels)
+        if finite:
+            return is_correct(logits, images, labels)
+        return losses.is_correct(logits(images), labels)
 
     # Traced here and never again, whatever the size of a batch.
     return correct.get_concrete_function()
+
+
+def is_correct(logits: Logits, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Whether each image is classified correctly, `[B]` booleans.
+
+    Raises:
+        ValueError: Its logits are not finite; in a graph see `checks.readable_errors`.
+    """
+    z = checks.finite(logits(images), images, logits.model.name)
+    return losses.is_correct(z, labels)
 
 
 def prepared(

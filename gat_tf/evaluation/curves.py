@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from gat_tf import checks, losses
+from gat_tf import checks
 from gat_tf.attacks import PGD, Attack, GradientAttack
-from gat_tf.evaluation.accuracy import prepared, require_images, signature
+from gat_tf.evaluation.accuracy import is_correct, prepared, require_images, signature
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits, logits_of
 
@@ -125,7 +125,7 @@ def _correct_counts(source: Logits, targets: list[Logits], attack: Attack, epsil
             else:
                 perturbation = ours.perturb(source, images, labels, seed)
             attacked = ours.apply(images, perturbation)
-            right = [losses.is_correct(target(attacked), labels) for target in targets]
+            right = [is_correct(target, attacked, labels) for target in targets]
             return tf.reduce_sum(tf.cast(right, tf.int32), axis=-1)
 
         # One ε after the other: the memory of one.
@@ -139,7 +139,7 @@ def _standing_counts(logits: Logits, attack: PGD, epsilons):
     """(images, labels, seed) -> how many stand at each ε and all before, `[1, epsilons]`."""
 
     def count(images, labels, seed):
-        standing = tf.where(losses.is_correct(logits(images), labels))[:, 0]
+        standing = tf.where(is_correct(logits, images, labels))[:, 0]
         standing = tf.cast(standing, tf.int32)
         counts = tf.zeros_like(epsilons, tf.int32)
         counts = tf.where(epsilons == 0, tf.size(standing), counts)  # nothing to attack with
@@ -151,7 +151,7 @@ def _standing_counts(logits: Logits, attack: PGD, epsilons):
             ours = dataclasses.replace(attack, epsilon=epsilons[i])
             perturbation = ours.perturb(logits, images, labels, seed, only=standing)
             attacked = tf.gather(ours.apply(images, perturbation), standing)
-            right = losses.is_correct(logits(attacked), tf.gather(labels, standing))
+            right = is_correct(logits, attacked, tf.gather(labels, standing))
             standing = tf.boolean_mask(standing, right)
             return i + 1, standing, tf.tensor_scatter_nd_update(counts, [[i]], [tf.size(standing)])
 

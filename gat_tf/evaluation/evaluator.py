@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from gat_tf import attacks, checks, losses
+from gat_tf import attacks, checks
 from gat_tf.attacks import norms
-from gat_tf.evaluation.accuracy import prepared, require_bounds
+from gat_tf.evaluation.accuracy import is_correct, prepared, require_bounds
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
 
@@ -89,20 +89,21 @@ class Evaluator:
         self.batch_size = checks.count("batch_size", batch_size)
         self.seed = seed
         self.logits = _Counted(model, from_logits)
-        self._require_classes()
+        # The dataset's own check cannot see how many classes a subclassed model has.
+        self.logits.checked(self.images, self.labels, bounds)
         with checks.readable_errors():
             self.correct = self._of_batches(
-                tf.function(self._is_correct), np.arange(len(self.labels))
+                tf.function(lambda x, y: is_correct(self.logits, x, y)), np.arange(self.size)
             )
 
     @property
     def size(self) -> int:
         return len(self.labels)
 
-    @functools.cached_property
+    @property
     def classes(self) -> int:
         """K."""
-        return self.logits(tf.constant(self.images[:1])).shape[-1]
+        return self.logits.num_classes
 
     @functools.cached_property
     def differentiable(self) -> bool:
@@ -145,7 +146,7 @@ class Evaluator:
         def attacked(images, labels, seed):
             perturbation = attack.perturb(source or self.logits, images, labels, seed)
             adversarial = attack.apply(images, perturbation)
-            return adversarial, self._is_correct(adversarial, labels)
+            return adversarial, is_correct(self.logits, adversarial, labels)
 
         compiled = attacked.get_concrete_function()
         evaluations, gradients = self._counts()
@@ -177,19 +178,6 @@ class Evaluator:
             )
         )
         return self._of_batches(compiled, np.arange(self.size))
-
-    def _require_classes(self):
-        """The dataset's own check cannot see how many classes a subclassed model has."""
-        low, high = self.labels.min(), self.labels.max()
-        if low < 0 or high >= self.classes:
-            raise ValueError(
-                f"Expected labels from 0 to {self.classes - 1}, for a classifier with "
-                f"{self.classes} classes. Received: labels from {low} to {high}"
-            )
-
-    def _is_correct(self, images, labels):
-        logits = checks.finite(self.logits(images), images, self.logits.model.name)
-        return losses.is_correct(logits, labels)
 
     def _of_batches(self, function, indices) -> np.ndarray:
         parts = [
