@@ -1,6 +1,7 @@
 """The verdict's runner, end to end on linear classifiers of Table 2, and PGD training."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -16,8 +17,8 @@ import pytest
 from linear_table2 import times
 
 from gat_tf import attacks, data, models
+from gat_tf.experiments import classifiers, files, gat_robustness, pgd_training, reports, table2
 from gat_tf.experiments import config as configs
-from gat_tf.experiments import files, gat_robustness, pgd_training, reports, table2
 from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import gat_robustness as report
 from gat_tf.training.scheme import ADAM_EPSILON
@@ -75,7 +76,6 @@ def stands_fast_gradient(path, epsilon):
 def test_every_unit_and_file_is_there(finished):
     folder, results = finished
     assert {p.stem for p in (folder / "units").iterdir()} == UNITS
-    assert not list((folder / "parts").iterdir())  # they are in the units now
     written = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert written == json.loads(json.dumps(results))
     assert reports.load(folder, "gat_robustness")
@@ -167,7 +167,7 @@ def test_killed_run_continues_with_the_attacks_that_are_done(
     monkeypatch.setattr(attacks.Square, "perturb", killed)
     with pytest.raises(KeyboardInterrupt):
         gat_robustness.run(one, tmp_path)
-    (parts,) = (tmp_path / "parts").iterdir()
+    (parts,) = (tmp_path / "units").iterdir()
     assert {p.stem for p in parts.iterdir()} >= {"apgd-ce", "apgd-t", "fab-t"}
     monkeypatch.setattr(attacks.Square, "perturb", run_square)
     for done in (attacks.APGD, attacks.FAB):  # are not run again
@@ -200,13 +200,18 @@ def test_classifier_trained_anew_is_not_mixed_in(finished, config, tmp_path):
         gat_robustness.run(dataclasses.replace(config, table2_dir=str(anew)), copied)
 
 
-def test_pgd_training_is_that_of_the_attacked_images_alone(tmp_path):
+def test_pgd_training_is_that_of_the_attacked_images_alone(tmp_path, monkeypatch):
     """Its weights are those of Keras's `fit` on images that it has attacked itself."""
-    splits = data.load("shapes", train_size=100, validation_size=50, test_size=50)
-    attack = attacks.PGD(0.02, math.inf, 2, random_start=False)
-    one = dataclasses.replace(linear_table2.TABLE2, epochs=1, strategy="one_device")
-    path = table2.unit_path(tmp_path, "shapes", "pgd", 3)
-    pgd_training.train_missing(path, one, splits, attack, "shapes", 3)
+    folder = linear_table2.write(tmp_path / "table2")
+    like = classifiers.Classifiers(dataclasses.replace(TINY, table2_dir=str(folder)))
+    one = like.config = dataclasses.replace(like.config, epochs=1)
+    splits = like.splits("shapes")
+    # From the image itself, so that the attack is the same here and there.
+    monkeypatch.setattr(attacks, "PGD", functools.partial(attacks.PGD, random_start=False))
+    attack = attacks.PGD(0.02, math.inf, 2)
+    config = pgd_training.Config(0.02, 2)
+    pgd_training.train_missing(tmp_path / "pgd", config, like, "shapes", (3,))
+    path = table2.unit_path(tmp_path / "pgd", "shapes", "pgd", 3)
     written = files.read_json(path)
     assert (written["status"], written["epochs"], written["seed"]) == ("done", 1, 3)
     assert not path.with_suffix(".checkpoints").exists()
@@ -223,7 +228,7 @@ def test_pgd_training_is_that_of_the_attacked_images_alone(tmp_path):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
     before = times(tmp_path)
-    pgd_training.train_missing(path, one, splits, attack, "shapes", 3)
+    pgd_training.train_missing(tmp_path / "pgd", config, like, "shapes", (3,))
     assert times(tmp_path) == before
 
 
@@ -241,14 +246,29 @@ def test_pgd_classifier_is_trained_once_and_evaluated(tmp_path, monkeypatch):
     assert unit["clean_accuracy"] == pytest.approx(training["test_accuracy"])
 
 
-@pytest.mark.parametrize("kind", ["parts/a", "pgd/units"])
-def test_what_an_earlier_configuration_has_begun_is_not_taken_over(kind, config, tmp_path):
-    """A run that was stopped before its first unit, and is run again with another ε."""
+def test_attacks_begun_under_another_configuration_are_not_taken_over(config, tmp_path):
+    """Of a run that was stopped before its first unit was done."""
     configs.claim_folder("gat_robustness", config, tmp_path)
-    files.write_json(tmp_path / kind / "part.json", {})
-    other = dataclasses.replace(config, training_epsilon=0.1)
-    with pytest.raises(ConfigError, match=r"another configuration.*training_epsilon"):
+    files.write_json(tmp_path / "units" / "a.parts" / "square.json", {})
+    other = dataclasses.replace(config, queries=5_000)
+    with pytest.raises(ConfigError, match=r"another configuration.*queries: 10 there, 5000 here"):
         gat_robustness.run(other, tmp_path)
+
+
+def test_trainings_on_another_attack_are_not_taken_over(config, tmp_path):
+    table2_classifiers = classifiers.Classifiers(config)
+    begun = tmp_path / "units" / "shapes-pgd-seed0.json"
+
+    def train(epsilon):
+        attack = pgd_training.Config(epsilon)
+        pgd_training.train_missing(tmp_path, attack, table2_classifiers, "shapes", (0,))
+
+    identity = configs.identity(table2_classifiers.config)
+    configs.claim_folder("pgd_training", pgd_training.Config(0.1), tmp_path, table2=identity)
+    files.write_json(begun, {"status": "done"})
+    train(0.1)  # is there
+    with pytest.raises(ConfigError, match=r"epsilon: 0\.1 there, 0\.2 here"):
+        train(0.2)
 
 
 @pytest.mark.parametrize(

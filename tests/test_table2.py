@@ -15,6 +15,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from linear_table2 import TABLE2
 
 from gat_tf import data
 from gat_tf.experiments import config as configs
@@ -23,17 +24,7 @@ from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import table2 as report
 
-TINY = dataclasses.replace(
-    table2.PRESETS["quick"],
-    train_size=100,
-    validation_size=50,
-    test_size=50,
-    width=1 / 12,
-    batch_size=40,
-    epochs=2,
-    patience=2,
-    strategy="one_device",
-)
+TINY = dataclasses.replace(TABLE2, strategy="one_device")
 FLAGS = [
     f"--{name}={getattr(TINY, name)}"
     for name in ("train_size", "validation_size", "test_size", "width", "batch_size", "patience")

@@ -71,18 +71,13 @@ class Config(classifiers.Config):
 PRESETS = {
     "paper": Config(),
     "reduced": Config(
-        datasets=("cifar10",),
-        table2_dir="runs/table2-reduced",
-        table2_preset="reduced",
+        **classifiers.REDUCED,
         test_size=2_000,
         pgd_l2_epsilons=(0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
         pgd_linf_epsilons=tuple(n / 255 for n in (0, 0.5, 1, 2, 3, 4, 6)),
     ),
     "quick": Config(
-        datasets=("shapes",),
-        seeds=(0,),
-        table2_dir="runs/table2-quick",
-        table2_preset="quick",
+        **classifiers.QUICK,
         test_size=200,
         pgd_l2_epsilons=(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5),
         pgd_linf_epsilons=tuple(n / 255 for n in (0, 1, 2, 3, 4, 6, 8)),

@@ -43,6 +43,20 @@ class Config:
         configs.require_seeds(self.seeds)
 
 
+# What the presets of these experiments have in common.
+REDUCED = {
+    "datasets": ("cifar10",),
+    "table2_dir": "runs/table2-reduced",
+    "table2_preset": "reduced",
+}
+QUICK = {
+    "datasets": ("shapes",),
+    "seeds": (0,),
+    "table2_dir": "runs/table2-quick",
+    "table2_preset": "quick",
+}
+
+
 class Classifiers:
     """Classifiers in a folder of Table 2, trained there where they are missing.
 

@@ -79,8 +79,7 @@ def claim_folder(
     path = output_dir / "config.json"
     others = {f"{name}.{k}": v for name, values in also.items() for k, v in values.items()}
     ours = {"experiment": experiment, **identity(config), **others}
-    kinds = ("units", "search", "parts", "pgd/units")
-    has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in kinds)
+    has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in ("units", "search"))
     results = output_dir / "results.json"
     if has_results or results.exists():
         try:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-import shutil
 import time
 from typing import ClassVar
 
@@ -93,9 +92,7 @@ class Config(classifiers.Config):
 PRESETS = {
     "paper": Config(),
     "reduced": Config(
-        datasets=("cifar10",),
-        table2_dir="runs/table2-reduced",
-        table2_preset="reduced",
+        **classifiers.REDUCED,
         c_g=(0.1, 0.3, 1, 3, 10, 30),
         width=1 / 3,
         batch_size=32,
@@ -105,10 +102,7 @@ PRESETS = {
         search_epochs=10,
     ),
     "quick": Config(
-        datasets=("shapes",),
-        seeds=(0,),
-        table2_dir="runs/table2-quick",
-        table2_preset="quick",
+        **classifiers.QUICK,
         c_g=(0.1, 0.3, 1, 3, 10),
         width=1 / 3,
         batch_size=25,
@@ -238,16 +232,12 @@ class _Runner:
             "validation_loss": None if failed else -progress.best_score,
             **fitting.outcome(progress),
         }
+        networks = {}
         if path.parent.name == "units" and not failed:
             test = data.batches(splits.test, 500)
             result |= compare(classifier, generator, test, c.pgd_steps)
-            if devices.is_chief():
-                with files.replacing(path.with_suffix(".keras")) as temporary:
-                    generator.save(temporary)
-        if devices.is_chief():
-            files.write_json(path, result)
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        keras.backend.clear_session()
+            networks = {path.with_suffix(".keras"): generator}
+        fitting.keep(path, result, networks)
         return result
 
     def draw_images(self, dataset: str) -> None:

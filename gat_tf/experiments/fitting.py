@@ -131,6 +131,23 @@ def outcome(progress: Progress) -> dict:
     }
 
 
+def keep(path: pathlib.Path, result: dict, networks: dict[pathlib.Path, keras.Model]) -> None:
+    """Writes what has come of a training, and lets its checkpoints and its graphs go.
+
+    Args:
+        path: Of the results; the checkpoints are beside them.
+        result: What they are.
+        networks: File to the network to save there.
+    """
+    if devices.is_chief():
+        for file, network in networks.items():
+            with files.replacing(file) as temporary:
+                network.save(temporary)
+        files.write_json(path, result)
+        shutil.rmtree(path.with_suffix(".checkpoints"), ignore_errors=True)
+    keras.backend.clear_session()
+
+
 def training_data(
     split: data.Split,
     batch_size: int,

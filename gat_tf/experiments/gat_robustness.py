@@ -23,7 +23,7 @@ from typing import ClassVar
 
 import keras
 
-from gat_tf import attacks, data, evaluation
+from gat_tf import data, evaluation
 from gat_tf.experiments import classifiers, devices, pgd_training, robustness, table2, units
 from gat_tf.experiments import config as configs
 from gat_tf.experiments.config import option
@@ -75,9 +75,7 @@ class Config(classifiers.Config, robustness.BudgetConfig):
 PRESETS = {
     "paper": Config(),
     "reduced": Config(
-        datasets=("cifar10",),
-        table2_dir="runs/table2-reduced",
-        table2_preset="reduced",
+        **classifiers.REDUCED,
         test_size=200,
         # Of the standard ball hardly anything is left of networks so small.
         linf_epsilons=(2 / 255, 8 / 255),
@@ -85,23 +83,13 @@ PRESETS = {
         hard_label_images=50,
     ),
     "quick": Config(
-        datasets=("shapes",),
-        seeds=(0,),
-        table2_dir="runs/table2-quick",
-        table2_preset="quick",
+        **classifiers.QUICK,
         test_size=100,
         methods=("baseline", "fg_l2", "gat", "pgd"),
         linf_epsilons=(2 / 255,),
         l2_epsilons=(),
         training_epsilon=1 / 255,  # with more it does not begin to learn within 20 epochs
-        pgd_steps=40,
-        restarts=2,
-        apgd_steps=20,
-        targets=3,
-        fab_steps=20,
-        queries=300,
-        hard_label_steps=5,
-        hard_label_images=20,
+        **robustness.FEW,
     ),
 }
 
@@ -141,6 +129,7 @@ class _Runner:
         self.classifiers = classifiers.Classifiers(config)
         table2_config = configs.identity(self.classifiers.config)
         configs.claim_folder("gat_robustness", config, output_dir, table2=table2_config)
+        self._pgd = output_dir / "pgd"
 
     def train_missing(self, dataset: str) -> None:
         c = self.config
@@ -149,16 +138,8 @@ class _Runner:
         sources = {_source_seed(seed) for seed in c.seeds}
         self.classifiers.train_missing(dataset, ("baseline",), tuple(sorted(sources)))
         if "pgd" in c.methods:
-            attack = attacks.PGD(c.training_epsilon, INF, c.training_steps)
-            for seed in c.seeds:
-                pgd_training.train_missing(
-                    self._pgd_path(dataset, seed),
-                    self.classifiers.config,
-                    self.classifiers.splits(dataset),
-                    attack,
-                    dataset,
-                    seed,
-                )
+            attack = pgd_training.Config(c.training_epsilon, c.training_steps)
+            pgd_training.train_missing(self._pgd, attack, self.classifiers, dataset, c.seeds)
 
     def unit(self, dataset: str, method: str, seed: int, norm: str, epsilon: float) -> None:
         """Evaluates one classifier in one ball, unless that has been done."""
@@ -168,7 +149,8 @@ class _Runner:
             "source": self.classifiers.digest(dataset, "baseline", source_seed),
         }
         name = f"{dataset}-{method}-seed{seed}-{norm}-{epsilon:.6g}"
-        parts = self.output_dir / "parts" / name
+        path = self.output_dir / "units" / f"{name}.json"
+        parts = path.with_suffix(".parts")
         about = {
             "dataset": dataset,
             "method": method,
@@ -179,9 +161,9 @@ class _Runner:
         }
 
         def evaluated():
-            path = self._path(dataset, method, seed)
+            trained = self._path(dataset, method, seed)
             result = evaluation.robustness(
-                units.load_network(path, path.with_suffix(".keras")),
+                units.load_network(trained, trained.with_suffix(".keras")),
                 data.batches(self.classifiers.splits(dataset, self.config.test_size).test, 500),
                 robustness.NORMS[norm],
                 epsilon,
@@ -193,17 +175,13 @@ class _Runner:
             keras.backend.clear_session()
             return result
 
-        units.measure(self.output_dir / "units" / f"{name}.json", about, digests, evaluated)
+        units.measure(path, about, digests, evaluated)
         if devices.is_chief():
             shutil.rmtree(parts, ignore_errors=True)
 
     def _path(self, dataset, method, seed) -> pathlib.Path:
-        if method == "pgd":
-            return self._pgd_path(dataset, seed)
-        return table2.unit_path(self.classifiers.folder, dataset, method, seed)
-
-    def _pgd_path(self, dataset, seed) -> pathlib.Path:
-        return table2.unit_path(self.output_dir / "pgd", dataset, "pgd", seed)
+        folder = self._pgd if method == "pgd" else self.classifiers.folder
+        return table2.unit_path(folder, dataset, method, seed)
 
 
 def _source_seed(seed: int) -> int:

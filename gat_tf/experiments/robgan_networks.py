@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-import shutil
 from typing import ClassVar, NamedTuple
 
 import keras
@@ -466,14 +465,8 @@ class Networks:
 
     def _keep(self, path, result, progress, networks) -> dict:
         """Writes results and networks; of a diverged training, those of its last good epoch."""
-        if devices.is_chief():
-            for file, network in networks.items():
-                if network is not None and progress.best_epoch:
-                    with files.replacing(file) as temporary:
-                        network.save(temporary)
-            files.write_json(path, result)
-            shutil.rmtree(path.with_suffix(".checkpoints"), ignore_errors=True)
-        keras.backend.clear_session()
+        kept = {file: network for file, network in networks.items() if network is not None}
+        fitting.keep(path, result, kept if progress.best_epoch else {})
         return result
 
 

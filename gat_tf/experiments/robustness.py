@@ -107,20 +107,17 @@ class Config(BudgetConfig):
         return (8 / 255 if self.norm == "Linf" else 0.5) * (self.high - self.low)
 
 
-PRESETS = {
-    "paper": Config(),
-    "quick": Config(
-        images=100,
-        pgd_steps=40,
-        restarts=2,
-        apgd_steps=20,
-        targets=3,
-        fab_steps=20,
-        queries=300,
-        hard_label_steps=5,
-        hard_label_images=20,
-    ),
+FEW = {  # the budget of the quick presets
+    "pgd_steps": 40,
+    "restarts": 2,
+    "apgd_steps": 20,
+    "targets": 3,
+    "fab_steps": 20,
+    "queries": 300,
+    "hard_label_steps": 5,
+    "hard_label_images": 20,
 }
+PRESETS = {"paper": Config(), "quick": Config(images=100, **FEW)}
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:

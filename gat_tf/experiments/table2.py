@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import shutil
 import time
 from typing import ClassVar
 
@@ -354,16 +353,12 @@ class _Runner:
             "validation_accuracy": None if failed else progress.best_score,
             **fitting.outcome(progress),
         }
+        networks = {}
         if test and not failed:
             test_data = data.batches(splits.test, 500)
             result["test_accuracy"] = evaluation.accuracy(classifier, test_data)
-            if devices.is_chief():
-                with files.replacing(path.with_suffix(".keras")) as temporary:
-                    classifier.save(temporary)
-        if devices.is_chief():
-            files.write_json(path, result)
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        keras.backend.clear_session()
+            networks = {path.with_suffix(".keras"): classifier}
+        fitting.keep(path, result, networks)
         return result
 
 
