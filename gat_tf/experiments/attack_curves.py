@@ -95,8 +95,7 @@ class Runner:
         self.config = config
         self.output_dir = pathlib.Path(output_dir)
         self.classifiers = classifiers.Classifiers(config)
-        table2_config = configs.identity(self.classifiers.config)
-        configs.claim_folder(experiment, config, self.output_dir, table2=table2_config)
+        configs.claim_folder(experiment, config, self.output_dir, table2=self.classifiers.config)
 
     def test_split(self, dataset: str) -> data.Split:
         """The images that are attacked."""

@@ -20,7 +20,10 @@ class ConfigError(ValueError):
     """A configuration that cannot be run, or a folder that holds another one's results."""
 
 
-def option(default, help: str, *, shard: bool = False):
+_REQUIRED = object()
+
+
+def option(default, help: str, *, shard: bool = False, before=_REQUIRED):
     """A field of a configuration.
 
     Args:
@@ -28,8 +31,12 @@ def option(default, help: str, *, shard: bool = False):
         help: What it is.
         shard: Whether it only says which units are run, where and from what folder: fields that
             may differ between runs that share an output folder.
+        before: For a setting that was added later: the value that stands for what was done before
+            there was a choice. A stored configuration that lacks the setting has this value.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "shard": shard})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "shard": shard, "before": before}
+    )
 
 
 def identity(config) -> dict:
@@ -37,6 +44,14 @@ def identity(config) -> dict:
     fields = dataclasses.fields(config)
     chosen = {f.name: getattr(config, f.name) for f in fields if not f.metadata["shard"]}
     return json.loads(json.dumps(chosen))
+
+
+def _before(config) -> dict:
+    """The settings that were added later, with what was done before there was a choice."""
+    fields = dataclasses.fields(config)
+    values = {f.name: f.metadata["before"] for f in fields if not f.metadata["shard"]}
+    added = {name: value for name, value in values.items() if value is not _REQUIRED}
+    return json.loads(json.dumps(added))
 
 
 def from_file(config_class, path: pathlib.Path, experiment: str):
@@ -48,6 +63,8 @@ def from_file(config_class, path: pathlib.Path, experiment: str):
     """
     identity = files.read_json(path)
     is_ours = isinstance(identity, dict) and identity.pop("experiment", None) == experiment
+    if is_ours:
+        identity = {**_before(config_class), **identity}
     names = {f.name for f in dataclasses.fields(config_class) if not f.metadata["shard"]}
     if not is_ours or identity.keys() != names:
         received = identity if isinstance(identity, dict) else {}
@@ -61,7 +78,7 @@ def from_file(config_class, path: pathlib.Path, experiment: str):
 
 
 def claim_folder(
-    experiment: str, config, output_dir: pathlib.Path, *, flag: str = "output_dir", **also: dict
+    experiment: str, config, output_dir: pathlib.Path, *, flag: str = "output_dir", **also
 ) -> None:
     """Writes the configuration into the folder, or checks that it is the one that is there.
 
@@ -70,20 +87,24 @@ def claim_folder(
         config: The configuration.
         output_dir: Folder of the results.
         flag: The name of the flag that chooses the folder.
-        **also: Identities of others that the results depend on, by name.
+        **also: Other configurations that the results depend on, by name.
 
     Raises:
         ConfigError: The folder holds results of another experiment or configuration, or cannot
             be written.
     """
     path = output_dir / "config.json"
-    others = {f"{name}.{k}": v for name, values in also.items() for k, v in values.items()}
-    ours = {"experiment": experiment, **identity(config), **others}
+
+    def together(of):
+        others = {f"{name}.{k}": v for name, c in also.items() for k, v in of(c).items()}
+        return {**of(config), **others}
+
+    ours = {"experiment": experiment, **together(identity)}
     has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in ("units", "search"))
     results = output_dir / "results.json"
     if has_results or results.exists():
         try:
-            theirs = files.read_json(path)
+            theirs = {**together(_before), **files.read_json(path)}
         except (OSError, files.BrokenFileError) as error:
             raise ConfigError(
                 f"{output_dir} holds results, but no whole config.json to tell whose they are "
@@ -235,7 +256,7 @@ class _Parser(flags.ArgumentParser, flags.ArgumentSerializer):
         return float(Fraction(text)) if self.item is float else self.item(text)
 
     def serialize(self, value):
-        return ",".join(map(str, value)) if self.many else str(value)
+        return ",".join(map(str, value)) if self.many and value is not None else str(value)
 
     def flag_type(self):
         return f"{self.item.__name__}{'s, separated by commas' if self.many else ''}"

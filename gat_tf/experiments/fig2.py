@@ -145,8 +145,7 @@ class _Runner:
         self.output_dir = output_dir
         self.strategy = devices.strategy(config.strategy)
         self.classifiers = classifiers.Classifiers(config)
-        table2_config = configs.identity(self.classifiers.config)
-        configs.claim_folder("fig2", config, output_dir, table2=table2_config)
+        configs.claim_folder("fig2", config, output_dir, table2=self.classifiers.config)
 
     def run(self, dataset: str) -> None:
         """Computes the units of one data set."""

@@ -62,6 +62,7 @@ def fit_to_best(
     seed: int,
     folder: pathlib.Path,
     report: Callable[[str], None],
+    min_epochs: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Progress:
     """Trains, and leaves the weights of the best validation epoch in the network.
@@ -81,9 +82,10 @@ def fit_to_best(
         seed: Of dropout.
         folder: Where the checkpoints are; removed by the caller when it has what it needs.
         report: Prints a line.
+        min_epochs: Epochs to train at least, whatever the patience.
         callbacks: Of the training, such as a learning rate's schedule: functions of the epoch.
     """
-    watch = _Watch(network, validate, epochs, patience, seed, folder, report)
+    watch = _Watch(network, validate, epochs, patience, min_epochs, seed, folder, report)
     watch.set_model(model)
     watch.restore()
     progress = watch.progress
@@ -188,12 +190,13 @@ def training_data(
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, network, validate, epochs, patience, seed, folder, report):
+    def __init__(self, network, validate, epochs, patience, min_epochs, seed, folder, report):
         super().__init__()
         self.network = network
         self.validate = validate
         self.epochs = epochs
         self.patience = patience
+        self.min_epochs = min_epochs
         self.seed = seed
         # Every worker has to take part in saving; what the others write is theirs alone, because
         # the chief removes the folder when it has done with it.
@@ -211,7 +214,8 @@ class _Watch(keras.callbacks.Callback):
     def finished(self) -> bool:
         p = self.progress
         waited = p.epochs - p.best_epoch if p.best_epoch else 0
-        return p.failure is not None or p.epochs >= self.epochs or waited >= self.patience
+        impatient = waited >= self.patience and p.epochs >= self.min_epochs
+        return p.failure is not None or p.epochs >= self.epochs or impatient
 
     def restore(self) -> None:
         checkpoints = sorted(self.shared_folder.glob("checkpoint-*"))
@@ -266,7 +270,8 @@ class _Watch(keras.callbacks.Callback):
         self._last_report = now
         p = self.progress
         left = (self.epochs - p.epochs) * p.seconds_per_epoch
-        until_patience = (self.patience - (p.epochs - p.best_epoch)) * p.seconds_per_epoch
+        soonest = max(p.best_epoch + self.patience, self.min_epochs) - p.epochs
+        until_patience = soonest * p.seconds_per_epoch
         time_left = (
             "done" if self.finished else f"{_time(min(left, until_patience))} to {_time(left)} left"
         )

@@ -127,8 +127,7 @@ class _Runner:
         self.config = config
         self.output_dir = output_dir
         self.classifiers = classifiers.Classifiers(config)
-        table2_config = configs.identity(self.classifiers.config)
-        configs.claim_folder("gat_robustness", config, output_dir, table2=table2_config)
+        configs.claim_folder("gat_robustness", config, output_dir, table2=self.classifiers.config)
         self._pgd = output_dir / "pgd"
 
     def train_missing(self, dataset: str) -> None:

@@ -33,7 +33,7 @@ METHODS = {
     "random": Method(
         "Random perturbation",
         _paper((77.59, 0.57), (44.43, 0.71)),
-        {"random_epsilon": "linf_epsilon_grid"},
+        {"random_epsilon": "random_epsilon_grid"},
     ),
     "fg_linf": Method(
         "Adv. training (FG, L∞)",
@@ -53,7 +53,10 @@ METHODS = {
     "dropout_gat": Method(
         "Dropout + GAT",
         _paper((81.62, 0.34), (50.71, 0.49)),
-        {"dropout_gat_dropout": "dropout_grid"},
+        {
+            "dropout_gat_dropout": "dropout_gat_dropout_grid",
+            "dropout_gat_c_g": "dropout_gat_c_g_grid",
+        },
         after="gat",
     ),
 }

@@ -47,8 +47,7 @@ def train_missing(
     Raises:
         ConfigError: The folder holds the trainings of another attack or of another Table 2.
     """
-    table2_config = configs.identity(classifiers.config)
-    configs.claim_folder("pgd_training", config, folder, table2=table2_config)
+    configs.claim_folder("pgd_training", config, folder, table2=classifiers.config)
     for seed in seeds:
         path = table2.unit_path(folder, dataset, "pgd", seed)
         if not path.exists():

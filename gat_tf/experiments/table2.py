@@ -14,11 +14,13 @@ beside it. Runs that share a folder share the work; a run that was stopped conti
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import time
 from typing import ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, data, evaluation, models, training
@@ -43,6 +45,7 @@ class Config:
 
     PRESETS: ClassVar[dict[str, str]] = {
         "paper": "the paper's networks, data and length",
+        "full": "the paper's networks and data, three seeds; days on two cores with bfloat16",
         "reduced": "5,000 training images and networks of a third of the width, hours on two cores",
         "quick": "built-in images and small networks, minutes on two cores",
     }
@@ -63,6 +66,7 @@ class Config:
     batch_size: int = option(128, "Images a step, over all devices (ours).")
     epochs: int = option(200, "Epochs at most (ours).")
     patience: int = option(20, "Epochs without a better validation accuracy to stop after (ours).")
+    min_epochs: int = option(1, "Epochs to train at least, whatever the patience (ours).", before=1)
     learning_rate: float = option(1e-3, "Of the classifier's Adam (paper).")
     generator_learning_rate: float = option(1e-6, "Of the generator's Adam (paper).")
     alpha: float = option(0.5, "Weight of the clean loss in eqs. 2, 4 and 10 (paper).")
@@ -70,7 +74,11 @@ class Config:
     minibatches: str = option(
         "separate", f"How GAT takes minibatches, one of {training.gat.MINIBATCHES} (paper)."
     )
-    precision: str = option("float32", "Keras dtype policy, such as mixed_bfloat16 (ours).")
+    precision: str = option(
+        "float32",
+        "Keras dtype policy of the training; auto is mixed_bfloat16 on a CPU that computes in "
+        "bfloat16 and float32 elsewhere (ours).",
+    )
     jit_compile: bool | None = option(None, "XLA; none decides by the device (ours).", shard=True)
     # The reduced record's search has found these.
     dropout: float = option(0.1, "Dropout's rate after each stride-2 convolution (ours).")
@@ -79,15 +87,41 @@ class Config:
     fg_l2_epsilon: float = option(1 / 255 * 3072**0.5, "ε of FG training, L2 (ours).")
     c_g: float = option(0.3, "Weight of the power in eq. 9 (ours).")
     dropout_gat_dropout: float = option(0.1, "Rate of Dropout + GAT (ours).")
+    dropout_gat_c_g: float | None = option(
+        None, "c_g of Dropout + GAT; none is GAT's (ours).", before=None
+    )
     search: bool = option(False, "Pick each method's hyperparameters on the validation set.")
     search_epochs: int = option(200, "Epochs of a trial at most (ours).")
     search_seed: int = option(1000, "Seed of the trials (ours).")
+    search_train_size: int | None = option(
+        None, "Training images of a trial; none is all (ours).", before=None
+    )
+    search_window: int = option(
+        5,
+        "A trial's score is its best mean validation accuracy over this many successive epochs "
+        "(ours).",
+        before=1,
+    )
+    search_extensions: int = option(
+        2, "Further values tried beyond a grid whose best value is its last (ours).", before=0
+    )
     dropout_grid: tuple[float, ...] = option((0.1, 0.2, 0.3, 0.4, 0.5), "Rates tried (ours).")
+    dropout_gat_dropout_grid: tuple[float, ...] | None = option(
+        None, "Rates of Dropout + GAT tried; none is dropout's (ours).", before=None
+    )
+    random_epsilon_grid: tuple[float, ...] | None = option(
+        tuple(n / 255 for n in (2, 4, 8, 16, 32, 64)),
+        "ε of random perturbation tried; none is the L∞ grid (ours).",
+        before=None,
+    )
     linf_epsilon_grid: tuple[float, ...] = option(_LINF_GRID, "L∞ ε tried (ours).")
     l2_epsilon_grid: tuple[float, ...] = option(_L2_GRID, "L2 ε tried (ours).")
     c_g_grid: tuple[float, ...] = option((0.01, 0.03, 0.1, 0.3, 1, 3, 10), "c_g tried (ours).")
     generator_learning_rate_grid: tuple[float, ...] = option(
         (1e-6, 1e-5, 1e-4, 1e-3), "Of the generator's Adam, tried at the best c_g (ours)."
+    )
+    dropout_gat_c_g_grid: tuple[float, ...] = option(
+        (), "c_g of Dropout + GAT, tried at the best rate (ours).", before=()
     )
 
     def __post_init__(self):
@@ -98,10 +132,16 @@ class Config:
         configs.require_seeds(self.seeds)
         configs.require_seeds((self.search_seed,))
         if self.search:
-            grids = {grid for m in self.methods for grid in METHODS[m].searched.values()}
-            configs.require_values(self, *sorted(grids))
+            for method in self.methods:
+                if METHODS[method].searched:
+                    first = next(iter(METHODS[method].searched))
+                    if not self.grid(method, first):
+                        raise ConfigError(
+                            f"Expected at least one value in {METHODS[method].searched[first]}. "
+                            "Received: none"
+                        )
         try:
-            keras.dtype_policies.get(self.precision)
+            keras.dtype_policies.get(devices.precision(self.precision))
         except ValueError as error:
             raise ConfigError(
                 f"Expected precision to be a Keras dtype policy, such as mixed_bfloat16. "
@@ -127,13 +167,53 @@ class Config:
             ("batch_size", 1, INF),
             ("epochs", 1, 9999),
             ("search_epochs", 1, 9999),
+            ("search_window", 1, INF),
+            ("search_extensions", 0, INF),
             ("patience", 1, INF),
+            ("min_epochs", 1, INF),
             ("generator_steps", 1, INF),
         )
+        for name, high in (
+            ("dropout_gat_c_g", INF),
+            ("dropout_gat_c_g_grid", INF),
+            ("dropout_gat_dropout_grid", 0.99),
+            ("random_epsilon_grid", INF),
+        ):
+            if getattr(self, name) is not None:
+                configs.require_range(self, (name, 0, high))
+
+    def grid(self, method: str, hyperparameter: str) -> tuple[float, ...]:
+        """The values of a method's hyperparameter that its search tries first."""
+        alternatives = {
+            "dropout_gat_dropout_grid": self.dropout_grid,
+            "random_epsilon_grid": self.linf_epsilon_grid,
+        }
+        name = METHODS[method].searched[hyperparameter]
+        values = getattr(self, name)
+        return alternatives[name] if values is None else values
 
 
 PRESETS = {
     "paper": Config(),
+    "full": Config(
+        seeds=(0, 1, 2),
+        epochs=150,
+        patience=10,
+        min_epochs=20,
+        # At the paper's 1e-6 as many epochs are too few for the generator to learn.
+        generator_learning_rate=1e-4,
+        minibatches="shared",
+        precision="auto",
+        search=True,
+        search_epochs=150,
+        # The full-size networks overfit them much, at a fifth of the time.
+        search_train_size=10_000,
+        # Six trials for every method.
+        dropout_grid=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
+        c_g_grid=(0.3, 1, 3),
+        dropout_gat_dropout_grid=(0.05, 0.1, 0.2, 0.3),
+        dropout_gat_c_g_grid=(0.3, 1, 3),
+    ),
     "reduced": Config(
         datasets=("cifar10",),
         seeds=(0, 1, 2),
@@ -197,6 +277,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """
     started = time.time()
     output_dir = pathlib.Path(output_dir)
+    config = dataclasses.replace(config, precision=_precision(config, output_dir))
     configs.claim_folder("table2", config, output_dir)
     strategy = devices.strategy(config.strategy)
     policy = keras.config.dtype_policy()
@@ -206,6 +287,17 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     finally:
         keras.config.set_dtype_policy(policy)
     return write_results(config, output_dir, time.time() - started)
+
+
+def _precision(config: Config, output_dir: pathlib.Path) -> str:
+    """The precision that `auto` comes to: the folder's, or what suits this machine."""
+    if config.precision != "auto":
+        return config.precision
+    path = output_dir / "config.json"
+    found = path.exists() and files.read_json(path).get("precision")
+    precision = found or devices.precision("auto")
+    print(f"Precision: {precision}{' as the folder has it' if found else ''}.", flush=True)
+    return precision
 
 
 def _run_dataset(runner: _Runner) -> None:
@@ -262,6 +354,14 @@ class _Runner:
             self._splits = load_splits(self.config, self.dataset)
         return self._splits
 
+    @functools.cached_property
+    def search_splits(self) -> data.Splits:
+        """The images of the trials."""
+        if self.config.search_train_size is None:
+            return self.splits
+        config = dataclasses.replace(self.config, train_size=self.config.search_train_size)
+        return load_splits(config, self.dataset)
+
     def unit(self, method: str, seed: int, position: str) -> bool:
         """Computes one unit, unless it is there; returns whether it was computed."""
         path = unit_path(self.output_dir, self.dataset, method, seed)
@@ -276,47 +376,61 @@ class _Runner:
         """What the method needs of the configuration, or what its search has found."""
         if self.config.search:
             return {name: value for m in _lineage(method) for name, value in self.search(m).items()}
-        return {name: getattr(self.config, name) for name in _needed(method)}
+        values = {name: getattr(self.config, name) for name in _needed(method)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def search(self, method: str) -> dict[str, float]:
-        """Returns the values of the method's hyperparameters with the best validation accuracy.
+        """Returns the values of the method's hyperparameters with the best validation score.
 
         One hyperparameter after the other, each at the best of those before it. Every trial is a
         unit of its own in `search/`, and is not computed twice.
         """
-        best, best_accuracy = {}, -1.0
-        for name, grid in METHODS[method].searched.items():
+        best, best_score = {}, -1.0
+        for name in METHODS[method].searched:
             before = best
+            own = self._own_value(method, name)
+            values = list(self.config.grid(method, name))
             # The configuration's own value is what the trials before were made with.
-            untried = [
-                value
-                for value in getattr(self.config, grid)
-                if not before or value != getattr(self.config, name)
-            ]
-            for i, value in enumerate(untried, start=1):
+            tried = {own: best_score} if before else {}
+            remaining = [value for value in values if value not in tried]
+            extensions = 0
+            while remaining:
+                value = remaining.pop(0)
                 point = {**before, name: value}
-                accuracy = self._trial(method, point, f"trial {i} of {len(untried)}")
-                if accuracy is not None and accuracy > best_accuracy:
-                    best, best_accuracy = point, accuracy
+                score = self._trial(method, point, f"{len(remaining)} more of this grid")
+                tried[value] = -1.0 if score is None else score
+                if tried[value] > best_score:
+                    best, best_score = point, tried[value]
+                if not remaining and best and extensions < self.config.search_extensions:
+                    beyond = _beyond(sorted(tried), best.get(name, own))
+                    remaining += [] if beyond is None else [beyond]
+                    extensions += 1
             if not best:
                 raise ConfigError(
                     f"Every trial of {method} on {self.dataset} diverged; see search/."
                 )
-        return {name: getattr(self.config, name) for name in METHODS[method].searched} | best
+        return {name: self._own_value(method, name) for name in METHODS[method].searched} | best
+
+    def _own_value(self, method: str, name: str) -> float:
+        """A hyperparameter's value before its own search."""
+        value = getattr(self.config, name)
+        if value is None:  # dropout_gat_c_g: that of GAT
+            value = self.search("gat")["c_g"]
+        return value
 
     def _trial(self, method: str, point: dict[str, float], position: str) -> float | None:
         """The validation accuracy at one point of the grid; None where training diverges."""
         settings = "-".join(f"{name}={value!r}" for name, value in point.items())
         path = self.output_dir / "search" / f"{self.dataset}-{method}-{settings}.json"
         if path.exists():
-            return files.read_json(path)["validation_accuracy"]
+            return _score(files.read_json(path), self.config.search_window)
         after = METHODS[method].after
         given = {**(self.search(after) if after else {}), **point}
         epochs, seed = self.config.search_epochs, self.config.search_seed
         trial = self._train(
             path, method, seed, given, epochs, f"{position}, {settings}", test=False
         )
-        return trial["validation_accuracy"]
+        return _score(trial, self.config.search_window)
 
     def _train(self, path, method, seed, hyperparameters, epochs, position, *, test) -> dict:
         def say(line):
@@ -324,7 +438,7 @@ class _Runner:
                 print(f"{self.dataset} {method} seed {seed} ({position}): {line}", flush=True)
 
         config = dataclasses.replace(self.config, **hyperparameters)
-        splits = self.splits
+        splits = self.splits if test else self.search_splits
         keras.utils.set_random_seed(seed)
         keras.config.set_dtype_policy(config.precision)  # clear_session below forgets it
         with self.strategy.scope():
@@ -340,6 +454,7 @@ class _Runner:
             steps_per_epoch=data.steps_per_epoch(splits.train, config.batch_size),
             epochs=epochs,
             patience=config.patience,
+            min_epochs=config.min_epochs,
             seed=seed,
             folder=checkpoints,
             report=say,
@@ -350,16 +465,46 @@ class _Runner:
             "method": method,
             "seed": seed,
             "hyperparameters": hyperparameters,
+            "precision": config.precision,
             "validation_accuracy": None if failed else progress.best_score,
             **fitting.outcome(progress),
         }
         networks = {}
         if test and not failed:
+            classifier = self._float32(classifier, config, method)
             test_data = data.batches(splits.test, 500)
             result["test_accuracy"] = evaluation.accuracy(classifier, test_data)
             networks = {path.with_suffix(".keras"): classifier}
         fitting.keep(path, result, networks)
         return result
+
+    def _float32(self, classifier, config, method) -> keras.Model:
+        """The classifier as it is kept and tested: in float32, whatever it was trained in."""
+        if config.precision == "float32":
+            return classifier
+        keras.config.set_dtype_policy("float32")
+        with self.strategy.scope():
+            _, kept, _ = build(config, method, self.splits.num_classes, seed=0)
+        kept.set_weights(classifier.get_weights())
+        return kept
+
+
+def _score(trial: dict, window: int) -> float | None:
+    """The best mean validation accuracy of successive epochs; None where training diverged."""
+    if trial["validation_accuracy"] is None:
+        return None
+    accuracies = np.array(trial["history"]["validation_accuracy"])
+    window = min(window, len(accuracies))
+    return float(np.convolve(accuracies, np.ones(window) / window, mode="valid").max())
+
+
+def _beyond(values: list[float], best: float) -> float | None:
+    """The next value by the same factor beyond the end of a grid; None where the best is inside."""
+    if len(values) < 2 or best not in (values[0], values[-1]):
+        return None
+    neighbour = values[1] if best == values[0] else values[-2]
+    value = best * best / neighbour
+    return float(f"{value:.6g}")
 
 
 class CleanTraining(MultiWorker, keras.Model):
@@ -398,10 +543,12 @@ def build(
     jit_compile = "auto" if config.jit_compile is None else config.jit_compile
     if method in ("gat", "dropout_gat"):
         generator = models.perturbation_generator(width=config.width)
+        own_c_g = config.dropout_gat_c_g if method == "dropout_gat" else None
+        c_g = config.c_g if own_c_g is None else own_c_g
         gat = training.GAT(
             classifier,
             generator,
-            config.c_g,
+            c_g,
             config.alpha,
             config.generator_steps,
             config.minibatches,
