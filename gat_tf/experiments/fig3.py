@@ -8,7 +8,7 @@ a GAT-trained classifier has the best accuracy without perturbation and stays ab
 above fast-gradient training. Beyond the paper stand the same curves under PGD with restarts,
 without which a claim of robustness says little.
 
-A unit of work is one data set, method and seed: a classifier of Table 2 under every attack.
+A unit of work is one data set, method and seed: a network of Table 2 under every attack.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from __future__ import annotations
 import pathlib
 
 from gat_tf import data, evaluation
-from gat_tf.experiments import attack_curves
-from gat_tf.experiments import config as configs
-from gat_tf.experiments.attack_curves import PRESETS, Config
-from gat_tf.experiments.reports import attack_curves as report
+from gat_tf.experiments import curves
+from gat_tf.experiments.curves import PRESETS, Config
+from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.verdicts import decide
+from gat_tf.experiments.measuring import Measurement, Runner
+from gat_tf.experiments.methods import METHODS
+from gat_tf.experiments.networks import Network
+
+NAME = "gat_tf.experiments.fig3"
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
@@ -31,39 +36,71 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         output_dir: Folder of the results, of this configuration alone.
 
     Returns:
-        What `results.json` holds.
+        What `results.json` holds, and the units.
 
     Raises:
         ConfigError: The folder holds another configuration's results or cannot be written, or a
-            classifier is missing.
+            network is missing.
         DatasetNotFoundError: A data set is not there.
         BrokenFileError: A result in the folder is not whole.
+        FullDiskError: The disk is full.
     """
-    runner = attack_curves.Runner("fig3", config, output_dir)
+    runner = Runner(NAME, config, output_dir)
     for dataset in config.datasets:
-        runner.classifiers.train_missing(dataset, config.methods, config.seeds)
-        for seed in config.seeds:
-            for method in config.methods:
-                about = {"dataset": dataset, "method": method, "seed": seed}
-                runner.unit(
-                    f"{dataset}-{method}-seed{seed}",
-                    about,
-                    {method: runner.classifiers.digest(dataset, method, seed)},
-                    lambda about=about: {about["method"]: _curves(runner, **about)},
-                )
-    return report.write(runner)
-
-
-def _curves(runner, dataset, method, seed):
-    classifier = runner.classifiers.load(dataset, method, seed)
-    images = data.batches(runner.test_split(dataset), 500)
-    return {
-        name: attack_curves.curve(
-            epsilons, evaluation.accuracy_curve(classifier, images, attack, epsilons, seed=seed)
+        runner.measure(
+            _measurement(runner, Network(dataset, method, seed))
+            for seed in config.seeds
+            for method in config.methods
         )
-        for name, (attack, epsilons) in runner.config.attacks().items()
+    return runner.write()
+
+
+def _measurement(runner, network: Network) -> Measurement:
+    def measured():
+        test = runner.splits(network.dataset).test
+        classifier, images = runner.networks.load(network), data.batches(test, 500)
+        found = {
+            name: curves.as_curve(
+                epsilons,
+                evaluation.accuracy_curve(classifier, images, attack, epsilons, seed=network.seed),
+            )
+            for name, (attack, epsilons) in runner.config.attacks().items()
+        }
+        return {"test_images": len(test.labels), "curves": {network.method: found}}
+
+    return Measurement(network.name, network._asdict(), {network.method: network}, measured)
+
+
+def verdicts(units: list[dict]) -> dict:
+    """The paper's claims on clean accuracy and robustness, and the same under PGD, by data set."""
+    return {
+        dataset: decide(_claims([u for u in units if u["dataset"] == dataset]))
+        for dataset in dict.fromkeys(u["dataset"] for u in units)
     }
 
 
+def _claims(units):
+    begins = {curve["epsilons"][0] for curve in curves.of(units, "gat", "fg_l2").values()}
+    on_clean = [
+        curves.claim(
+            f"Clean accuracy: GAT above {METHODS[rival].title}",
+            units, "fg_l2", rival, curves.clean, "paper" if METHODS[rival].paper else "beyond",
+        )
+        for rival in curves.rivals(units)
+        if begins == {0}
+    ]  # fmt: skip
+    return on_clean + curves.robustness_claims("Direct", units)
+
+
+def table(results: dict) -> str:
+    """Points of the curves and the verdicts as Markdown, by data set."""
+    return curves.table(results, "direct")
+
+
+def figures(results: dict) -> dict:
+    """Returns the figure, name to matplotlib figure."""
+    return {"fig3": curves.figure(results, "direct")}
+
+
 if __name__ == "__main__":
-    configs.main(Config, PRESETS, run, "fig3")
+    flags.main(Config, PRESETS, run, "fig3")

@@ -4,11 +4,10 @@
     python -m gat_tf.experiments.fig4 --dataset=cifar10 --data_dir=...        # the paper's
 
 The paper's claim: when the gradients are those of another baseline, the order of Fig. 3 stays, and
-accuracy falls more slowly than under the direct attack. The other baseline here has the
-classifier's seed plus 100 and is trained as Table 2's is, in `source/`. Beyond the paper stand
-the same curves under PGD against the other baseline.
+accuracy falls more slowly than under the direct attack. The other baseline has the network's seed
+plus 100. Beyond the paper stand the same curves under PGD against the other baseline.
 
-A unit of work is one data set and seed: the classifiers of Table 2 on images that attack the same
+A unit of work is one data set and seed: the networks of Table 2 on images that attack the same
 other baseline.
 """
 
@@ -16,16 +15,17 @@ from __future__ import annotations
 
 import pathlib
 
-import keras
-
 from gat_tf import data, evaluation
-from gat_tf.experiments import attack_curves
-from gat_tf.experiments import config as configs
-from gat_tf.experiments.attack_curves import PRESETS, Config
-from gat_tf.experiments.config import ConfigError
-from gat_tf.experiments.reports import attack_curves as report
+from gat_tf.experiments import curves
+from gat_tf.experiments.curves import PRESETS, Config
+from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.verdicts import Claim, decide
+from gat_tf.experiments.measuring import Measurement, Runner, sampling_error
+from gat_tf.experiments.methods import METHODS
+from gat_tf.experiments.networks import SOURCE_SEED, Network
 
-SOURCE_SEED = 100  # added to a classifier's seed
+NAME = "gat_tf.experiments.fig4"
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
@@ -34,53 +34,90 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     Arguments, results and errors are those of `gat_tf.experiments.fig3.run`; the data sets and
     seeds choose the units, each of which has all methods.
     """
-    runner = attack_curves.Runner("fig4", config, output_dir)
-    source = runner.classifiers.beside(runner.output_dir / "source")
+    runner = Runner(NAME, config, output_dir)
     for dataset in config.datasets:
-        runner.classifiers.train_missing(dataset, config.methods, config.seeds)
-        source.train_missing(dataset, ("baseline",), tuple(s + SOURCE_SEED for s in config.seeds))
-        for seed in config.seeds:
-            about = {"dataset": dataset, "seed": seed, "source_seed": seed + SOURCE_SEED}
-            runner.unit(
-                f"{dataset}-seed{seed}",
-                about,
-                {
-                    **{m: runner.classifiers.digest(dataset, m, seed) for m in config.methods},
-                    "source": source.digest(dataset, "baseline", about["source_seed"]),
-                },
-                lambda about=about: _curves(runner, source, **about),
-            )
-    return report.write(runner)
+        runner.measure(_measurement(runner, dataset, seed) for seed in config.seeds)
+    return runner.write()
 
 
-def _curves(runner, source, dataset, seed, source_seed):
-    images = data.batches(runner.test_split(dataset), 500)
-    attacked = source.load(dataset, "baseline", source_seed)
-    accuracy, chance = evaluation.accuracy(attacked, images), 1 / attacked.output_shape[-1]
+def _measurement(runner, dataset: str, seed: int) -> Measurement:
+    networks = {m: Network(dataset, m, seed) for m in runner.config.methods}
+    networks["source"] = Network(dataset, "baseline", seed + SOURCE_SEED)
+
+    def measured():
+        test = runner.splits(dataset).test
+        models = {role: runner.networks.load(network) for role, network in networks.items()}
+        found = _curves(runner.config, models, data.batches(test, 500), seed)
+        return {"test_images": len(test.labels), "curves": found}
+
+    about = {"dataset": dataset, "seed": seed, "source_seed": seed + SOURCE_SEED}
+    return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
+
+
+def _curves(config, models: dict, images, seed: int) -> dict:
+    source = models["source"]  # also under its own attack
+    accuracy, chance = evaluation.accuracy(source, images), 1 / source.output_shape[-1]
     if accuracy < 2 * chance:
         raise ConfigError(
             f"Expected another baseline that has learnt its task. Received: {accuracy:.1%} for "
-            f"seed {source_seed} on {dataset}, whose gradients would attack nothing. Leave out "
-            f"seed {seed}, or train longer."
+            f"seed {seed + SOURCE_SEED}, whose gradients would attack nothing. Leave out seed "
+            f"{seed}, or train longer."
         )
-    methods = runner.config.methods
-    models = {m: runner.classifiers.load(dataset, m, seed) for m in methods}
-    models["source"] = attacked  # under its own attack
-    curves = {name: {} for name in models}
-    for attack_name, (attack, epsilons) in runner.config.attacks().items():
+    found = {name: {} for name in models}
+    for attack_name, (attack, epsilons) in config.attacks().items():
         accuracies = evaluation.transfer_curves(
-            list(models.values()), attacked, images, attack, epsilons, seed=seed
+            list(models.values()), source, images, attack, epsilons, seed=seed
         )
         for name, ours in zip(models, accuracies, strict=True):
-            curves[name][attack_name] = attack_curves.curve(epsilons, ours)
+            found[name][attack_name] = curves.as_curve(epsilons, ours)
     # The direct attack, to see which falls faster.
-    attack, epsilons = runner.config.attacks()["fg_l2"]
-    for method in methods:
+    attack, epsilons = config.attacks()["fg_l2"]
+    for method in config.methods:
         direct = evaluation.accuracy_curve(models[method], images, attack, epsilons, seed=seed)
-        curves[method]["fg_l2_direct"] = attack_curves.curve(epsilons, direct)
-    keras.backend.clear_session()
-    return curves
+        found[method]["fg_l2_direct"] = curves.as_curve(epsilons, direct)
+    return found
+
+
+def verdicts(units: list[dict]) -> dict:
+    """The paper's claims on robustness and on the slower fall, and the same under PGD."""
+    return {
+        dataset: decide(_claims([u for u in units if u["dataset"] == dataset]))
+        for dataset in dict.fromkeys(u["dataset"] for u in units)
+    }
+
+
+def _claims(units):
+    claims = curves.robustness_claims("Indirect", units)
+    for method in ("baseline", "gat"):
+        falls = [
+            {s: curves.fall(c) for s, c in curves.of(units, method, attack).items()}
+            for attack in ("fg_l2_direct", "fg_l2")
+        ]
+        if falls[0]:
+            seeds = sorted(falls[0])
+            direct, indirect = ([fall[s] for s in seeds] for fall in falls)
+            claims.append(
+                Claim(
+                    f"{METHODS[method].title}: accuracy falls more slowly than under the direct "
+                    "attack",
+                    [a - b for a, b in zip(direct, indirect, strict=True)],
+                    image_error=sampling_error(
+                        units[0]["dataset"], units[0]["test_images"], direct, indirect
+                    ),
+                )
+            )
+    return claims
+
+
+def table(results: dict) -> str:
+    """Points of the curves and the verdicts as Markdown, by data set."""
+    return curves.table(results, "indirect")
+
+
+def figures(results: dict) -> dict:
+    """Returns the figure, name to matplotlib figure."""
+    return {"fig4": curves.figure(results, "indirect")}
 
 
 if __name__ == "__main__":
-    configs.main(Config, PRESETS, run, "fig4")
+    flags.main(Config, PRESETS, run, "fig4")

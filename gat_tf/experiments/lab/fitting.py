@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import pathlib
 import shutil
@@ -17,10 +18,40 @@ import tensorflow as tf
 
 from gat_tf import attacks, data, evaluation
 from gat_tf.evaluation.accuracy import of_each_image
-from gat_tf.experiments import devices, files
+from gat_tf.experiments.lab import devices, files
+from gat_tf.experiments.lab.units import Units, say
 from gat_tf.logits import Logits
 
 _REPORT_SECONDS = 10
+_KEPT_CHECKPOINTS = 2  # the older serves where the newer is damaged
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What it takes to train a network.
+
+    Attributes:
+        model: Compiled model with built optimisers, around the network.
+        network: What is trained in it, and left with the weights of the best epoch.
+        batches: First epoch -> endless batches for `model.fit`.
+        validate: () -> the score of the epoch just done, the larger the better, and validation
+            metrics for the history.
+        steps_per_epoch: Batches in an epoch.
+        epochs: How many at most.
+        patience: Epochs without a better score after which to stop.
+        min_epochs: Epochs to train at least, whatever the patience.
+        callbacks: Of the training, such as a learning rate's schedule: functions of the epoch.
+    """
+
+    model: keras.Model
+    network: keras.Model
+    batches: Callable[[int], tf.data.Dataset]
+    validate: Callable[[], tuple[float, dict[str, float]]]
+    steps_per_epoch: int
+    epochs: int
+    patience: int
+    min_epochs: int = 1
+    callbacks: Sequence[keras.callbacks.Callback] = ()
 
 
 @dataclasses.dataclass
@@ -50,20 +81,54 @@ class Progress:
         return statistics.median(self.seconds[1:] or self.seconds or [0.0])
 
 
-def fit_to_best(
-    model: keras.Model,
-    network: keras.Model,
-    dataset: Callable[[int], tf.data.Dataset],
-    validate: Callable[[], tuple[float, dict[str, float]]],
+def trained(
+    units: Units,
+    name: str,
+    about: dict,
+    prepare: Callable[[], Training],
+    finish: Callable[[Progress], tuple[dict, dict[pathlib.Path, keras.Model]]],
     *,
-    steps_per_epoch: int,
-    epochs: int,
-    patience: int,
     seed: int,
-    folder: pathlib.Path,
-    report: Callable[[str], None],
-    min_epochs: int = 1,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    precision: str = "float32",
+) -> Callable[[], dict]:
+    """A unit of work that trains a network, saves it, and writes what has come of it.
+
+    Args:
+        units: Where the unit belongs.
+        name: Of the unit.
+        about: What it is: data set, method and so on.
+        prepare: () -> the training, called under the seed and the precision.
+        finish: What else there is to say of the training that has ended, and file to network to
+            save there. Called in float32, whatever the training was in.
+        seed: Of weights and dropout.
+        precision: Keras dtype policy of the training.
+    """
+
+    def task():
+        keras.utils.set_random_seed(seed)
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(precision)
+        title = " ".join(str(value) for value in about.values() if not isinstance(value, dict))
+        try:
+            training = prepare()
+            folder = units.path(name, ".checkpoints")
+            progress = fit_to_best(training, seed, folder, lambda line: say(f"{title}: {line}"))
+            keras.config.set_dtype_policy("float32")
+            more, networks = finish(progress)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        for path, network in networks.items() if devices.is_chief() else ():
+            with files.replacing(path) as temporary:
+                files.require_space(path.parent, _size(network))
+                network.save(temporary)
+        keras.backend.clear_session()
+        return {**about, "precision": precision, **more, **_outcome(progress)}
+
+    return task
+
+
+def fit_to_best(
+    training: Training, seed: int, folder: pathlib.Path, report: Callable[[str], None]
 ) -> Progress:
     """Trains, and leaves the weights of the best validation epoch in the network.
 
@@ -71,36 +136,27 @@ def fit_to_best(
     after every epoch, so that a run that was killed ends with the weights it would have had.
 
     Args:
-        model: Compiled model with built optimisers, around the network.
-        network: What is trained in it.
-        dataset: First epoch -> endless batches for `model.fit`.
-        validate: () -> the score of the epoch just done, the larger the better, and validation
-            metrics for the history.
-        steps_per_epoch: Batches in an epoch.
-        epochs: How many at most.
-        patience: Epochs without a better score after which to stop.
+        training: What is trained, and how long.
         seed: Of dropout.
         folder: Where the checkpoints are; removed by the caller when it has what it needs.
         report: Prints a line.
-        min_epochs: Epochs to train at least, whatever the patience.
-        callbacks: Of the training, such as a learning rate's schedule: functions of the epoch.
     """
-    watch = _Watch(network, validate, epochs, patience, min_epochs, seed, folder, report)
-    watch.set_model(model)
+    watch = _Watch(training, seed, folder, report)
+    watch.set_model(training.model)
     watch.restore()
     progress = watch.progress
     if not watch.finished:
-        model.fit(
-            dataset(progress.epochs),
-            epochs=epochs,
+        training.model.fit(
+            training.batches(progress.epochs),
+            epochs=training.epochs,
             initial_epoch=progress.epochs,
-            steps_per_epoch=steps_per_epoch,
-            callbacks=[watch, *callbacks],
+            steps_per_epoch=training.steps_per_epoch,
+            callbacks=[watch, *training.callbacks],
             shuffle=False,  # the data set does
             verbose=0,
         )
     if progress.best_epoch:
-        network.load_weights(watch.best_path)
+        training.network.load_weights(watch.best_path)
     return progress
 
 
@@ -119,7 +175,7 @@ def validation_accuracy(
     return validate
 
 
-def outcome(progress: Progress) -> dict:
+def _outcome(progress: Progress) -> dict:
     """What a unit's results say of its training."""
     return {
         "status": "done" if progress.failure is None else "failed",
@@ -131,23 +187,6 @@ def outcome(progress: Progress) -> dict:
         "history": _without_nan(progress.history),
         "environment": devices.environment(),
     }
-
-
-def keep(path: pathlib.Path, result: dict, networks: dict[pathlib.Path, keras.Model]) -> None:
-    """Writes what has come of a training, and lets its checkpoints and its graphs go.
-
-    Args:
-        path: Of the results; the checkpoints are beside them.
-        result: What they are.
-        networks: File to the network to save there.
-    """
-    if devices.is_chief():
-        for file, network in networks.items():
-            with files.replacing(file) as temporary:
-                network.save(temporary)
-        files.write_json(path, result)
-        shutil.rmtree(path.with_suffix(".checkpoints"), ignore_errors=True)
-    keras.backend.clear_session()
 
 
 def training_data(
@@ -190,13 +229,9 @@ def training_data(
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, network, validate, epochs, patience, min_epochs, seed, folder, report):
+    def __init__(self, training: Training, seed, folder, report):
         super().__init__()
-        self.network = network
-        self.validate = validate
-        self.epochs = epochs
-        self.patience = patience
-        self.min_epochs = min_epochs
+        self.training = training
         self.seed = seed
         # Every worker has to take part in saving; what the others write is theirs alone, because
         # the chief removes the folder when it has done with it.
@@ -212,29 +247,33 @@ class _Watch(keras.callbacks.Callback):
 
     @property
     def finished(self) -> bool:
-        p = self.progress
+        p, t = self.progress, self.training
         waited = p.epochs - p.best_epoch if p.best_epoch else 0
-        impatient = waited >= self.patience and p.epochs >= self.min_epochs
-        return p.failure is not None or p.epochs >= self.epochs or impatient
+        impatient = waited >= t.patience and p.epochs >= t.min_epochs
+        return p.failure is not None or p.epochs >= t.epochs or impatient
 
     def restore(self) -> None:
-        checkpoints = sorted(self.shared_folder.glob("checkpoint-*"))
-        if checkpoints:
-            state = files.read_json(checkpoints[-1] / "progress.json")
-            self.progress = Progress(**state)
-            self.model.load_weights(checkpoints[-1] / "model.weights.h5")
-            if self.folder != self.shared_folder and self.progress.best_epoch:
+        """Continues from the last checkpoint that is whole, or from the beginning."""
+        for checkpoint in sorted(self.shared_folder.glob("checkpoint-*"), reverse=True):
+            progress = _whole(checkpoint)
+            if progress is None:
+                self.report(f"{checkpoint} is damaged: continuing from what was before it.")
+                continue
+            self.progress = progress
+            self.model.load_weights(checkpoint / "model.weights.h5")
+            if self.folder != self.shared_folder and progress.best_epoch:
                 shutil.copy(self.shared_folder / self.best_path.name, self.best_path)
+            return
 
     def on_epoch_begin(self, epoch, logs=None):
-        _reseed(self.network, self.seed, epoch)
+        _reseed(self.training.network, self.seed, epoch)
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         p = self.progress
         p.seconds.append(round(time.perf_counter() - self._started, 4))
         p.epochs = epoch + 1
-        score, metrics = self.validate()
+        score, metrics = self.training.validate()
         for name, value in {**logs, **metrics}.items():
             p.history.setdefault(name, []).append(float(f"{float(value):.6g}"))
         if not math.isfinite(float(logs["loss"])):
@@ -243,8 +282,9 @@ class _Watch(keras.callbacks.Callback):
             p.failure = f"The validation score became {score} in epoch {p.epochs}."
         elif score > p.best_score:
             p.best_score, p.best_epoch = score, p.epochs
-            with files.replacing(self.folder / f"best-{p.epochs:04d}.weights.h5") as path:
-                self.network.save_weights(path)
+            with files.replacing(self.best_path) as path:
+                files.require_space(self.folder, _size(self.training.network))
+                self.training.network.save_weights(path)
         self._save()
         self.model.stop_training = self.finished
         self._report(metrics)
@@ -253,14 +293,21 @@ class _Watch(keras.callbacks.Callback):
         p = self.progress
         with files.replacing(self.folder / f"checkpoint-{p.epochs:04d}") as folder:
             folder.mkdir()
+            files.require_space(self.folder, _size(self.model))
             self.model.save_weights(folder / "model.weights.h5")
-            files.write_json(folder / "progress.json", dataclasses.asdict(p))
+            digests = {"model": _digest(folder / "model.weights.h5")}
+            if p.best_epoch:
+                digests["best"] = _digest(self.best_path)
+            state = {"progress": dataclasses.asdict(p), "digests": digests}
+            files.write_json(folder / "progress.json", state)
         # Only now can what came before go.
-        for path in self.folder.glob("checkpoint-*"):
-            if path.name != f"checkpoint-{p.epochs:04d}":
-                files.remove(path)
+        checkpoints = sorted(self.folder.glob("checkpoint-*"))
+        for path in checkpoints[:-_KEPT_CHECKPOINTS]:
+            files.remove(path)
+        kept = [_whole(path) for path in checkpoints[-_KEPT_CHECKPOINTS:]]
+        needed = {f"best-{k.best_epoch:04d}.weights.h5" for k in kept if k is not None}
         for path in self.folder.glob("best-*"):
-            if path.name != f"best-{p.best_epoch:04d}.weights.h5":
+            if path.name not in needed:
                 files.remove(path)
 
     def _report(self, metrics):
@@ -269,17 +316,41 @@ class _Watch(keras.callbacks.Callback):
             return
         self._last_report = now
         p = self.progress
-        left = (self.epochs - p.epochs) * p.seconds_per_epoch
-        soonest = max(p.best_epoch + self.patience, self.min_epochs) - p.epochs
+        epochs = self.training.epochs
+        left = (epochs - p.epochs) * p.seconds_per_epoch
+        soonest = max(p.best_epoch + self.training.patience, self.training.min_epochs) - p.epochs
         until_patience = soonest * p.seconds_per_epoch
         time_left = (
             "done" if self.finished else f"{_time(min(left, until_patience))} to {_time(left)} left"
         )
         described = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
         self.report(
-            f"epoch {p.epochs}/{self.epochs}, {described} (best epoch {p.best_epoch}), "
+            f"epoch {p.epochs}/{epochs}, {described} (best epoch {p.best_epoch}), "
             f"{p.seconds_per_epoch:.1f} s/epoch, {p.failure or time_left}"
         )
+
+
+def _whole(checkpoint: pathlib.Path) -> Progress | None:
+    """The progress of a checkpoint; None where a file of it is damaged."""
+    try:
+        state = files.read_json(checkpoint / "progress.json")
+        progress = Progress(**state["progress"])
+        found = {"model": _digest(checkpoint / "model.weights.h5")}
+        if progress.best_epoch:
+            best = f"best-{progress.best_epoch:04d}.weights.h5"
+            found["best"] = _digest(checkpoint.parent / best)
+        return progress if found == state["digests"] else None
+    except (OSError, files.BrokenFileError, KeyError, TypeError):
+        return None
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _size(model: keras.Model) -> int:
+    """Bytes that a model's file may have, with two moments of every weight."""
+    return 12 * model.count_params() + 2**20
 
 
 def _without_nan(history: dict[str, list[float]]) -> dict[str, list[float | None]]:

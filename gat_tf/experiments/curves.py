@@ -1,0 +1,310 @@
+"""What Figs. 3 and 4 share: classifiers under attacks of growing size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from gat_tf import attacks
+from gat_tf.experiments import measuring
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.verdicts import Claim, plus_minus
+from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
+from gat_tf.experiments.methods import METHODS
+
+INF = float("inf")
+ATTACKS = {
+    "fg_l2": "fast gradient, L2, not clipped (the paper's attack)",
+    "pgd_l2": "PGD, L2, clipped to [0, 1]",
+    "pgd_linf": "PGD, L∞, clipped to [0, 1]",
+    "fg_l2_direct": "fast gradient, L2, direct",
+}
+_COLUMNS = 7  # of a table, of the curve's points
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(measuring.Config):
+    """Settings of Figs. 3 and 4; the defaults are the paper's, or ours where it has none."""
+
+    PRESETS: ClassVar[dict[str, str]] = {
+        "paper": "the networks of Table 2's paper preset",
+        "full": "those of its full preset, 2,000 test images, hours on two cores",
+        "reduced": "those of its reduced preset, 2,000 test images, an hour on two cores",
+        "quick": "those of its quick preset, built-in images, minutes on two cores",
+    }
+
+    methods: tuple[str, ...] = option(
+        ("baseline", "fg_linf", "fg_l2", "gat"),
+        "Methods of training (ours).",
+        affects_results=False,
+    )
+    fg_epsilons: tuple[float, ...] = option(
+        (*(n / 20 for n in range(11)), 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0),
+        "Sizes ε of the fast gradient in L2, rising (ours).",
+    )
+    pgd_l2_epsilons: tuple[float, ...] = option(
+        (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5),
+        "Radii ε of PGD in L2, rising (ours).",
+    )
+    pgd_linf_epsilons: tuple[float, ...] = option(
+        tuple(n / 255 for n in (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8)),
+        "Radii ε of PGD in L∞, rising (ours).",
+    )
+    pgd_steps: int = option(20, "Number of PGD steps (ours).")
+    pgd_restarts: int = option(5, "Number of random starts of PGD (ours).")
+
+    def __post_init__(self):
+        super().__post_init__()
+        configs.require_known("method", self.methods, METHODS)
+        configs.require_range(self, ("pgd_steps", 1, INF), ("pgd_restarts", 1, INF))
+        for name in ("fg_epsilons", "pgd_l2_epsilons", "pgd_linf_epsilons"):
+            values = np.array(getattr(self, name), np.float64)
+            fits = len(values) and np.isfinite(values).all() and values[0] >= 0
+            if not fits or (np.diff(values) <= 0).any():
+                raise ConfigError(
+                    f"Expected {name} as finite numbers of at least 0, each larger than the one "
+                    f"before. Received: {getattr(self, name)}"
+                )
+
+    def attacks(self) -> dict[str, tuple[attacks.Attack, tuple[float, ...]]]:
+        """Name to attack and ε. Images are clipped under PGD, and not under the paper's attack."""
+        steps, restarts = self.pgd_steps, self.pgd_restarts
+        return {
+            "fg_l2": (attacks.FastGradient(1.0, 2, clip=None), self.fg_epsilons),
+            "pgd_l2": (attacks.PGD(1.0, 2, steps, restarts=restarts), self.pgd_l2_epsilons),
+            "pgd_linf": (attacks.PGD(1.0, INF, steps, restarts=restarts), self.pgd_linf_epsilons),
+        }
+
+
+_FEW = {
+    "test_size": 2_000,
+    "pgd_l2_epsilons": (0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
+    "pgd_linf_epsilons": tuple(n / 255 for n in (0, 0.5, 1, 2, 3, 4, 6)),
+}
+PRESETS = {
+    "paper": Config(),
+    "full": Config(**measuring.FULL, **_FEW),
+    "reduced": Config(**measuring.REDUCED, **_FEW),
+    "quick": Config(
+        **measuring.QUICK,
+        test_size=200,
+        pgd_l2_epsilons=(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5),
+        pgd_linf_epsilons=tuple(n / 255 for n in (0, 1, 2, 3, 4, 6, 8)),
+        pgd_restarts=2,
+    ),
+}
+
+
+def as_curve(epsilons, accuracies) -> dict:
+    """A curve as the results hold it."""
+    return {"epsilons": list(epsilons), "accuracy": [float(a) for a in accuracies]}
+
+
+def of(units: list[dict], method: str, attack: str) -> dict[int, dict]:
+    """Seed to curve."""
+    return {
+        u["seed"]: u["curves"][method][attack]
+        for u in units
+        if attack in u["curves"].get(method, {})
+    }
+
+
+def summarise(units: list[dict]) -> dict:
+    """Means and standard deviations over seeds.
+
+    Returns:
+        data set -> attack -> method -> epsilons; mean and std of the accuracy in % at each, std
+        None with one seed; seeds.
+    """
+    summary = {}
+    for dataset in dict.fromkeys(u["dataset"] for u in units):
+        ours = [u for u in units if u["dataset"] == dataset]
+        summary[dataset] = {
+            attack: {
+                method: _spread(found) for method in METHODS if (found := of(ours, method, attack))
+            }
+            for attack in ATTACKS
+            if any(attack in curves for u in ours for curves in u["curves"].values())
+        }
+    return summary
+
+
+def _spread(curves: dict[int, dict]) -> dict:
+    accuracies = np.array([100 * np.array(c["accuracy"]) for c in curves.values()])
+    return {
+        "epsilons": next(iter(curves.values()))["epsilons"],
+        "mean": accuracies.mean(axis=0).tolist(),
+        "std": accuracies.std(axis=0, ddof=1).tolist() if len(accuracies) > 1 else None,
+        "seeds": sorted(curves),
+    }
+
+
+def rivals(units: list[dict]) -> list[str]:
+    """The methods that GAT is compared with."""
+    return [m for m in METHODS if m not in ("gat", "dropout_gat") and of(units, m, "fg_l2")]
+
+
+def claim(text: str, units: list[dict], attack: str, rival: str, value, origin: str) -> Claim:
+    """That GAT's value of a curve is above a rival's, seed by seed.
+
+    Args:
+        text: The claim.
+        units: Of one data set.
+        attack: A key of `ATTACKS`.
+        rival: The other method.
+        value: Curve to accuracy in %.
+        origin: "paper" or "beyond".
+    """
+    gat, others = ({s: value(c) for s, c in of(units, m, attack).items()} for m in ("gat", rival))
+    seeds = sorted(gat.keys() & others.keys())
+    ours, theirs = [gat[s] for s in seeds], [others[s] for s in seeds]
+    error = measuring.sampling_error(
+        units[0]["dataset"], units[0]["test_images"], ours, theirs
+    ) if seeds else 0.0  # fmt: skip
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return Claim(text, differences, origin, image_error=error)
+
+
+def robustness_claims(kind: str, units: list[dict]) -> list[Claim]:
+    """That GAT is more robust than each rival under each attack.
+
+    Robustness is the mean height of the curve from its first ε above 0 to 1, so that the clean
+    accuracy has no part in it.
+    """
+    if not of(units, "gat", "fg_l2"):
+        return []
+    return [
+        claim(
+            f"{kind} {about.partition(' (')[0]}: GAT above {METHODS[rival].title}",
+            units, attack, rival, mean_height,
+            # The paper's rivals are the baseline and FG training by the sign.
+            "paper" if attack == "fg_l2" and rival in ("baseline", "fg_linf") else "beyond",
+        )
+        for attack, about in list(ATTACKS.items())[:3]
+        for rival in rivals(units)
+        if of(units, rival, attack) and of(units, "gat", attack)
+    ]  # fmt: skip
+
+
+def clean(curve: dict) -> float:
+    """Accuracy in % at the first ε."""
+    return 100 * curve["accuracy"][0]
+
+
+def mean_height(curve: dict) -> float:
+    """Mean accuracy in % from the first ε above 0 to 1, by the trapezoidal rule."""
+    epsilons, accuracies = _up_to_one(curve)
+    attacked = epsilons > 0
+    epsilons, accuracies = epsilons[attacked], accuracies[attacked]
+    if len(epsilons) < 2:
+        return float(accuracies.mean())
+    return float(np.trapezoid(accuracies, epsilons) / (epsilons[-1] - epsilons[0]))
+
+
+def fall(curve: dict) -> float:
+    """Points lost between the first ε and 1."""
+    _, accuracies = _up_to_one(curve)
+    return float(accuracies[0] - accuracies[-1])
+
+
+def _up_to_one(curve) -> tuple[np.ndarray, np.ndarray]:
+    epsilons = np.array(curve["epsilons"])
+    within = (epsilons <= 1) | (epsilons[0] > 1)  # all of a curve that begins beyond
+    return epsilons[within], 100 * np.array(curve["accuracy"])[within]
+
+
+def table(results: dict, kind: str) -> str:
+    """Points of the curves and the verdicts as Markdown, by data set.
+
+    Args:
+        results: Of Fig. 3 or 4.
+        kind: "direct" or "indirect".
+    """
+    lines = []
+    for dataset, by_attack in results["summary"].items():
+        images = next(u["test_images"] for u in results["units"] if u["dataset"] == dataset)
+        for attack, by_method in by_attack.items():
+            first = next(iter(by_method.values()))
+            chosen = _chosen(len(first["epsilons"]))
+            names = [_epsilon(first["epsilons"][i], attack) for i in chosen]
+            lines += [
+                f"**{dataset}**, {kind if attack != 'fg_l2_direct' else 'for comparison'}: "
+                f"accuracy in % under {ATTACKS[attack]}, on {images} test images, mean ± "
+                f"standard deviation over {len(first['seeds'])} seed(s)",
+                "",
+                f"| training | {' | '.join(f'ε = {name}' for name in names)} |",
+                f"|{'---|' * (1 + len(names))}",
+            ]
+            for method, row in by_method.items():
+                cells = [
+                    f"{row['mean'][i]:.1f}" + (f" ± {row['std'][i]:.1f}" if row["std"] else "")
+                    for i in chosen
+                ]
+                seeds = len(row["seeds"])
+                few = f" ({seeds} seeds)" if seeds != len(first["seeds"]) else ""
+                lines.append(f"| {METHODS[method].title}{few} | {' | '.join(cells)} |")
+            lines.append("")
+        lines += _source(results, dataset)
+        lines += [verdicts_markdown(results["verdicts"][dataset])]
+    return "\n".join(lines)
+
+
+def _source(results, dataset) -> list[str]:
+    """What the attacked baseline of Fig. 4 can do."""
+    curves = of([u for u in results["units"] if u["dataset"] == dataset], "source", "fg_l2")
+    if not curves:
+        return []
+    without = plus_minus([clean(curve) for curve in curves.values()])
+    last = plus_minus([100 * curve["accuracy"][-1] for curve in curves.values()])
+    epsilon = next(iter(curves.values()))["epsilons"][-1]
+    return [
+        f"The other baseline, whose gradients these are: {without} % clean, {last} % under its own "
+        f"fast gradient at ε = {epsilon:g}.",
+        "",
+    ]
+
+
+def _chosen(length: int) -> list[int]:
+    return sorted({round(i) for i in np.linspace(0, length - 1, min(_COLUMNS, length))})
+
+
+def _epsilon(value: float, attack: str) -> str:
+    return f"{255 * value:.3g}/255" if attack.endswith("linf") and value else f"{value:.3g}"
+
+
+def figure(results: dict, kind: str):
+    """Draws a panel for each attack, a line for each method, a row for each data set."""
+    from gat_tf.plotting import Line, Mark, Panel, curves, looks
+
+    titles = {name: METHODS[name].title for name in METHODS}
+    found = looks(titles.values())
+
+    def panel(dataset, attack, by_method):
+        linf = attack.endswith("linf")
+        marks = [
+            Mark(x=0, y=METHODS[m].paper[dataset][0], look={"color": found[titles[m]]["color"]},
+                 label="clean, the paper's (full size)" if m == "baseline" else None)
+            for m in by_method
+            if attack == "fg_l2" and dataset in METHODS[m].paper
+        ]  # fmt: skip
+        return Panel(
+            f"{dataset}, {kind}:\n{ATTACKS[attack].partition(' (')[0]}",
+            [
+                Line(c["epsilons"], c["mean"], c["std"], titles[m], found[titles[m]])
+                for m, c in by_method.items()
+            ],
+            xlabel="ε in L∞, of 255" if linf else "ε in L2 (pixels in [0, 1])",
+            ylabel="accuracy, %" if attack == "fg_l2" else "",
+            ylim_bottom=0,
+            x_255=linf,
+            marks=marks,
+        )
+
+    rows = [
+        [panel(dataset, attack, by_attack[attack]) for attack in list(ATTACKS)[:3]]
+        for dataset, by_attack in results["summary"].items()
+    ]
+    return curves(rows)

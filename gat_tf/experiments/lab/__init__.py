@@ -1,0 +1,1 @@
+"""How the experiments keep their work: configurations, units, trainings, results and verdicts."""

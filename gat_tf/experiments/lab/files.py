@@ -1,0 +1,145 @@
+"""Files that are there whole or not at all, whenever a run is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+
+
+class BrokenFileError(ValueError):
+    """A file that is not what a run writes."""
+
+
+class FullDiskError(RuntimeError):
+    """There is no room left to write to."""
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path to write a file or folder at, which takes `path`'s place at the end.
+
+    The temporary name is unique, whatever machines share the folder, and keeps the suffix, because
+    Keras chooses the format by it. What was written is flushed to the disk before it takes the
+    place, so that a power cut leaves the old file or the new one.
+
+    Raises:
+        FullDiskError: The disk is full.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        remove_folder_in_the_way(path, temporary)
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FullDiskError(
+                f"The disk is full: {path} could not be written. What was finished before is "
+                "whole; free some space, and the same command continues."
+            ) from error
+        raise
+    finally:
+        remove(temporary)
+
+
+def require_space(folder: pathlib.Path, size: int) -> None:
+    """Raises FullDiskError unless a folder's disk has room for `size` bytes.
+
+    HDF5 ends the process without a message where a disk runs full while it writes.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise FullDiskError(
+            f"The disk is full: {folder} has room for {free / 1e6:.1f} MB, and {size / 1e6:.1f} MB "
+            "are to be written. What was finished before is whole; free some space, and the same "
+            "command continues."
+        )
+
+
+def remove_folder_in_the_way(path: pathlib.Path, replacement: pathlib.Path) -> None:
+    """Removes a folder that another is about to replace, which the system does for files alone."""
+    if replacement.is_dir() and path.is_dir():
+        shutil.rmtree(path)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value) -> None:
+    """Writes JSON that a person can read: a field a line, but a list of numbers on one."""
+    with replacing(path) as temporary:
+        temporary.write_text(as_text(value))
+
+
+def create_json(path: pathlib.Path, value) -> bool:
+    """Writes JSON unless the file is there; returns whether it was written.
+
+    Of several processes that try at once exactly one succeeds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        temporary.write_text(as_text(value))
+        _flush(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+        return True
+    finally:
+        remove(temporary)
+
+
+def as_text(value) -> str:
+    """A value as the text of a JSON file."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()), text) + "\n"
+
+
+def read_json(path: pathlib.Path):
+    """Reads JSON.
+
+    Raises:
+        BrokenFileError: The file is not whole.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BrokenFileError(
+            f"Expected JSON as a run writes it in {path}. Received: a file that is truncated or "
+            f"changed ({error}). Delete it, and the next run makes it anew; nothing else is lost."
+        ) from None
+
+
+def _flush(path: pathlib.Path) -> None:
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+
+
+def _flush_folder(path: pathlib.Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,58 @@
+"""Locks on files, which the operating system releases when their process ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
+_POLL_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def held(path: pathlib.Path) -> Iterator[bool]:
+    """Tries to take a lock without waiting; yields whether this process holds it inside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        taken = _try(file)
+        try:
+            yield taken
+        finally:
+            if taken:
+                _release(file)
+
+
+def wait(path: pathlib.Path) -> None:
+    """Returns as soon as no process holds the lock."""
+    while True:
+        with held(path) as taken:
+            if taken:
+                return
+        time.sleep(_POLL_SECONDS)
+
+
+def _try(file) -> bool:
+    try:
+        if os.name == "nt":
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _release(file) -> None:
+    if os.name == "nt":
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,180 @@
+"""Statistics of the verdicts: Student's t, Holm's correction, and the error of sampled images."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+_NORMAL = statistics.NormalDist()
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected by Holm's step-down method (Holm, 1979), in the order given.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on. None becomes smaller than
+    the one before it in this order, or larger than 1.
+    """
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, (len(p_values) - rank) * p_values[i])
+        corrected[i] = min(1.0, largest)
+    return corrected
+
+
+def two_way_p_value(difference, seed_error, image_error, freedom) -> float:
+    """The level at which the interval around the difference reaches zero."""
+    if image_error == 0 or difference == 0:
+        return t_p_value(difference / seed_error, freedom)
+
+    def half_width(t):
+        level = max(t_p_value(t, freedom), 1e-300)
+        return math.hypot(t * seed_error, _NORMAL.inv_cdf(level / 2) * image_error)
+
+    size = abs(difference)
+    return t_p_value(_root(lambda t: half_width(t) - size, 0.0, size / seed_error), freedom)
+
+
+def image_error(*accuracies: Sequence[float], images: int, population: int) -> float:
+    """Bounds the error of a mean difference in accuracy that comes from a sample of the images.
+
+    The standard error of a difference of mean accuracies p and q on the same n of N images is
+
+        √((p(1 - p) + q(1 - q)) · (1 - n/N) / n)
+
+    if each seed is right about the same images, and if being right with one method tells nothing
+    about the other. It is smaller if seeds differ, and if images that are easy for one method are
+    easy for the other. So this is an upper bound as long as the two methods' outcomes are not
+    negatively correlated over images. It also bounds means over several ε, in which an image counts
+    between 0 and 1. 1 - n/N corrects for a finite population; the whole test set has no error.
+    One success and one failure are added to each accuracy (Agresti and Caffo, 2000), so that an
+    accuracy of 0 or 100 % on a few images is not taken for certain.
+
+    Errors of independent samples, such as training and test images, add as `math.hypot` does.
+
+    Args:
+        *accuracies: Those whose difference is meant, each in %, one value per seed: `[seeds]`.
+            With one, the result is the error of that accuracy.
+        images: n, the number of images, which all seeds share.
+        population: N, the number of images that they were drawn from.
+
+    Returns:
+        The error in percentage points.
+
+    Raises:
+        ValueError: If `images` is not between 1 and `population`.
+    """
+    _check_images(images, population)
+    shares = [(images * float(np.mean(a)) / 100 + 1) / (images + 2) for a in accuracies]
+    variance = sum(p * (1 - p) for p in shares) / (images + 2)
+    return 100 * math.sqrt((1 - images / population) * variance)
+
+
+def two_way_errors(differences, population: int) -> tuple[float, float]:
+    """Estimates standard errors over seeds and over images, as crossed random effects.
+
+    The difference of seed s on image i is μ + α_s + β_i + γ_si. The variance of the mean over S
+    seeds and n of N images, as an estimate for all N, is
+
+        σ_α²/S + σ_β²·(1/n - 1/N) + σ_γ²/(S·n)
+
+    The spread of the means of seeds shows the first and the last term. The error over images is
+    the second. The whole standard error is `math.hypot` of the two.
+
+    Args:
+        differences: `[seeds, images]`, two seeds and two images or more: the outcome of an image
+            (1 if it is right, else 0) with one method less that with the other.
+        population: N, the number of images that they were drawn from.
+
+    Returns:
+        The error over seeds and the error over images, in the unit of `differences`. The second,
+        times 100, is a `Claim.image_error` in points.
+
+    Raises:
+        ValueError: If `differences` has another shape, or more images than `population`.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if differences.ndim != 2 or min(differences.shape) < 2:
+        raise ValueError(
+            "Expected `differences` to be [seeds, images] with two or more of each. Received: "
+            f"shape {differences.shape}."
+        )
+    seeds, images = differences.shape
+    _check_images(images, population)
+    of_seeds, of_images = differences.mean(axis=1), differences.mean(axis=0)
+    rest = differences - of_seeds[:, None] - of_images + differences.mean()
+    rest_variance = (rest**2).sum() / ((seeds - 1) * (images - 1))
+    image_variance = max(0.0, of_images.var(ddof=1) - rest_variance / seeds)
+    return (
+        float(math.sqrt(of_seeds.var(ddof=1) / seeds)),
+        float(math.sqrt(image_variance * (1 / images - 1 / population))),
+    )
+
+
+def _check_images(images, population):
+    if not 1 <= images <= population:
+        raise ValueError(f"Expected 1 to {population} images, the population. Received: {images}.")
+
+
+@functools.cache
+def t_critical(confidence: float, freedom: float) -> float:
+    """Returns the value that |t| exceeds with probability `1 - confidence`.
+
+    Args:
+        confidence: In (0, 1), two-sided.
+        freedom: Degrees of freedom, above 0; `math.inf` gives the normal distribution.
+
+    Raises:
+        ValueError: If `confidence` is not in (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"Expected `confidence` between 0 and 1. Received: {confidence}.")
+    high = 1.0
+    while t_p_value(high, freedom) > 1 - confidence:
+        high *= 2
+    return _root(lambda t: 1 - confidence - t_p_value(t, freedom), 0.0, high)
+
+
+def z_critical(confidence: float) -> float:
+    return t_critical(confidence, math.inf)
+
+
+def t_p_value(t: float, freedom: float) -> float:
+    """Returns the probability that Student's t is at least as far from zero, on either side.
+
+    It is the regularised incomplete beta function I_x(ν/2, 1/2) at x = ν/(ν + t²).
+
+    Args:
+        t: The mean over its standard error.
+        freedom: ν, degrees of freedom, above 0; `math.inf` gives the normal distribution.
+    """
+    if freedom > 1e6:  # where the two differ in the far tail alone
+        return math.erfc(abs(t) / math.sqrt(2))
+    return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """Regularised incomplete beta function by its continued fraction (DLMF 8.17.22)."""
+    if x in (0.0, 1.0):
+        return x
+    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
+        return 1 - _incomplete_beta(1 - x, b, a)
+    fraction = 1.0
+    for m in range(30 + round(3 * math.sqrt(a + b)), 0, -1):
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        fraction = 1 + even / (1 + odd / fraction)
+    fraction = 1 - (a + b) * x / (a + 1) / fraction
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    return math.exp(a * math.log(x) + b * math.log1p(-x) - log_beta) / (a * fraction)
+
+
+def _root(rising: Callable[[float], float], low: float, high: float) -> float:
+    """Where a rising function crosses zero, by bisection down to neighbouring floats."""
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return high

@@ -1,0 +1,228 @@
+"""Units of work: claimed, computed, written.
+
+A unit is a JSON file in a folder, with what was trained beside it. Any number of processes, on one
+machine or on several that share the folder, may work through the same units: each computes what
+nobody else has begun, and waits only for what it needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+import keras
+
+from gat_tf.experiments.lab import devices, files, locks
+from gat_tf.experiments.lab.config import FORMAT, ConfigError
+
+
+class Units:
+    """The units of a folder: a file each, or all of a record's in one.
+
+    Attributes:
+        folder: Of the files. A record packs them into one file beside it, `<folder>.json`.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self._packed = folder.with_suffix(".json")
+
+    def path(self, name: str, suffix: str = ".json") -> pathlib.Path:
+        """The file of a unit, or one beside it."""
+        return self.folder / f"{name}{suffix}"
+
+    def read(self, name: str) -> dict | None:
+        """Returns a unit, or None if it has not been computed.
+
+        Raises:
+            BrokenFileError: Its file is not whole.
+        """
+        path = self.path(name)
+        try:
+            found = files.read_json(path)
+        except FileNotFoundError:
+            return self._of_the_record.get(name)
+        if not isinstance(found, dict):
+            raise files.BrokenFileError(
+                f"Expected a unit of work in {path}. Received: {type(found).__name__}. Delete it, "
+                "and the next run makes it anew; nothing else is lost."
+            )
+        return found
+
+    def names(self) -> list[str]:
+        """The names of the units that have been computed."""
+        # A name that begins with a dot is a file that is still being written.
+        return sorted({*self._of_the_record, *(p.stem for p in self.folder.glob("[!.]*.json"))})
+
+    def read_all(self) -> list[dict]:
+        """Returns all units that have been computed."""
+        return [self.read(name) for name in self.names()]
+
+    def complete(
+        self,
+        tasks: dict[str, Callable[[], dict]],
+        check: Callable[[str, dict], None] = lambda name, found: None,
+        on_computed: Callable[[str], None] = lambda name: None,
+    ) -> dict[str, dict]:
+        """Computes the units that are missing, shared with all who work on this folder.
+
+        Args:
+            tasks: Name to what computes the unit. What it leaves in `<name>.checkpoints` and
+                `<name>.parts` is removed when the unit is written.
+            check: Raises an error if a unit that is there is not the one that is wanted.
+            on_computed: Called with the name of each unit that this process has computed.
+
+        Returns:
+            Name to unit, of every task.
+        """
+        done = {}
+        while len(done) < len(tasks):
+            found = {name: self._read_or_compute(name, tasks[name], check, on_computed)
+                     for name in tasks if name not in done}  # fmt: skip
+            found = {name: unit for name, unit in found.items() if unit is not None}
+            done |= found
+            if not found:  # others are computing all that is missing
+                locks.wait(self._lock(next(name for name in tasks if name not in done)))
+        return {name: done[name] for name in tasks}
+
+    def _read_or_compute(self, name, compute, check, on_computed) -> dict | None:
+        """The unit; None while another process computes it."""
+        unit = self.read(name)
+        if unit is None:
+            with self._claimed(name) as ours:
+                if not ours:
+                    return None
+                unit = self.read(name)  # another may have written it before this claim
+                if unit is None:
+                    unit = {"format": FORMAT, **compute()}
+                    self._write(name, unit)
+                    on_computed(name)
+                    return unit
+        check(name, unit)
+        return unit
+
+    @contextlib.contextmanager
+    def _claimed(self, name) -> Iterator[bool]:
+        if devices.several_workers():  # all of them compute every unit together
+            yield True
+        else:
+            with locks.held(self._lock(name)) as ours:
+                yield ours
+
+    def _lock(self, name) -> pathlib.Path:
+        return self.folder / ".locks" / name
+
+    def _write(self, name, unit) -> None:
+        if devices.is_chief():
+            files.write_json(self.path(name), unit)
+            for suffix in (".checkpoints", ".parts"):
+                files.remove(self.path(name, suffix))
+
+    @functools.cached_property
+    def _of_the_record(self) -> dict[str, dict]:
+        return files.read_json(self._packed) if self._packed.exists() else {}
+
+    def pack(self) -> None:
+        """Moves all units into the record's one file; what was trained stays where it is."""
+        if units := {name: self.read(name) for name in self.names()}:
+            files.write_json(self._packed, units)
+            for name in units:
+                files.remove(self.path(name))
+
+
+def measured(
+    about: dict, networks: dict[str, str | None], compute: Callable[[], dict]
+) -> Callable[[], dict]:
+    """A task that measures trained networks.
+
+    Args:
+        about: What the unit is: data set, seed and so on.
+        networks: Name to the `digest` of each network in it.
+        compute: () -> what is measured.
+    """
+
+    def task():
+        started = time.time()
+        unit = {**about, "status": "done", "classifiers": networks, **compute()}
+        unit |= {"seconds": round(time.time() - started, 1), "environment": devices.environment()}
+        keras.backend.clear_session()
+        name = " ".join(str(value) for value in about.values())
+        say(f"{name}: measured in {unit['seconds']:.0f} s")
+        return unit
+
+    return task
+
+
+def say(line: str) -> None:
+    """Prints a line, once however many workers there are."""
+    if devices.is_chief():
+        print(line, flush=True)
+
+
+def digest(path: pathlib.Path) -> str | None:
+    """The SHA-256 of a network's file; None where it is missing."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
+def load_network(unit: dict | None, path: pathlib.Path) -> keras.Model:
+    """Returns a trained network.
+
+    Args:
+        unit: The results of its training.
+        path: Its file.
+
+    Raises:
+        ConfigError: It has not been trained to the end, or its file is missing or damaged.
+    """
+    if unit is None or unit.get("status") != "done":
+        reason = "it has not been trained" if unit is None else unit.get("reason")
+        raise ConfigError(
+            f"Expected a trained network for {path}. Received: one that was not trained to the "
+            f"end: {reason or 'it does not say why.'} Leave out its seed or its method."
+        )
+    advice = f"Put it back, or delete {path.with_suffix('.json')} to train it anew."
+    if not path.exists():
+        raise ConfigError(
+            f"Expected the network {path}. Received: no such file, though its results are there. "
+            f"{advice}"
+        )
+    try:
+        return keras.models.load_model(path)
+    except Exception as error:  # Keras, zip and HDF5 raise all sorts for a damaged file
+        raise ConfigError(
+            f"Expected a Keras model in {path}. Received: a file that Keras cannot open, truncated "
+            f"or changed ({type(error).__name__}). {advice}"
+        ) from error
+
+
+def same_networks(
+    folder: pathlib.Path, networks: dict[str, dict[str, str | None]]
+) -> Callable[[str, dict], None]:
+    """A check that a finished unit is of the networks that are there now.
+
+    Args:
+        folder: Of the units.
+        networks: Unit's name -> network's name -> its `digest`; None, a file that is gone, is not
+            compared.
+
+    Returns:
+        A function of a unit's name and the unit; it raises ConfigError if the unit lacks a
+        network, or one has been trained anew since.
+    """
+
+    def check(name, unit):
+        found = unit.get("classifiers", {})
+        for network, ours in networks[name].items():
+            if ours is not None and found.get(network) != ours:
+                received = "another one" if network in found else "none"
+                raise ConfigError(
+                    f"Expected {folder / name}.json to be of the {network} that is there now. "
+                    f"Received: results of {received}. Delete it to compute it anew, or choose "
+                    "another --output_dir."
+                )
+
+    return check

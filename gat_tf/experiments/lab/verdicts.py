@@ -1,0 +1,288 @@
+"""Decides the claims of an experiment from paired differences over seeds.
+
+```python
+claims = [
+    Claim("GAT above FG L2", differences=[2.1, 1.4, 1.9, 2.6]),
+    Claim("GAT above PGD", [0.3, -0.8, 0.1, -0.2], origin="beyond"),
+]
+print(markdown(decide(claims)))
+```
+
+A difference is that of two methods trained from the same seed. The mean difference has Student's t
+distribution with `seeds - 1` degrees of freedom, if the differences are normal. Tests are
+two-sided. Their p-values are corrected by Holm's method for all the claims that are decided
+together, so that the probability of one false verdict or more among them is at most 5 %, however
+the claims depend on each other.
+
+**Seeds and images.** An accuracy on a sample of the test images also depends on the sample. All
+seeds share it, so the spread over seeds does not show this error. `image_error` bounds it from
+accuracies, `two_way_errors` estimates it from each image's outcome. With a standard error over
+seeds s and one over images e, the interval is
+
+    mean ± √((t·s)² + (z·e)²)
+
+with t and z the critical values of Student's t and of the normal distribution. It is exact if one
+of s and e is zero. If neither is, it misses the true value at most as often as the level says, as
+long as e is not too small: the probability that a squared normal variable exceeds a limit is convex
+in the limit, so a weighted mean of two limits errs at most as often as the weighted mean of the two
+error rates. The p-value is the level at which the interval reaches zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from gat_tf.experiments.lab.significance import holm, t_critical, two_way_p_value, z_critical
+
+MINIMUM_SEEDS = 3
+_MOST_SEEDS = 10**6
+_ROUNDING = 1e-9  # A smaller standard deviation over seeds is rounding error.
+_NORMAL = statistics.NormalDist()
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim that a difference is above zero, and what was measured.
+
+    Attributes:
+        text: The claim in words.
+        differences: One per seed, positive where the claim holds. In percentage points or in
+            units of a score.
+        origin: "paper" if the paper claims it, else "beyond".
+        kind: "above": the difference is above zero. "not below": it is above `-negligible`.
+        negligible: The largest difference that does not matter, in the unit of `differences`. None
+            if every difference matters.
+        image_error: Standard error of the mean difference that comes from the sample of test
+            images, in the unit of `differences`. 0 if the accuracies are of the whole test set.
+
+    Raises:
+        ValueError: If `origin` or `kind` is none of the above, or `negligible` is negative.
+    """
+
+    text: str
+    differences: Sequence[float]
+    origin: str = "paper"
+    kind: str = "above"
+    negligible: float | None = 0.5
+    image_error: float = 0.0
+
+    def __post_init__(self):
+        for name, known in (("origin", ("paper", "beyond")), ("kind", ("above", "not below"))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"Expected `{name}` to be one of {known}. Received: {getattr(self, name)!r}."
+                )
+        if self.negligible is not None and not self.negligible >= 0:
+            raise ValueError(
+                f"Expected `negligible` to be 0 or more, or None. Received: {self.negligible}."
+            )
+
+
+def decide(claims: Sequence[Claim], confidence: float = 0.95) -> list[dict]:
+    """Decides the claims of one family, such as those of an experiment on one data set.
+
+    The verdicts on a claim of kind "above":
+
+    - "holds": the difference is above zero at the corrected level.
+    - "does not hold": the difference is below zero at the corrected level.
+    - "negligible": it is above or below zero at that level, but its mean is nearer to zero than
+      `claim.negligible`.
+    - "undecided": all else. This includes what cannot be tested: fewer than three seeds, a
+      difference or an image error that is not finite, and differences that are the same for every
+      seed. No spread does not mean certainty: a few seeds cannot show that the spread is zero.
+
+    For "not below", the same test compares the difference with `-claim.negligible`. The claim holds
+    if the difference is above that value, does not hold if it is below, and is never "negligible".
+
+    A claim that cannot be tested counts as one with p = 1. The correction is then the same whatever
+    was measured.
+
+    Args:
+        claims: All the claims of the family. More claims need stronger evidence for each.
+        confidence: Of the intervals. `1 - confidence` is the family-wise error rate.
+
+    Returns:
+        For each claim a dict that JSON can store. claim, origin, kind, negligible; verdict; seeds;
+        mean, None if it is not finite; interval, [low, high] of this claim alone, not corrected; p,
+        two-sided, not corrected; p_holm, corrected; untested, why the claim could not be tested,
+        else None. With a reason there, interval, p and p_holm are None. confidence.
+    """
+    measured = [_measure(claim, confidence) for claim in claims]
+    corrected = holm([1.0 if m["p"] is None else m["p"] for m in measured])
+    return [
+        {
+            "claim": claim.text,
+            "origin": claim.origin,
+            "kind": claim.kind,
+            "negligible": claim.negligible,
+            "verdict": _verdict(claim, m, p, 1 - confidence),
+            **m,
+            "p_holm": None if m["p"] is None else p,
+            "confidence": confidence,
+        }
+        for claim, m, p in zip(claims, measured, corrected, strict=True)
+    ]
+
+
+def _measure(claim: Claim, confidence: float) -> dict:
+    """Everything about a claim that does not depend on the other claims."""
+    differences = np.array(claim.differences, dtype=float)
+    seeds = len(differences)
+    mean = std = math.nan
+    with np.errstate(over="ignore", invalid="ignore"):
+        if seeds:
+            mean = float(differences.mean())
+        if seeds > 1:
+            std = float(differences.std(ddof=1))
+    found = {
+        "seeds": seeds,
+        "mean": mean if math.isfinite(mean) else None,
+        "interval": None,
+        "p": None,
+        "untested": None,
+    }
+    if seeds < MINIMUM_SEEDS:
+        return found | {"untested": f"fewer than {MINIMUM_SEEDS} seeds"}
+    if not (math.isfinite(std) and 0 <= claim.image_error < math.inf):
+        return found | {"untested": "not a finite number"}
+    if std < _ROUNDING:
+        return found | {"untested": "no spread over seeds"}
+    errors = (std / math.sqrt(seeds), claim.image_error)
+    t = t_critical(confidence, seeds - 1)
+    half = math.hypot(t * errors[0], z_critical(confidence) * errors[1])
+    against = -(claim.negligible or 0.0) if claim.kind == "not below" else 0.0
+    return found | {
+        "interval": [mean - half, mean + half],
+        "p": two_way_p_value(mean - against, *errors, seeds - 1),
+    }
+
+
+def _verdict(claim: Claim, measured: dict, p: float, level: float) -> str:
+    if measured["p"] is None or p >= level:
+        return "undecided"
+    margin = claim.negligible or 0.0
+    if claim.kind == "not below":
+        return "holds" if measured["mean"] > -margin else "does not hold"
+    if abs(measured["mean"]) < margin:
+        return "negligible"
+    return "holds" if measured["mean"] > 0 else "does not hold"
+
+
+def seeds_needed(
+    effect: float, spread: float, claims: int, power: float = 0.8, confidence: float = 0.95
+) -> int | None:
+    """Returns how many seeds show an effect with the power wanted.
+
+    The level is the strictest of Holm's method, `(1 - confidence) / claims`. Images are taken to be
+    the whole test set: the error of a sample does not fall with more seeds.
+
+    Args:
+        effect: The true mean difference.
+        spread: The standard deviation of the differences over seeds, in the same unit.
+        claims: How many are decided together.
+        power: The probability that the difference is found, in (0, 1).
+        confidence: As in `decide`.
+
+    Returns:
+        The number, three at least; None if it is above a million, which includes an effect of zero,
+        and if effect or spread are not known or the spread is zero.
+
+    Raises:
+        ValueError: If `power` is not in (0, 1).
+    """
+    if not 0 < power < 1:
+        raise ValueError(f"Expected `power` between 0 and 1. Received: {power}.")
+    size = effect / spread if spread > 0 else math.nan
+    if not math.isfinite(size):
+        return None
+    level = (1 - confidence) / claims
+
+    def enough(seeds):
+        return _power(size * math.sqrt(seeds), seeds - 1, level) >= power
+
+    high = MINIMUM_SEEDS
+    while not enough(high):
+        high *= 2
+        if high > _MOST_SEEDS:
+            return None
+    low = max(MINIMUM_SEEDS - 1, high // 2)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _power(shift: float, freedom: int, level: float) -> float:
+    """Probability that |t| exceeds its critical value if the mean is `shift` standard errors away.
+
+    That of a normal variable given the estimated deviation, averaged over its distribution: the
+    estimate over the truth is u with ν·u² chi-square of ν degrees of freedom.
+    """
+    critical = t_critical(1 - level, freedom)
+    half = freedom / 2
+    reach = 10 / math.sqrt(2 * freedom)  # ten standard deviations of u
+    u = np.linspace(max(1e-9, 1 - reach), 1 + reach, 2001)
+    log_density = (
+        math.log(2)
+        + half * math.log(half)
+        - math.lgamma(half)
+        + (freedom - 1) * np.log(u)
+        - half * u**2
+    )
+    found = [_NORMAL.cdf(shift - critical * v) + _NORMAL.cdf(-shift - critical * v) for v in u]
+    return float(np.trapezoid(np.exp(log_density) * found, u))
+
+
+def markdown(verdicts: Sequence[dict], unit: str = "points", digits: int = 1) -> str:
+    """Renders what `decide` returned as a Markdown table.
+
+    The interval is of each claim alone; p is corrected for all of them, and decides. A claim may
+    therefore be undecided though its interval does not contain zero. The head says so.
+
+    Args:
+        verdicts: Those of one family.
+        unit: Of the differences; "" if they have none.
+        digits: Decimals of mean and interval. A limit above zero never appears as -0.0, nor one
+            below zero as +0.0.
+    """
+    if not verdicts:
+        return ""
+    percent = f"{100 * verdicts[0]['confidence']:g} %"
+    difference = f"mean difference in {unit}" if unit else "mean difference"
+    lines = [
+        f"| claim | origin | verdict | seeds | {difference} [{percent} interval, uncorrected] "
+        f"| p, corrected for {len(verdicts)} claim(s) (Holm) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for v in verdicts:
+        claim = v["claim"]
+        if v["kind"] == "not below":
+            claim += f" (margin {v['negligible'] or 0:g})"
+        verdict = f"**{v['verdict']}**"
+        if v["verdict"] == "negligible":
+            verdict += f" (less than {v['negligible']:g})"
+        mean = "–" if v["mean"] is None else f"{v['mean']:+.{digits}f}"
+        if v["untested"]:
+            evidence, p = f"{mean} ({v['untested']})", "–"
+        else:
+            low, high = v["interval"]
+            evidence = f"{mean} [{low:+.{digits}f}, {high:+.{digits}f}]"
+            p = "< 0.001" if v["p_holm"] < 0.001 else f"{v['p_holm']:.3f}"
+        lines.append(f"| {claim} | {v['origin']} | {verdict} | {v['seeds']} | {evidence} | {p} |")
+    return "\n".join(lines) + "\n"
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Returns mean and standard deviation; the latter is None with one value."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def plus_minus(values: Sequence[float], digits: int = 1) -> str:
+    """Returns mean ± standard deviation as a table's cell."""
+    mean, std = mean_and_std(values)
+    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")

@@ -1,0 +1,152 @@
+"""What the experiments on trained networks share: their settings, and how units are measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from gat_tf import data
+from gat_tf.experiments import settings
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab import devices, results, units
+from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.significance import image_error
+from gat_tf.experiments.lab.units import Units
+from gat_tf.experiments.networks import Network, Networks
+
+_TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000}  # the built-in ones are drawn without end
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What every experiment on trained networks is told; its own settings come on top."""
+
+    datasets: tuple[str, ...] = option(
+        ("cifar10", "cifar100"), "Data sets (paper).", affects_results=False
+    )
+    seeds: tuple[int, ...] = option(
+        (0, 1, 2), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False
+    )
+    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
+    strategy: str = option(
+        "mirrored",
+        f"tf.distribute strategy of what is trained, one of {', '.join(devices.ONE_MACHINE)}.",
+        affects_results=False,
+    )
+    networks_dir: str = option(
+        "runs/table2",
+        "Folder of Table 2, whose networks are measured; they are trained there where missing.",
+        affects_results=False,
+    )
+    networks_preset: str = option(
+        "paper",
+        f"How networks are trained in a folder that is empty, one of {', '.join(settings.PRESETS)}.",
+        affects_results=False,
+    )
+    test_size: int | None = option(
+        None, "Number of test images; none is all that the networks are tested on (paper)."
+    )
+
+    def __post_init__(self):
+        configs.require_known("data set", self.datasets, data.IMAGE_SIZES)
+        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
+        configs.require_known("networks_preset", [self.networks_preset], settings.PRESETS)
+        configs.require_seeds(self.seeds)
+
+
+# What the presets of these experiments have in common.
+FULL = {"datasets": ("cifar10",), "networks_dir": "runs/table2-full", "networks_preset": "full"}
+REDUCED = {
+    "datasets": ("cifar10",),
+    "networks_dir": "runs/table2-reduced",
+    "networks_preset": "reduced",
+}
+QUICK = {
+    "datasets": ("shapes",),
+    "seeds": (0,),
+    "networks_dir": "runs/table2-quick",
+    "networks_preset": "quick",
+}
+
+
+class Measurement(NamedTuple):
+    """A unit of work that measures trained networks.
+
+    Attributes:
+        name: Of the unit.
+        about: What it is: data set, seed and so on.
+        networks: Role to the network that plays it.
+        compute: () -> what is measured.
+    """
+
+    name: str
+    about: dict
+    networks: dict[str, Network]
+    compute: Callable[[], dict]
+
+
+class Runner:
+    """Measures networks, and writes what comes of it.
+
+    Attributes:
+        networks: The networks that are measured.
+        units: What has been measured.
+
+    Args:
+        name: Of the experiment's module.
+        config: Its settings.
+        output_dir: Folder of the results.
+
+    Raises:
+        ConfigError: A folder holds another configuration's results, or cannot be written.
+    """
+
+    def __init__(self, name: str, config: Config, output_dir: str | pathlib.Path):
+        self.name = name
+        self.config = config
+        self.output_dir = pathlib.Path(output_dir)
+        self.started = time.time()
+        self.networks = Networks.open(
+            config.networks_dir, config.networks_preset, config.data_dir, config.strategy
+        )
+        configs.bind_folder(name, config, self.output_dir, networks=self.networks.config)
+        self.units = Units(self.output_dir / "units")
+
+    def splits(self, dataset: str) -> data.Splits:
+        """The images, the test images being as many as are attacked."""
+        return self.networks.splits(dataset, self.config.test_size)
+
+    def measure(self, measurements: Iterable[Measurement]) -> None:
+        """Measures what is missing, and trains the networks that it needs first."""
+        measurements = list(measurements)
+        self.networks.train(dict.fromkeys(n for m in measurements for n in m.networks.values()))
+        digests = {
+            m.name: {role: self.networks.digest(n) for role, n in m.networks.items()}
+            for m in measurements
+        }
+        tasks = {m.name: units.measured(m.about, digests[m.name], m.compute) for m in measurements}
+        self.units.complete(tasks, units.same_networks(self.units.folder, digests))
+
+    def write(self, **more) -> dict:
+        """Merges all units of the folder into the results, table and figures."""
+        seconds = time.time() - self.started
+        return results.write(
+            self.name, self.config, self.output_dir, self.units.read_all(), seconds,
+            networks_config=configs.fingerprint(self.networks.config), **more,
+        )  # fmt: skip
+
+
+def sampling_error(dataset: str, images: int, *accuracies: list[float]) -> float:
+    """The standard error, in points, of a difference of accuracies that the sample of images adds.
+
+    Args:
+        dataset: Its test images are what is sampled from.
+        images: How many were tested.
+        *accuracies: In %, one for each seed.
+    """
+    population = _TEST_IMAGES.get(dataset, math.inf)
+    return image_error(*accuracies, images=images, population=max(images, population))

@@ -1,0 +1,304 @@
+"""What has been trained: (data set, method, seed) to a network, trained where it is missing.
+
+A network is trained once, in a folder that all experiments share: Table 2 reports its accuracy, the
+others attack it. A unit of work is one network, or one trial of a search; any number of processes
+that share the folder share the work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from gat_tf import data, evaluation
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab import devices, fitting, units
+from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.units import Units
+from gat_tf.experiments.methods import METHODS, lineage
+from gat_tf.experiments.settings import PRESETS, Config
+
+INF = math.inf
+# Added to a network's seed for another baseline, which only serves to attack from.
+SOURCE_SEED = 100
+
+
+class Network(NamedTuple):
+    """Which network is meant."""
+
+    dataset: str
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its unit."""
+        return f"{self.dataset}-{self.method}-seed{self.seed}"
+
+
+class Networks:
+    """The networks of a folder, trained there where they are missing.
+
+    Attributes:
+        folder: Of the networks.
+        config: How they are trained.
+
+    Args:
+        config: How they are trained.
+        folder: Of the networks, of this configuration alone.
+
+    Raises:
+        ConfigError: The folder holds the networks of another configuration, or cannot be written.
+    """
+
+    def __init__(self, config: Config, folder: str | pathlib.Path):
+        self.folder = pathlib.Path(folder)
+        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}
+        values["precision"] = configs.settled_precision(config.precision, self.folder)
+        self.config = Config(**values)
+        configs.bind_folder("networks", self.config, self.folder, flag="networks_dir")
+        self.units = Units(self.folder / "units")
+        self.trials = Units(self.folder / "search")
+        self.splits = functools.cache(self._load_splits)
+        self.search = functools.cache(self._search)
+
+    @classmethod
+    def open(cls, folder: str, preset: str, data_dir: str | None, strategy: str) -> Networks:
+        """The networks of a folder, as its configuration has them, or a preset if it is empty."""
+        path = pathlib.Path(folder) / "config.json"
+        found = (
+            configs.from_file(Config, path, "networks")
+            if path.exists()
+            else Config(**PRESETS[preset])
+        )
+        return cls(dataclasses.replace(found, data_dir=data_dir, strategy=strategy), folder)
+
+    @functools.cached_property
+    def strategy(self):
+        """The distribution strategy under which networks are trained."""
+        return devices.use(self.config.strategy)
+
+    def _load_splits(
+        self, dataset: str, test_size: int | None = None, train_size: int | None = None
+    ) -> data.Splits:
+        """The images that the networks are trained, validated and tested on.
+
+        Raises:
+            ConfigError: There are not so many.
+            DatasetNotFoundError: The data set is not there.
+        """
+        c = self.config
+        try:
+            return data.load(
+                dataset,
+                c.data_dir,
+                train_size=c.train_size if train_size is None else train_size,
+                validation_size=c.validation_size,
+                test_size=c.test_size if test_size is None else test_size,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    def train(self, networks: Iterable[Network], on_trained=lambda name: None) -> dict[str, dict]:
+        """Trains those that are missing, and returns name to unit of all.
+
+        Args:
+            networks: Which are wanted.
+            on_trained: Called with the name of each that this process has trained.
+        """
+        networks = list(networks)
+        missing = [n for n in networks if self.units.read(n.name) is None]
+        for dataset, method in dict.fromkeys((n.dataset, n.method) for n in missing):
+            self.hyperparameters(dataset, method)  # the search comes before the trainings
+        tasks = {n.name: lambda n=n: self._task(n)() for n in networks}
+        return self.units.complete(tasks, self._same_hyperparameters, on_trained)
+
+    def load(self, network: Network) -> keras.Model:
+        """Returns a trained network; errors are those of `units.load_network`."""
+        return units.load_network(self.units.read(network.name), self.path(network))
+
+    def digest(self, network: Network) -> str | None:
+        """The SHA-256 of a trained network's file; None where it is missing."""
+        return units.digest(self.path(network))
+
+    def path(self, network: Network) -> pathlib.Path:
+        """The file of a trained network."""
+        return self.units.path(network.name, ".keras")
+
+    # Hyperparameters.
+
+    def hyperparameters(self, dataset: str, method: str) -> dict[str, float]:
+        """What a method needs, given or found by the search, with what it inherits."""
+        values = {}
+        for name in lineage(method):
+            if self.config.search:
+                values |= self.search(dataset, name)
+            else:
+                values |= {k: v for k, v in self._given(name).items() if v is not None}
+        return values
+
+    def _search(self, dataset: str, method: str) -> dict[str, float]:
+        """Returns the values of the method's own hyperparameters with the best validation score.
+
+        One hyperparameter after the other, each at the best of those before it. Every trial is a
+        unit of its own. A best value at the end of its grid extends the grid.
+        """
+        best, best_score = {}, -INF
+        for key, hyperparameter in METHODS[method].hyperparameters.items():
+            grid = self.config.grids.get(f"{method}.{key}", hyperparameter.grid)
+            if not grid:
+                continue
+            # The value that is given is what the trials before were made with.
+            scores = {self._value(dataset, method, key): best_score} if best else {}
+            new = [value for value in grid if value not in scores]
+            for _ in range(1 + self.config.search_extensions):
+                scores |= self._scores(dataset, method, best, key, new)
+                beyond = _beyond(scores, key)
+                if beyond is None:
+                    break
+                new = [beyond]
+            value = max(scores, key=scores.get)
+            if scores[value] == -INF:
+                raise ConfigError(
+                    f"Every trial of {method} on {dataset} diverged; see {self.trials.folder}."
+                )
+            best, best_score = {**best, key: value}, scores[value]
+        given = {k: v for k, v in self._given(method).items() if v is not None}
+        return {**given, **best}
+
+    def _given(self, method: str) -> dict[str, float | None]:
+        """The values of a method's own hyperparameters before a search."""
+        return {
+            key: self.config.hyperparameters.get(f"{method}.{key}", hyperparameter.value)
+            for key, hyperparameter in METHODS[method].hyperparameters.items()
+        }
+
+    def _value(self, dataset: str, method: str, key: str) -> float:
+        """A hyperparameter's value before its own search: given, or what is inherited."""
+        value = self._given(method)[key]
+        if value is None:
+            value = self.hyperparameters(dataset, METHODS[method].inherits)[key]
+        return value
+
+    def _scores(self, dataset, method, fixed, key, values) -> dict[float, float]:
+        """Value to the score of its trial; minus infinity where training diverged."""
+        parent = METHODS[method].inherits
+        inherited = self.hyperparameters(dataset, parent) if parent else {}
+        given = {k: v for k, v in self._given(method).items() if v is not None}
+        tasks, names = {}, {}
+        for value in values:
+            point = {**fixed, key: value}
+            settings = "-".join(f"{k}={v!r}" for k, v in point.items())
+            names[value] = f"{dataset}-{method}-{settings}"
+            tasks[names[value]] = lambda point=point, name=names[value]: self._trial(
+                name, dataset, method, {**inherited, **given, **point}, point
+            )()
+        found = self.trials.complete(tasks)
+        window = self.config.search_window
+        return {value: _score(found[names[value]], window) for value in values}
+
+    def _trial(self, name, dataset, method, values, point):
+        c = self.config
+        return self._training(
+            self.trials, name, Network(dataset, method, c.search_seed), values,
+            about={"dataset": dataset, "method": method, "seed": c.search_seed,
+                   "hyperparameters": point},
+            splits=self.splits(dataset, train_size=c.search_train_size),
+            epochs=c.search_epochs, tested=False,
+        )  # fmt: skip
+
+    def _same_hyperparameters(self, name: str, unit: dict) -> None:
+        """Raises ConfigError unless a unit was trained with what is given now."""
+        wanted = {} if self.config.search else self.hyperparameters(unit["dataset"], unit["method"])
+        found = unit["hyperparameters"]
+        different = [
+            f"{key}: {found[key]:g} there, {value:g} here"
+            for key, value in wanted.items()
+            if key in found and found[key] != value
+        ]
+        if different:
+            raise ConfigError(
+                f"{self.units.path(name)} was trained with other hyperparameters "
+                f"({'; '.join(different)}). Choose another --networks_dir or --output_dir."
+            )
+
+    # Training.
+
+    def _task(self, network: Network):
+        dataset, method, seed = network
+        values = self.hyperparameters(dataset, method)
+        return self._training(
+            self.units, network.name, network, values,
+            about={"dataset": dataset, "method": method, "seed": seed, "hyperparameters": values},
+            splits=self.splits(dataset), epochs=self.config.epochs, tested=True,
+        )  # fmt: skip
+
+    def _training(self, folder: Units, name, network: Network, values, *, about, splits, epochs,
+                  tested):  # fmt: skip
+        c, method, seed = self.config, METHODS[network.method], network.seed
+        trained = {}
+
+        def build():
+            with self.strategy.scope():
+                return method.build(c, values, splits.num_classes, seed)
+
+        def prepare():
+            trainee = build()
+            trained["classifier"] = trainee.classifier
+            attack = method.validation_attack(values) if method.validation_attack else None
+            validation = data.batches(splits.validation, 500)
+            return fitting.Training(
+                trainee.model,
+                trainee.classifier,
+                lambda epoch: fitting.training_data(
+                    splits.train, c.batch_size, seed=seed, first_epoch=epoch, draws=trainee.draws
+                ),
+                fitting.validation_accuracy(trainee.classifier, validation, attack),
+                steps_per_epoch=data.steps_per_epoch(splits.train, c.batch_size),
+                epochs=epochs,
+                patience=c.patience,
+                min_epochs=c.min_epochs,
+            )
+
+        def finish(progress):
+            failed = progress.failure is not None
+            result = {"validation_accuracy": None if failed else progress.best_score}
+            if failed or not tested:
+                return result, {}
+            classifier = trained["classifier"]
+            if c.precision != "float32":  # it is kept and tested in float32
+                weights = classifier.get_weights()
+                classifier = build().classifier
+                classifier.set_weights(weights)
+            test = data.batches(splits.test, 500)
+            result["test_accuracy"] = evaluation.accuracy(classifier, test)
+            return result, {folder.path(name, ".keras"): classifier}
+
+        return fitting.trained(
+            folder, name, about, prepare, finish, seed=seed, precision=c.precision
+        )
+
+
+def _score(trial: dict, window: int) -> float:
+    """The best mean validation accuracy of successive epochs; -inf where training diverged."""
+    if trial["validation_accuracy"] is None:
+        return -INF
+    accuracies = np.array(trial["history"]["validation_accuracy"])
+    window = min(window, len(accuracies))
+    return float(np.convolve(accuracies, np.ones(window) / window, mode="valid").max())
+
+
+def _beyond(scores: dict[float, float], key: str) -> float | None:
+    """The next value by the same factor beyond the end of a grid; None where the best is inside."""
+    values, best = sorted(scores), max(scores, key=scores.get)
+    if len(values) < 2 or best not in (values[0], values[-1]):
+        return None
+    value = float(f"{best**2 / (values[1] if best == values[0] else values[-2]):.6g}")
+    return None if key == "rate" and value > 0.99 else value

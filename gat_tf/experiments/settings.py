@@ -1,0 +1,188 @@
+"""How networks are trained: the settings, and the presets of all experiments on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from gat_tf import training
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab import devices
+from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.methods import METHODS, qualified
+
+INF = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How networks are trained; the defaults are the paper's, or ours where it has none."""
+
+    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
+    strategy: str = option(
+        "mirrored",
+        f"tf.distribute strategy, one of {', '.join(devices.STRATEGIES)}.",
+        affects_results=False,
+    )
+    train_size: int | None = option(None, "Number of training images; none is all 45,000 (paper).")
+    validation_size: int | None = option(
+        None, "Number of validation images; none is all 5,000 (paper)."
+    )
+    test_size: int | None = option(None, "Number of test images; none is all 10,000 (paper).")
+    width: float = option(1.0, "Factor on the filters of both networks; 1 is Table 1 (paper).")
+    batch_size: int = option(128, "Number of images in a step, over all devices (ours).")
+    epochs: int = option(200, "Largest number of epochs (ours).")
+    patience: int = option(
+        20, "Number of epochs without a better validation score after which training stops (ours)."
+    )
+    min_epochs: int = option(
+        1, "Smallest number of epochs, whatever the patience (ours).", before=1
+    )
+    learning_rate: float = option(1e-3, "Learning rate of the classifier's Adam optimizer (paper).")
+    alpha: float = option(0.5, "Weight of the clean loss in eqs. 2, 4 and 10 (paper).")
+    generator_steps: int = option(1, "Generator steps for each classifier step, k (paper).")
+    minibatches: str = option(
+        "separate",
+        "Whether GAT's two updates take separate minibatches (paper) or a shared one: one of "
+        f"{', '.join(training.gat.MINIBATCHES)}.",
+    )
+    precision: str = option(
+        "float32",
+        "Keras dtype policy of the training; auto is mixed_bfloat16 on a CPU that computes in "
+        "bfloat16 and float32 elsewhere (ours).",
+    )
+    jit_compile: bool | None = option(
+        None, "Whether steps are compiled with XLA; none decides by the device (ours).",
+        affects_results=False,
+    )  # fmt: skip
+    hyperparameters: dict[str, float] = option(
+        {}, "Values of the methods' hyperparameters, such as gat.c_g=0.3; the others are ours."
+    )
+    search: bool = option(
+        False, "Whether each method's hyperparameters are searched on the validation set (paper)."
+    )
+    grids: dict[str, tuple[float, ...]] = option(
+        {}, "Values that a search tries, such as gat.c_g=0.1:0.3:1; the others are ours."
+    )
+    search_epochs: int = option(200, "Largest number of epochs of a trial (ours).")
+    search_seed: int = option(1000, "Seed of the trials (ours).")
+    search_train_size: int | None = option(
+        None, "Number of training images of a trial; none is all (ours).", before=None
+    )
+    search_window: int = option(
+        5,
+        "Number of successive epochs whose mean validation score, at its best, scores a trial "
+        "(ours).",
+        before=1,
+    )
+    search_extensions: int = option(
+        2, "Number of values tried beyond a grid whose best value is its last (ours).", before=0
+    )
+
+    def __post_init__(self):
+        configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
+        configs.require_known("minibatches", [self.minibatches], training.gat.MINIBATCHES)
+        configs.require_seeds((self.search_seed,))
+        configs.require_precision(self.precision)
+        configs.require_range(
+            self,
+            ("alpha", 0, 1),
+            ("width", 1e-9, INF),
+            ("learning_rate", 0, INF),
+            ("batch_size", 1, INF),
+            ("epochs", 1, 9999),
+            ("min_epochs", 1, 9999),
+            ("search_epochs", 1, 9999),
+            ("search_window", 1, INF),
+            ("search_extensions", 0, INF),
+            ("patience", 1, INF),
+            ("generator_steps", 1, INF),
+        )
+        self._check_hyperparameters()
+
+    def _check_hyperparameters(self):
+        known = {name for method in METHODS for name in qualified(method)}
+        single = {name: (value,) for name, value in self.hyperparameters.items()}
+        for name, values in [*single.items(), *self.grids.items()]:
+            configs.require_known("hyperparameter", [name], sorted(known))
+            high = 0.99 if name.endswith(".rate") else INF
+            for value in values:
+                if not (math.isfinite(value) and 0 <= value <= high):
+                    raise ConfigError(
+                        f"Expected {name} to be a finite number in [0, {high}]. Received: {value}"
+                    )
+
+
+REDUCED = {
+    "train_size": 5_000,
+    "validation_size": 2_000,
+    "width": 1 / 3,
+    "batch_size": 32,
+    "epochs": 120,
+    "patience": 15,
+    "minibatches": "shared",
+    "hyperparameters": {
+        "dropout.rate": 0.2,
+        "random.epsilon": 4 / 255,
+        "fg_l2.epsilon": 2 / 255 * 3072**0.5,
+        "gat.c_g": 0.1,
+        # At the paper's 1e-6 the generator hardly moves within so few steps.
+        "gat.generator_learning_rate": 1e-4,
+        "dropout_gat.rate": 0.2,
+        "pgd.epsilon": 2 / 255,  # of the standard ball hardly anything is left of such networks
+    },
+    "search": True,
+    "search_epochs": 40,
+    "search_window": 1,
+    "search_extensions": 0,
+    "grids": {
+        "dropout.rate": (0.1, 0.3),
+        "random.epsilon": (1 / 255, 4 / 255, 16 / 255),
+        "fg_linf.epsilon": (1 / 255, 4 / 255, 16 / 255),
+        "fg_l2.epsilon": tuple(n / 255 * 3072**0.5 for n in (1, 2, 4)),
+        "gat.c_g": (0.03, 0.1, 0.3),
+        "gat.generator_learning_rate": (1e-4,),
+        "dropout_gat.rate": (0.1, 0.3),
+    },
+}
+PRESETS = {
+    "paper": {},
+    "full": {
+        "epochs": 150,
+        "patience": 10,
+        "min_epochs": 20,
+        "minibatches": "shared",
+        "precision": "auto",
+        # At the paper's 1e-6 as many epochs are too few for the generator to learn.
+        "hyperparameters": {"gat.generator_learning_rate": 1e-4},
+        "search": True,
+        "search_epochs": 150,
+        # The full-size networks overfit them much, at a fifth of the time.
+        "search_train_size": 10_000,
+        # Six trials for every method.
+        "grids": {
+            "dropout.rate": (0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
+            "gat.c_g": (0.3, 1, 3),
+            "dropout_gat.rate": (0.05, 0.1, 0.2, 0.3),
+            "dropout_gat.c_g": (0.3, 1, 3),
+        },
+    },
+    "reduced": REDUCED,
+    "quick": {
+        "width": 1 / 3,
+        "batch_size": 25,
+        "epochs": 20,
+        "patience": 20,
+        "learning_rate": 2e-3,
+        "minibatches": "shared",
+        "hyperparameters": {
+            "gat.generator_learning_rate": 1e-4,
+            "gat.c_g": 0.1,
+            # With more, so small a network does not begin to learn within these epochs.
+            "dropout.rate": 0.05,
+            "dropout_gat.rate": 0.05,
+            "pgd.epsilon": 1 / 255,
+        },
+        "search_epochs": 20,
+    },
+}
