@@ -52,7 +52,7 @@ def attacked(balls: dict[str, dict[str, dict[str, list[float]]]], attacks: list[
             axes.set_xlim(0)
             axes.set_title(title, loc="left", fontsize=7.5)
             axes.set_xlabel("accuracy, %")
-        legend(figure, panels, ncols=len(attacks))
+        legend(figure, ncols=len(attacks))
     return figure
 
 
@@ -84,5 +84,5 @@ def epsilon_curves(panels: dict[str, dict[str, dict]]) -> Figure:
             axes.set_title(title, loc="left", fontsize=7.5)
             axes.set_xlabel("ε of PGD (pixels in [0, 1])")
         grid.flat[0].set_ylabel("accuracy, %")
-        legend(figure, grid, ncols=4)
+        legend(figure, ncols=4)
     return figure

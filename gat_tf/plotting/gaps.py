@@ -47,7 +47,7 @@ def gaps(
             if lipschitz:
                 _lipschitz(row[1], found["lipschitz"], titles)
                 row[1].set_title(f"{dataset}: local Lipschitz value", loc="left")
-        legend(figure, panels, ncols=2)
+        legend(figure, ncols=2)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Images beside what an attack has made of them."""
+"""Images: beside what an attack has made of them, in grids, and in a row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.style import STYLE, new_figure
+
+_STYLE = {**STYLE, "axes.grid": False}
 
 
 def perturbed_images(
@@ -53,7 +55,7 @@ def perturbed_images(
         return class_names[k] if class_names is not None else str(k)
 
     columns = ["image"] + ["Δ"] * (gradients is not None) + [perturbation_name, "perturbed"]
-    with matplotlib.rc_context({**STYLE, "axes.grid": False, "font.size": 7}):
+    with matplotlib.rc_context({**_STYLE, "font.size": 7}):
         width = 1.5 * len(columns)
         figure, panels = new_figure(len(images), len(columns), width, 1.35)
         for i, row in enumerate(panels):
@@ -62,9 +64,7 @@ def perturbed_images(
             )
             shown = [images[i], *map(_amplified, amplified), images[i] + perturbations[i]]
             for axes, image in zip(row, shown, strict=True):
-                axes.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
+                _show(axes, np.clip(image, 0, 1))
             for axes, array in zip(row[1:-1], amplified, strict=True):
                 axes.set_xlabel(f"× {_factor(array):.3g},  ‖·‖₂ {np.linalg.norm(array):.2g}")
             for axes, p in ((row[0], probabilities[i]), (row[-1], perturbed_probabilities[i])):
@@ -77,6 +77,94 @@ def perturbed_images(
         for axes, title in zip(panels[0], columns, strict=True):
             axes.set_title(title)
     return figure
+
+
+def grids(
+    grids: Sequence[tuple[str, str, np.ndarray]], *, columns: int = 2, ylabel: str = ""
+) -> Figure:
+    """Draws grids of images, such as generated ones with a class in each row.
+
+    Args:
+        grids: Title, caption and images `[rows, columns, H, W, C]` in [0, 1] of each grid, C 1
+            or 3. The title stands above the grid and the caption below it.
+        columns: How many grids stand side by side.
+        ylabel: On the left of each grid; it says what a row is.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: There is no grid, or the images do not have five axes.
+    """
+    if not grids:
+        raise ValueError("Expected at least one grid of images. Received: none.")
+    with matplotlib.rc_context(_STYLE):
+        columns = min(columns, len(grids))
+        figure, panels = new_figure(-(-len(grids) // columns), columns, 3.6 * columns, 3.9)
+        flat = list(panels.flat)
+        for axes, (title, caption, images) in zip(flat, grids, strict=False):
+            images = np.asarray(images)
+            if images.ndim != 5:
+                raise ValueError(
+                    f"Expected images [rows, columns, H, W, C] in the grid {title!r}. "
+                    f"Received: shape {images.shape}."
+                )
+            rows, across, height, width, channels = images.shape
+            whole = images.swapaxes(1, 2).reshape(rows * height, across * width, channels)
+            _show(axes, whole, interpolation="nearest")
+            axes.set_title(title, loc="left")
+            axes.set(xlabel=caption, ylabel=ylabel)
+        for axes in flat[len(grids) :]:
+            axes.remove()
+    return figure
+
+
+def strip(
+    images: Sequence[np.ndarray],
+    titles: Sequence[str],
+    *,
+    label: str = "",
+    width: float = 7.2,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draws a row of images, each with its title.
+
+    Args:
+        images: `[H, W, C]` in [0, 1] each. With another number of channels than three, the first
+            is drawn in grey.
+        titles: One for each image.
+        label: On the left of the row.
+        width: Of the figure, in inches.
+        figure: A part made by `parts` to draw in, instead of a new figure.
+
+    Returns:
+        The figure, or the part.
+
+    Raises:
+        ValueError: There is no image, or another number of titles.
+    """
+    if len(images) == 0 or len(images) != len(titles):
+        raise ValueError(
+            f"Expected at least one image and as many titles. "
+            f"Received: {len(images)} images and {len(titles)} titles."
+        )
+    with matplotlib.rc_context(_STYLE):
+        if figure is None:
+            figure = Figure(figsize=(width, 0.5 + 0.9 * width / len(images)), layout="constrained")
+        all_axes = figure.subplots(1, len(images), squeeze=False)[0]
+        for axes, image, title in zip(all_axes, images, titles, strict=True):
+            _show(axes, image if image.shape[-1] == 3 else image[..., :1])
+            axes.set_title(title, fontsize=6)
+        figure.supylabel(label, fontsize=7)
+    return figure
+
+
+def _show(axes, image: np.ndarray, **how) -> None:
+    """Draws `[H, W, C]` in [0, 1], C 1 or 3, without axes."""
+    image = image[..., 0] if image.shape[-1] == 1 else image
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1, **how)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def _factor(array: np.ndarray) -> float:

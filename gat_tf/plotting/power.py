@@ -50,7 +50,7 @@ def power(
             right.sharey(left)
             left.set_ylabel("accuracy, %")
             left.set_ylim(bottom=0)
-        legend(figure, panels, ncols=4)
+        legend(figure, ncols=4)
     return figure
 
 

@@ -54,7 +54,7 @@ def robustness(
                     axes.xaxis.set_major_locator(ticker.MultipleLocator(2 / 255))
                 axes.set_ylim(bottom=0)
             row[0].set_ylabel("accuracy, %")
-        legend(figure, panels, ncols=3)
+        legend(figure, ncols=3)
     return figure
 
 

@@ -46,5 +46,5 @@ def scores(summary: dict[str, dict], titles: dict[str, str], metrics: dict[str, 
                     )
                 axes.set_title(f"{dataset}: {title}", loc="left")
                 axes.set_xlabel("updates of the generator")
-        legend(figure, panels, ncols=3)
+        legend(figure, ncols=3)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections.abc import Iterable, Sequence
 
 import matplotlib
 from matplotlib import ticker
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
 # A second sign beside the colour, for grey print.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINE_STYLES = ("-", "--", "-.", ":")
 STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -24,8 +26,33 @@ STYLE = {
     "axes.titlesize": 9,
     "legend.frameon": False,
     "legend.fontsize": 7,
+    "legend.handlelength": 2.6,  # long enough to show a dash on both sides of a marker
     "pdf.fonttype": 42,  # text that stays text
 }
+
+
+def looks(names: Iterable[str]) -> dict[str, dict]:
+    """Gives every name a look of its own: matplotlib's `color`, `marker` and `linestyle`.
+
+    A look depends on the place of its name alone, so figures that pass the same names in the same
+    order use the same looks. The first seven names differ in colour and marker. From the eighth on
+    the colours repeat with another marker and line style; 196 looks are different.
+
+    Args:
+        names: Names of lines or of series of dots. A name that comes again is ignored.
+
+    Returns:
+        Name to look, in the order of the names.
+    """
+    found = {}
+    for i, name in enumerate(dict.fromkeys(names)):
+        again, place = divmod(i, len(COLOURS))
+        found[name] = {
+            "color": COLOURS[place],
+            "marker": MARKERS[(place + again) % len(MARKERS)],
+            "linestyle": LINE_STYLES[again % len(LINE_STYLES)],
+        }
+    return found
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
@@ -42,6 +69,35 @@ def new_figure(rows: int, columns: int, width: float, height: float):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def canvas(width: float, height: float, labels: Iterable[str | None], ncols: int) -> Figure:
+    """An empty figure, `height` inches high without the legend of these labels."""
+    rows = math.ceil(len({label for label in labels if label}) / ncols)
+    return Figure(figsize=(width, height + 0.15 * rows), layout="constrained")
+
+
+def parts(
+    width: float, height: float, *, heights: Sequence[float] = (1,), widths: Sequence[float] = (1,)
+):
+    """Divides a new figure into parts, for a figure of several kinds of panels.
+
+    `curves`, `dots` and `strip` draw in a part that is passed to them as `figure`. `legend` then
+    adds one legend for the whole figure.
+
+    Args:
+        width: Of the whole figure, in inches.
+        height: Of the whole figure, in inches.
+        heights: The relative height of each row of parts.
+        widths: The relative width of each column of parts.
+
+    Returns:
+        The figure, and its parts as an array `[rows, columns]`.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    shape = len(heights), len(widths)
+    ratios = {"height_ratios": heights, "width_ratios": widths}
+    return figure, figure.subfigures(*shape, squeeze=False, **ratios)
+
+
 def band(axes, x, mean, std, **line) -> None:
     """A line with the band of one standard deviation around it, if there is one."""
     (drawn,) = axes.plot(x, mean, **line)
@@ -50,19 +106,22 @@ def band(axes, x, mean, std, **line) -> None:
         axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 
-def legend(figure: Figure, panels, ncols: int) -> None:
-    """One legend below all panels, with every label once."""
+def legend(figure: Figure, ncols: int = 3) -> None:
+    """Adds one legend below all panels of a figure, with every label once."""
     entries = {}
-    for axes in panels.flat:
+    for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)
+    if entries:
+        with matplotlib.rc_context(STYLE):
+            figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)
 
 
-def epsilon_axis(axes, epsilons) -> None:
+def epsilon_axis(axes, epsilons, *, of_255: bool = False) -> None:
     """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
     axes.set_xscale("symlog", linthresh=next((e for e in epsilons if e), 1.0), base=2)
-    axes.set_xticks(epsilons, [f"{e:.2g}" for e in epsilons], rotation=45)
+    names = [f"{255 * e:.3g}" if of_255 else f"{e:.2g}" for e in epsilons]
+    axes.set_xticks(epsilons, names, rotation=0 if of_255 else 45)
     axes.minorticks_off()
     axes.set_xlim(0, 1.1 * max(epsilons) or 1.0)
 

@@ -1,0 +1,52 @@
+"""What stands beside the data in a panel: reference lines and single points."""
+
+from __future__ import annotations
+
+import dataclasses
+
+_LINE = {"color": "#777777", "linewidth": 0.8, "linestyle": "--"}
+_POINT = {
+    "color": "#777777",
+    "marker": "D",
+    "markersize": 4.5,
+    "fillstyle": "none",
+    "linestyle": "none",
+    "clip_on": False,  # a point on an axis is drawn whole
+}
+
+
+@dataclasses.dataclass
+class Mark:
+    """A reference line across a panel, or a point in it.
+
+    Attributes:
+        x: Where a vertical line stands, or the point's place; None for a horizontal line.
+        y: Where a horizontal line stands, or the point's place; None for a vertical line.
+        label: In the legend; without one the mark is not in it.
+        look: matplotlib's keywords for the line, such as `color`. By default a line is dashed and
+            grey, and a point an open grey diamond.
+
+    Raises:
+        ValueError: Neither x nor y is given.
+    """
+
+    x: float | None = None
+    y: float | None = None
+    label: str | None = None
+    look: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.x is None and self.y is None:
+            raise ValueError(
+                "Expected a mark with x for a vertical line, y for a horizontal line, or both for "
+                "a point. Received: neither."
+            )
+
+    def draw(self, axes) -> None:
+        """Adds the mark to matplotlib's axes."""
+        if self.x is None:
+            axes.axhline(self.y, label=self.label, **{**_LINE, **self.look})
+        elif self.y is None:
+            axes.axvline(self.x, label=self.label, **{**_LINE, **self.look})
+        else:
+            axes.plot([self.x], [self.y], label=self.label, **{**_POINT, **self.look})
