@@ -146,8 +146,8 @@ def _line(axes, line: Line, look: dict) -> None:
 
 
 def _scales(axes, panel: Panel) -> None:
-    longest = max((line.x for line in panel.lines), key=len, default=())
     if panel.xscale == "epsilon":
+        longest = max((line.x for line in panel.lines), key=len, default=())
         if len(longest):
             epsilon_axis(axes, longest, of_255=panel.x_255)
     elif panel.xscale == "log":
@@ -155,7 +155,7 @@ def _scales(axes, panel: Panel) -> None:
     else:
         axes.set_xscale(panel.xscale)
         if panel.x_255:
-            _axis_of_255(axes, max(longest, default=0))
+            _axis_of_255(axes, max((x for line in panel.lines for x in line.x), default=0.0))
         if panel.integer_x:
             axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
     if panel.yscale == "log":
@@ -167,8 +167,8 @@ def _scales(axes, panel: Panel) -> None:
 
 
 def _axis_of_255(axes, largest: float) -> None:
-    """Ticks at multiples of 1/255 or of 2, 4, 8, ... times it, at most eight beside 0."""
+    """Ticks at multiples of 1/255 times a power of two, at most eight of them beside 0."""
     if largest > 0:
-        step = 2.0 ** math.ceil(math.log2(255 * largest / 8 - 1e-9)) / 255
+        step = 2.0 ** math.ceil(math.log2(255 * largest / 8) - 1e-9) / 255
         axes.xaxis.set_major_locator(ticker.MultipleLocator(step))
     axes.xaxis.set_major_formatter(lambda x, _: f"{255 * x:.3g}")

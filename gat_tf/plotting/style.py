@@ -119,11 +119,14 @@ def legend(figure: Figure, ncols: int = 3) -> None:
 
 def epsilon_axis(axes, epsilons, *, of_255: bool = False) -> None:
     """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
-    axes.set_xscale("symlog", linthresh=next((e for e in epsilons if e), 1.0), base=2)
-    names = [f"{255 * e:.3g}" if of_255 else f"{e:.2g}" for e in epsilons]
-    axes.set_xticks(epsilons, names, rotation=0 if of_255 else 45)
+    smallest = next((e for e in epsilons if e), 1.0)
+    names = [f"{255 * e if of_255 else e:.3g}" for e in epsilons]
+    wide = len(names) * max(map(len, names)) > 30
+    axes.set_xscale("symlog", linthresh=smallest, base=2)
+    axes.set_xticks(epsilons, names, rotation=45 if wide else 0)
     axes.minorticks_off()
-    axes.set_xlim(0, 1.1 * max(epsilons) or 1.0)
+    # A little to the left of 0, where a marker is drawn whole.
+    axes.set_xlim(-0.08 * smallest, 1.1 * max(epsilons) or 1.0)
 
 
 def log_axis(axes, which: str) -> None:
