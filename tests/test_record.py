@@ -115,7 +115,7 @@ def test_check_finds_a_number_that_is_not_in_the_record(folder):
         "`0.25` is code, and [a link](a/2.5.md) is not read.\n\nAnother paragraph: 99.9.\n"
     )
     assert record.unsupported(page) == [
-        f"{page}: 3.5 is not in table2 (The baseline has 52.00 %, GAT gains 10.0 (see 3.5)....)"
+        f"{page}: 3.5 is not in table2 (The baseline has 52.00 %, GAT gains 10.0 (see 3.5). `0.25` i...)"
     ]
     with pytest.raises(SystemExit, match=r"3\.5 is not in table2"):
         record.main(["--check", str(page)])
