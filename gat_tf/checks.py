@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 _MARK = "gat_tf"
+MULTI_LABEL = "Multi-label classification, one sigmoid for each of several classes, is unsupported."
 
 
 def _require(condition: tf.Tensor, *parts) -> list[tf.Operation]:
@@ -99,7 +100,7 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
 
     Args:
         images: `[B, H, W, C]` within `bounds`.
-        labels: `[B]` integers in [0, num_classes).
+        labels: `[B]` or `[B, 1]` integers in [0, num_classes).
         num_classes: The classifier's, or None where it is not known.
         bounds: `(low, high)` of the pixels.
 
@@ -115,11 +116,12 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
             "Expected images [batch, height, width, channels]. "
             f"Received: a tensor of shape {images.shape}"
         )
+    if labels.dtype.is_integer and labels.shape.rank == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]  # as keras.datasets has them
     if not labels.dtype.is_integer or labels.shape.rank != 1:
-        hint = " One-hot labels: pass their argmax." if labels.shape.rank == 2 else ""
         raise ValueError(
             "Expected integer labels [batch], one class number an image. "
-            f"Received: {labels.dtype.name} labels of shape {labels.shape}.{hint}"
+            f"Received: {labels.dtype.name} labels of shape {labels.shape}.{_label_hint(labels)}"
         )
     if labels.dtype not in (tf.int32, tf.int64):
         labels = tf.cast(labels, tf.int32)
@@ -159,20 +161,69 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
         return tf.identity(images), tf.identity(labels)
 
 
-def logits_or_probabilities(outputs: tf.Tensor, from_logits: bool, name: str) -> tf.Tensor:
-    """Checks the outputs `[B, K]` of a model whose last layer cannot be seen."""
-    sums = tf.reduce_sum(outputs, axis=-1)
-    are_probabilities = tf.reduce_all(outputs >= 0) & tf.reduce_all(tf.abs(sums - 1) < 1e-2)
+def _label_hint(labels: tf.Tensor) -> str:
+    if labels.shape.rank != 2 or labels.shape[1] == 1:
+        return ""
+    one_hot = " One-hot labels: pass their argmax."
+    if not hasattr(labels, "numpy"):  # in a graph their values are not known
+        return f"{one_hot} {MULTI_LABEL}"
+    array = labels.numpy()
+    return one_hot if ((array != 0).sum(axis=1) == 1).all() else f" {MULTI_LABEL}"
+
+
+def logits_or_probabilities(
+    outputs: tf.Tensor, from_logits: bool, name: str, made_by_keras: bool = False
+) -> tf.Tensor:
+    """Checks the outputs `[B, K]` of a model whose last layer cannot be seen.
+
+    Args:
+        outputs: `[B, K]`, or `[B, 1]` of a model of two classes with one output.
+        from_logits: Whether they are to be logits.
+        name: The model's.
+        made_by_keras: Whether a softmax or a sigmoid of Keras is known to have made them.
+    """
     kinds = ("probabilities", "logits")
-    required = _require(
-        tf.not_equal(are_probabilities, from_logits) | tf.equal(tf.size(outputs), 0),
+    looks = (
         f"Expected {kinds[from_logits]}, because from_logits={from_logits}, but the outputs of the "
-        f"model {name!r} look like {kinds[not from_logits]}: rows sum from",
-        tf.reduce_min(sums),
-        "to",
-        tf.reduce_max(sums),
-        f"Pass from_logits={not from_logits}.",
+        f"model {name!r} look like {kinds[not from_logits]}:"
     )
+    instead = f"Pass from_logits={not from_logits}."
+    nothing = tf.equal(tf.size(outputs), 0)
+    required = []
+    if outputs.shape[-1] == 1:
+        low, high = tf.reduce_min(outputs), tf.reduce_max(outputs)
+        if from_logits and made_by_keras:
+            raise ValueError(f"{looks} a sigmoid made them. {instead}")
+        if not from_logits:
+            inside = (low >= 0) & (high <= 1)
+            required += _require(inside | nothing, f"{looks} from", low, "to", high, instead)
+    else:
+        sums = tf.reduce_sum(outputs, axis=-1)
+        low, high = tf.reduce_min(sums), tf.reduce_max(sums)
+        positive = tf.reduce_all(outputs >= 0)
+        are_probabilities = positive & tf.reduce_all(tf.abs(sums - 1) < 1e-2)
+        unclear = False
+        if made_by_keras or not from_logits:
+            # Numbers from 0 to 1 with other sums may be a sigmoid's: no reason to say "logits".
+            unclear = positive & tf.reduce_all(outputs <= 1) & ~are_probabilities
+            or_logits = "" if made_by_keras else " If they are logits, pass from_logits=True."
+            required += _require(
+                ~unclear | nothing,
+                f"Expected {kinds[from_logits]}, because from_logits={from_logits}. Received: "
+                f"outputs of the model {name!r} from 0 to 1 whose rows sum from",
+                low,
+                "to",
+                high,
+                MULTI_LABEL + or_logits,
+            )
+        required += _require(
+            tf.not_equal(are_probabilities, from_logits) | unclear | nothing,
+            f"{looks} rows sum from",
+            low,
+            "to",
+            high,
+            instead,
+        )
     with tf.control_dependencies(required):
         return tf.identity(outputs)
 
