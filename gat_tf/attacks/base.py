@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf.attacks import compiled, norms
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits, logits_of
 
@@ -48,6 +49,9 @@ class Attack(abc.ABC):
     def perturbation(self, model, images, labels, *, from_logits=False, seed=None) -> tf.Tensor:
         """Returns the perturbation η of each image, before any clipping of the sum.
 
+        Outside a `tf.function` the first call compiles the attack, for this model and batches of
+        any size, and later ones run what was compiled, also with another ε.
+
         Args:
             model: Keras classifier from images to probabilities or logits `[B, K]`. It runs in
                 inference mode and is not changed.
@@ -64,7 +68,7 @@ class Attack(abc.ABC):
             ValueError: Images, labels or the model are not of the kinds above.
         """
         logits, images, labels = self._checked(model, images, labels, from_logits)
-        return self.perturb(logits, images, labels, seed)
+        return self._perturbed(logits, images, labels, seed)
 
     def __call__(self, model, images, labels, *, from_logits=False, seed=None) -> tf.Tensor:
         """Returns the adversarial images, `[B, H, W, C]`: images + η, clipped to `clip`.
@@ -72,7 +76,7 @@ class Attack(abc.ABC):
         Arguments and errors are those of `perturbation`.
         """
         logits, images, labels = self._checked(model, images, labels, from_logits)
-        return self.apply(images, self.perturb(logits, images, labels, seed))
+        return self.apply(images, self._perturbed(logits, images, labels, seed))
 
     @abc.abstractmethod
     def perturb(self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed) -> tf.Tensor:
@@ -87,9 +91,17 @@ class Attack(abc.ABC):
         """The attack as it is cheapest where only the accuracy under it is wanted."""
         return self
 
+    def _perturbed(self, logits, images, labels, seed):
+        """`perturb`, compiled unless a graph, a strategy or somebody's own logits are around it."""
+        alone = tf.executing_eagerly() and not tf.distribute.has_strategy()
+        if not alone or tf.config.functions_run_eagerly() or type(logits) is not Logits:
+            return self.perturb(logits, images, labels, seed)
+        return compiled.perturbation(self, logits, images, labels, seed_or_random(seed))
+
     def _checked(self, model, images, labels, from_logits):
         logits = logits_of(model, from_logits)
         images, labels = logits.checked(images, labels, self.clip or (0.0, 1.0))
+        norms.radius(getattr(self, "epsilon", 0.0), images)  # one, or one for each image
         return logits, images, labels
 
 
