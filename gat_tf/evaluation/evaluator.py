@@ -179,6 +179,18 @@ class Evaluator:
         )
         return self._of_batches(compiled, np.arange(self.size))
 
+    def change(self) -> float:
+        """The largest change of a logit between two calls for the first images, compiled or not.
+
+        In units of the largest logit; nothing but rounding for a model without random numbers.
+        """
+        x = tf.constant(self.images[: self.batch_size])
+        largest = 0.0
+        for call in (tf.function(self.logits).get_concrete_function(x), self.logits):
+            once, twice = (call(x).numpy() for _ in range(2))
+            largest = max(largest, np.abs(twice - once).max() / max(np.abs(once).max(), 1e-20))
+        return float(largest)
+
     def _of_batches(self, function, indices) -> np.ndarray:
         parts = [
             function(tf.constant(self.images[batch]), tf.constant(self.labels[batch])).numpy()

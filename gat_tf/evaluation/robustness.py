@@ -20,6 +20,7 @@ from gat_tf.logits import logits_of
 INF = math.inf
 _CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until nothing stands
 _TOLERANCE = 0.01  # one image in a hundred: less is noise
+_ROUNDING = 1e-3  # of the largest logit, between two calls of a model without random numbers
 _STARTS = 0.05  # of the images may fall to further random starts alone
 
 
@@ -176,8 +177,9 @@ class _Evaluation:
             "composition": list(composition),
             "curve": curve,
         }
+        change = self.stage("same logits", lambda: {"change": e.change()})["change"]
         zero = self.stage("gradients", self._zero_gradients) if differentiable else None
-        return {**result, "checks": list(_checks(result, zero, b, few))}
+        return {**result, "checks": list(_checks(result, zero, change, b, few))}
 
     def attack(self, name, attack, only=None, source=None, of=None) -> np.ndarray:
         """Runs an attack as a stage; returns which images stand it, `[N]` booleans.
@@ -240,7 +242,7 @@ def standing_of(row: dict) -> np.ndarray:
     return np.array([stands == "1" for stands in row["standing"]])
 
 
-def _checks(result: dict, zero: dict | None, budget: Budget, few: int):
+def _checks(result: dict, zero: dict | None, change: float, budget: Budget, few: int):
     """The signs of masked gradients that Carlini et al. (2019) and others list."""
     rows = {row["name"]: row for row in result["attacks"]}
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
@@ -257,6 +259,10 @@ def _checks(result: dict, zero: dict | None, budget: Budget, few: int):
         result["differentiable"],
         "gradient attacks run" if result["differentiable"] else "none: only attacks without them",
     )
+    evidence = f"they change by {change:.1%} of the largest between two calls"
+    if change > _ROUNDING:
+        evidence += ": average gradients over calls, with the `samples` of PGD and APGD"
+    yield found("the model gives the same logits twice", change <= _ROUNDING, evidence)
     if not result["differentiable"]:
         return
     short, long = f"PGD-{few}", f"PGD-{budget.pgd_steps}, {budget.restarts} starts"
