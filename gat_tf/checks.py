@@ -15,6 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 _MARK = "gat_tf"
+_OTHER_RANGE = (
+    "Scale them (pixels from 0 to 255: divide by 255), or, if they are what the model takes, set "
+    "clip=(low, high) of the attack, or bounds=(low, high) where there is none."
+)
 MULTI_LABEL = "Multi-label classification, one sigmoid for each of several classes, is unsupported."
 
 
@@ -99,7 +103,7 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
     """Checks a batch of images and integer labels.
 
     Args:
-        images: `[B, H, W, C]` within `bounds`.
+        images: `[B, H, W, C]` within `bounds`: floats, or also integers if those are (0, 255).
         labels: `[B]` or `[B, 1]` integers in [0, num_classes).
         num_classes: The classifier's, or None where it is not known.
         bounds: `(low, high)` of the pixels.
@@ -110,6 +114,39 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
     Raises:
         ValueError: With what was expected and what was received.
     """
+    images, labels = typed(images, labels, bounds)
+    number, received = tf.shape(images)[0], tf.shape(labels)[0]
+    required = _require(
+        tf.equal(number, received), "Expected one label an image:", number, "Received:", received
+    )
+    low, high = tf.reduce_min(images), tf.reduce_max(images)
+    # Written so that NaN fails and a replica's empty share of a batch does not.
+    inside = (low >= bounds[0]) & (high <= bounds[1]) | tf.equal(tf.size(images), 0)
+    required += _require(
+        inside,
+        f"Expected images within [{bounds[0]}, {bounds[1]}]. Received: values from",
+        low,
+        "to",
+        high,
+        _OTHER_RANGE,
+    )
+    if num_classes is not None:
+        low, high = tf.reduce_min(labels), tf.reduce_max(labels)
+        inside = (low >= 0) & (high < num_classes) | tf.equal(tf.size(labels), 0)
+        required += _require(
+            inside,
+            f"Expected labels from 0 to {num_classes - 1}, for a classifier with {num_classes} "
+            "classes. Received: labels from",
+            low,
+            "to",
+            high,
+        )
+    with tf.control_dependencies(required):
+        return tf.identity(images), tf.identity(labels)
+
+
+def typed(images, labels, bounds=(0.0, 1.0)):
+    """The part of `batch` that takes no computation: kinds and shapes, but not values."""
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     if images.shape.rank != 4:
         raise ValueError(
@@ -125,40 +162,15 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
         )
     if labels.dtype not in (tf.int32, tf.int64):
         labels = tf.cast(labels, tf.int32)
-    if images.dtype.is_integer:
+    # Whole numbers from 0 to 255 are a range of their own; elsewhere they are a scale forgotten.
+    if images.dtype.is_integer and tuple(bounds) != (0, 255):
         scale = "divide them by 255" if tuple(bounds) == (0, 1) else "scale them"
         raise ValueError(
             f"Expected floating-point images in [{bounds[0]}, {bounds[1]}]. "
-            f"Received: {images.dtype.name} images; {scale} first."
+            f"Received: {images.dtype.name} images; {scale} first, or, for a model that takes 0 to "
+            "255, set clip=(0, 255) of the attack, or bounds=(0, 255) where there is none."
         )
-    number, received = tf.shape(images)[0], tf.shape(labels)[0]
-    required = _require(
-        tf.equal(number, received), "Expected one label an image:", number, "Received:", received
-    )
-    images = tf.cast(images, tf.float32)
-    low, high = tf.reduce_min(images), tf.reduce_max(images)
-    # Written so that NaN fails and a replica's empty share of a batch does not.
-    inside = (low >= bounds[0]) & (high <= bounds[1]) | tf.equal(tf.size(images), 0)
-    required += _require(
-        inside,
-        f"Expected images within [{bounds[0]}, {bounds[1]}]. Received: values from",
-        low,
-        "to",
-        high,
-    )
-    if num_classes is not None:
-        low, high = tf.reduce_min(labels), tf.reduce_max(labels)
-        inside = (low >= 0) & (high < num_classes) | tf.equal(tf.size(labels), 0)
-        required += _require(
-            inside,
-            f"Expected labels from 0 to {num_classes - 1}, for a classifier with {num_classes} "
-            "classes. Received: labels from",
-            low,
-            "to",
-            high,
-        )
-    with tf.control_dependencies(required):
-        return tf.identity(images), tf.identity(labels)
+    return tf.cast(images, tf.float32), labels
 
 
 def _label_hint(labels: tf.Tensor) -> str:
@@ -242,6 +254,33 @@ def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
     )
     with tf.control_dependencies(required):
         return tf.identity(logits)
+
+
+def bounds(value) -> tuple[float, float]:
+    """Returns `value`, the pixels' `(low, high)` with low < high, or raises ValueError."""
+    array = np.asarray(value, np.float64)
+    if array.shape != (2,) or not array[0] < array[1]:
+        raise ValueError(
+            f"Expected `bounds` as (low, high) with low < high. Received: bounds={value!r}"
+        )
+    return tuple(value)
+
+
+def as_dataset(x, y=None, batch_size=None, shuffle=False):
+    """Returns (images, labels) batches from a dataset, or from arrays and a batch size (32)."""
+    if isinstance(x, tf.data.Dataset):
+        if y is not None or batch_size is not None:
+            raise ValueError("A tf.data.Dataset brings its labels and batches: pass it alone.")
+        return x
+    if x is None or y is None or not hasattr(x, "shape"):
+        raise ValueError(
+            "Expected a tf.data.Dataset of (images, labels) batches, or arrays of images and "
+            f"labels. Received: {type(x).__name__} and {type(y).__name__}"
+        )
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    if shuffle:
+        dataset = dataset.shuffle(len(x))
+    return dataset.batch(batch_size or 32)
 
 
 def checked(

@@ -690,9 +690,9 @@ def test_other_errors_of_tensorflow_pass_unchanged():
 def test_bounds_of_the_images_are_those_of_the_clip(two_classes):
     attack = FastGradient(0.1, clip=(-1, 1))
     attack(two_classes, Z - 1, ZEROS)
-    with pytest.raises(ValueError, match=r"images within \[-1, 1\].*from -2.0 to -2.0"):
+    with pytest.raises(ValueError, match=r"images within \[-1, 1\].*from -2(.0)? to -2(.0)?"):
         attack(two_classes, Z - 2, ZEROS)
-    with pytest.raises(ValueError, match=r"images within \[0.0, 1.0\].*from -1.0 to -1.0"):
+    with pytest.raises(ValueError, match=r"images within \[0.0, 1.0\].*from -1(.0)? to -1(.0)?"):
         FastGradient(0.1, clip=None)(two_classes, Z - 1, ZEROS)
 
 

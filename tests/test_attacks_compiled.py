@@ -61,9 +61,7 @@ def test_a_trace_serves_batches_of_every_size_every_epsilon_and_all_weights(atta
         attack(**{"epsilon": 0.1, **epsilon})(model, X[:size], Y[:size], from_logits=True)
 
     call()
-    # One more call a use than traced: the number of classes is read off an image.
-    look = 1
-    traced = len(model.calls) - look
+    traced = len(model.calls)
     assert traced > 0
     for use in (
         call,
@@ -73,10 +71,10 @@ def test_a_trace_serves_batches_of_every_size_every_epsilon_and_all_weights(atta
     ):
         model.calls.clear()
         use()
-        assert len(model.calls) == look
+        assert not model.calls
     model.calls.clear()
     call(epsilon=np.full(8, 0.1))  # one for each image is another kind of batch
-    assert len(model.calls) == look + traced
+    assert len(model.calls) == traced
 
 
 def test_another_step_is_another_attack():
@@ -109,7 +107,7 @@ def test_settings_of_layers_are_noticed():
         counted.calls.clear()
         change()
         eta = attack.perturbation(counted, X, Y, from_logits=True)
-        assert len(counted.calls) > 1
+        assert counted.calls
         np.testing.assert_allclose(eta, eager(attack, counted, True), atol=1e-6)
 
 
@@ -123,7 +121,7 @@ def test_training_in_between_costs_no_trace():
         model.predict(X, verbose=0)
         model.calls.clear()
         attack(model, X, Y, from_logits=True)
-        assert len(model.calls) == 1
+        assert not model.calls
 
 
 def test_layers_added_later_are_noticed():

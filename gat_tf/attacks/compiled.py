@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf.attacks import norms
 from gat_tf.logits import Logits
 
 _KEPT = 64  # compiled functions for a model: those used last
@@ -43,10 +44,10 @@ _OF_TRAINING = frozenset(
 )
 
 
-def perturbation(
+def attacked(
     attack, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
-) -> tf.Tensor:
-    """`attack.perturb` of tensors that are known to be good, compiled.
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`attack.checked_and_attacked`, compiled.
 
     Args:
         attack: An attack.
@@ -59,6 +60,7 @@ def perturbation(
     inputs = [images, labels]
     if epsilon is not None:
         inputs.append(tf.convert_to_tensor(epsilon, tf.float32))
+        norms.require_as_many(inputs[-1], images)
     signature = tuple(
         tf.TensorSpec([None, *t.shape[1:]] if t.shape.rank else [], t.dtype) for t in inputs
     )
@@ -77,13 +79,13 @@ def perturbation(
 
 def _traced(attack, logits: Logits, signature):
     @tf.autograph.experimental.do_not_convert  # which would bury an error in a traceback
-    def perturbed(seed, images, labels, *epsilon):
+    def called(seed, images, labels, *epsilon):
         ours = dataclasses.replace(attack, epsilon=epsilon[0]) if epsilon else attack
-        return ours.perturb(logits, images, labels, seed)
+        return ours.checked_and_attacked(logits, images, labels, seed)
 
     seed = tf.TensorSpec([2], tf.int32)
     # Of the function only what was traced is kept: it holds neither the model nor the attack.
-    return tf.function(perturbed, input_signature=[seed, *signature]).get_concrete_function()
+    return tf.function(called, input_signature=[seed, *signature]).get_concrete_function()
 
 
 def _hyperparameters(attack):
