@@ -97,6 +97,18 @@ def test_curve_goes_down_to_zero(honest):
         assert np.mean(np.array(fooled) > epsilon) <= accuracy + 1e-9
 
 
+def test_arrays_are_evaluated_and_every_attack_has_its_bar(trained, shapes, capsys):
+    arrays = tuple(part[:20] for part in shapes)
+    evaluator = Evaluator(trained, arrays, batch_size=8, verbose=1)
+    np.testing.assert_array_equal(evaluator.images, arrays[0])
+    found = evaluator.attack(attacks.FastGradient(0.03, INF))
+    batches = -(-int(evaluator.correct.sum()) // 8)
+    printed = capsys.readouterr().out
+    assert f"{batches}/{batches}" in printed
+    standing = found.standing[evaluator.correct].mean()
+    assert f"standing: {standing:.4f}" in printed
+
+
 def test_only_the_chosen_images_are_attacked(trained, shapes):
     evaluator = Evaluator(trained, dataset(shapes), batch_size=7)
     only = np.arange(40) % 3 == 0

@@ -65,6 +65,7 @@ def robustness(
     budget: Budget = Budget(),
     batch_size: int = 100,
     seed: int = 0,
+    verbose: int = 0,
     stage: Callable[[str, Callable[[], dict]], dict] = lambda name, compute: compute(),
 ) -> dict:
     """Returns a classifier's accuracy under many attacks, and what the known checks say of it.
@@ -76,8 +77,8 @@ def robustness(
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
-        dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`, labels `[B]`. All
-            are kept in memory.
+        dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`, labels `[B]`; or
+            two arrays (images, labels). All are kept in memory.
         norm: 2 or `math.inf`.
         epsilon: Radius of the ball, in units of pixel values.
         source: Another classifier of the same images, from which PGD is transferred.
@@ -86,6 +87,8 @@ def robustness(
         budget: What the attacks may spend.
         batch_size: Images attacked at a time.
         seed: Seed of the attacks' random choices.
+        verbose: 0 for silence, 1 for Keras's progress bar of each attack, 2 for a line at its end;
+            with the share of the images attacked that stand.
         stage: Called with the name of each part and a function that computes it; it may keep what
             the function returns, a dictionary for JSON, and give that back another time.
 
@@ -105,7 +108,13 @@ def robustness(
     checks.norm(norm)
     checks.number("epsilon", epsilon, low=0)
     evaluator = Evaluator(
-        model, dataset, from_logits=from_logits, bounds=bounds, batch_size=batch_size, seed=seed
+        model,
+        dataset,
+        from_logits=from_logits,
+        bounds=bounds,
+        batch_size=batch_size,
+        seed=seed,
+        verbose=verbose,
     )
     if not evaluator.correct.any():
         raise ValueError(
@@ -195,6 +204,7 @@ class _Evaluation:
         e = self.evaluator
 
         def compute():
+            self._announce(name)
             attacked = e.correct if only is None else only
             found = e.attack(attack, attacked, source)
             return {
@@ -209,6 +219,10 @@ class _Evaluation:
 
         self.rows[name] = self.stage(name, compute)
         return standing_of(self.rows[name])
+
+    def _announce(self, name: str) -> None:
+        if self.evaluator.verbose:
+            print(name)
 
     def _curve(self) -> dict:
         """Accuracy under PGD against ε, until nothing stands or the pixels' range is used up."""
@@ -225,6 +239,7 @@ class _Evaluation:
             epsilon = 2 * epsilons[-1] if multiple is None else multiple * self.epsilon
             epsilon = min(epsilon, diameter)
             steps = min(20, self.budget.pgd_steps)
+            self._announce(f"PGD-{steps}, ε = {epsilon:.3g}")
             standing = e.attack(attacks.PGD(epsilon, self.norm, steps)).standing
             epsilons.append(epsilon)
             accuracy.append(float(standing.mean()))
