@@ -130,6 +130,7 @@ class Units:
         """Moves all units into the record's one file; what was trained stays where it is."""
         if units := {name: self.read(name) for name in self.names()}:
             files.write_json(self._packed, units)
+            self._of_the_record = units
             for name in units:
                 files.remove(self.path(name))
 

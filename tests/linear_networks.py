@@ -1,4 +1,4 @@
-"""A tiny folder of Table 2 whose classifiers are linear ones, for the experiments on them."""
+"""A tiny folder of networks that are linear ones, for the experiments on them."""
 
 import dataclasses
 
@@ -6,11 +6,14 @@ import keras
 import numpy as np
 
 from gat_tf import data
-from gat_tf.experiments import config as configs
-from gat_tf.experiments import files, table2
+from gat_tf.experiments import settings
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab import files
+from gat_tf.experiments.lab.units import FORMAT
+from gat_tf.experiments.networks import Network
 
-TABLE2 = dataclasses.replace(
-    table2.PRESETS["quick"],
+NETWORKS = dataclasses.replace(
+    settings.Config(**settings.PRESETS["quick"]),
     train_size=100,
     validation_size=50,
     test_size=50,
@@ -22,6 +25,7 @@ TABLE2 = dataclasses.replace(
 
 
 def images_tested():
+    """(images `[50, 32, 32, 3]` float32 in [0, 1], labels `[50]`)."""
     split = data.load("shapes", train_size=100, validation_size=50, test_size=50).test
     return split.images / np.float32(255), split.labels
 
@@ -31,18 +35,21 @@ def write(folder, **known):
 
     Args:
         folder: Where.
-        **known: Method to how many of the 50 test images its classifier of each seed knows, such as
+        **known: Method to how many of the 50 test images its network of each seed knows, such as
             `baseline={0: 40}`.
     """
-    identity = {"experiment": "table2", **configs.identity(TABLE2)}
-    files.write_json(folder / "config.json", identity)
+    configs.bind_folder("networks", NETWORKS, folder)
     for method, seeds in known.items():
         for seed, count in seeds.items():
-            write_classifier(folder, method, seed, count)
+            write_network(folder, method, seed, count)
     return folder
 
 
-def write_classifier(folder, method, seed, known):
+def path(folder, method, seed, suffix=".keras"):
+    return folder / "units" / f"{Network('shapes', method, seed).name}{suffix}"
+
+
+def write_network(folder, method, seed, known):
     """Writes one, and the results that its training would have had."""
     images, labels = images_tested()
     chosen = np.random.default_rng(seed).permutation(50)[:known]
@@ -57,8 +64,8 @@ def write_classifier(folder, method, seed, known):
         ]
     )
     model.set_weights([solution[:-1], solution[-1]])
-    path = table2.unit_path(folder, "shapes", method, seed)
     unit = {
+        "format": FORMAT,
         "dataset": "shapes",
         "method": method,
         "seed": seed,
@@ -71,10 +78,14 @@ def write_classifier(folder, method, seed, known):
         "test_accuracy": known / 50,
         "history": {"validation_accuracy": [known / 50]},
     }
-    files.write_json(path, unit)
-    model.save(path.with_suffix(".keras"))
+    files.write_json(path(folder, method, seed, ".json"), unit)
+    model.save(path(folder, method, seed))
 
 
 def times(folder):
-    """When each file of a folder was written."""
-    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    """When each file of a folder was written; locks are no results."""
+    return {
+        p: p.stat().st_mtime_ns
+        for p in folder.rglob("*")
+        if p.is_file() and p.parent.name != ".locks"
+    }
