@@ -9,7 +9,6 @@ from gat_tf import data
 from gat_tf.experiments import settings
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import files
-from gat_tf.experiments.lab.units import FORMAT
 from gat_tf.experiments.networks import Network
 
 NETWORKS = dataclasses.replace(
@@ -65,7 +64,7 @@ def write_network(folder, method, seed, known):
     )
     model.set_weights([solution[:-1], solution[-1]])
     unit = {
-        "format": FORMAT,
+        "format": configs.FORMAT,
         "dataset": "shapes",
         "method": method,
         "seed": seed,

@@ -15,12 +15,9 @@ def one_process(monkeypatch):
     monkeypatch.setitem(devices._workers, "several", False)
 
 
-CLUSTER = {"cluster": {"worker": ["a:1", "b:1"]}}
-
-
 def as_task(kind, index, **more):
-    return json.dumps({"cluster": {**CLUSTER["cluster"], **more}, "task": {"type": kind,
-                                                                         "index": index}})  # fmt: skip
+    task = {"type": kind, "index": index}
+    return json.dumps({"cluster": {"worker": ["a:1", "b:1"], **more}, "task": task})
 
 
 @pytest.mark.parametrize("config", [None, "", as_task("worker", 0), as_task("worker", 1), "{"])

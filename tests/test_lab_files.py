@@ -4,6 +4,7 @@ import concurrent.futures
 import errno
 import json
 import os
+import re
 import threading
 from collections import namedtuple
 
@@ -55,9 +56,14 @@ def test_an_exception_leaves_the_old_one_and_nothing_else(tmp_path, kind):
     with files.replacing(path) as temporary:
         write(temporary, "old")
         assert temporary.suffix == ".keras"  # by which Keras chooses the format
-    with pytest.raises(KeyboardInterrupt), files.replacing(path) as temporary:
-        write(temporary, "half of the n")
-        raise KeyboardInterrupt
+
+    def stopped():
+        with files.replacing(path) as temporary:
+            write(temporary, "half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert read() == "old"
     with files.replacing(path) as temporary:
         write(temporary, "new")
@@ -99,8 +105,7 @@ def test_json_is_a_field_a_line_with_lists_on_one(tmp_path):
     files.write_json(tmp_path / "a.json", {"ε": [1.5, 2], "b": {"c": [[1, 2], [3]]}})
     text = (tmp_path / "a.json").read_text()
     assert json.loads(text) == {"ε": [1.5, 2], "b": {"c": [[1, 2], [3]]}}
-    assert ' "ε": [1.5, 2],\n' in text
-    assert "[1, 2]" in text
+    assert re.search(r'^ "ε": \[ ?1\.5, 2 ?\],$', text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("content", [b'{"a": 1', b"", b'{"a": "\xff"}'])
