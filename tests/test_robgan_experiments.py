@@ -11,6 +11,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
+from gat_tf.experiments.config import ConfigError
 
 from gat_tf import data, evaluation, models, plotting
 from gat_tf.experiments import (
@@ -25,7 +26,6 @@ from gat_tf.experiments import (
     robgan_networks,
     robgan_table1,
 )
-from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import robgan_curves as curves_report
 from gat_tf.experiments.reports import robgan_images as images_report
 

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from gat_tf.experiments.config import ConfigError
 
 from gat_tf import attacks, data, evaluation, models
 from gat_tf.evaluation.evaluator import Evaluator
 from gat_tf.evaluation.robustness import Budget, standing_of
 from gat_tf.experiments import reports
 from gat_tf.experiments import robustness as runner
-from gat_tf.experiments.config import ConfigError
 
 INF = math.inf
 EPSILON = 0.006  # of the honest model, some of which stands

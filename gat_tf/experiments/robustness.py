@@ -308,24 +308,22 @@ def _under_attacks(results):
 
     few = f"PGD-{min(20, results['config']['pgd_steps'])}"
     shown = ["clean", f"{few}, transferred", "fast gradient", few, "worst case"]
-    panels = [
-        Dots(
-            f"{dataset}, {_readable(ball)}",
-            [METHODS[method].title for method in rows],
-            [
+    panels = []
+    for dataset, balls in results["summary"].items():
+        methods = [m for m in METHODS if any(m in rows for rows in balls.values())]
+        for ball, rows in balls.items():
+            found = {m: rows[m]["accuracy"] if m in rows else {} for m in methods}
+            series = [
                 Series(
                     attack,
-                    [row["accuracy"].get(attack, []) for row in rows.values()],
+                    [accuracy.get(attack, []) for accuracy in found.values()],
                     bars=attack == "worst case",
+                    look={"fillstyle": "none", "markersize": 6} if attack == "clean" else {},
                 )
                 for attack in shown
-            ],
-            xlabel="accuracy, %",
-            xlim_left=0,
-        )
-        for dataset, balls in results["summary"].items()
-        for ball, rows in balls.items()
-    ]
+            ]
+            title, names = f"{dataset}, {_readable(ball)}", [METHODS[m].title for m in methods]
+            panels.append(Dots(title, names, series, xlabel="accuracy, %", xlim_left=0))
     return dots(panels, legend_columns=len(shown))
 
 

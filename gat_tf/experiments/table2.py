@@ -233,7 +233,8 @@ def _gains_and_curves(units):
     methods = [m for m in METHODS if METHODS[m].paper or any(u["method"] == m for u in units)]
     found = looks([METHODS[m].title for m in methods])
     datasets = list(dict.fromkeys(u["dataset"] for u in units))
-    figure, rows = parts(7.2, 3.4 * len(datasets), heights=[1] * len(datasets), widths=(5, 4))
+    height = 0.8 + 0.4 * len(methods)
+    figure, rows = parts(7.2, height * len(datasets), heights=[1] * len(datasets), widths=(5, 4))
     for dataset, (left, right) in zip(datasets, rows, strict=True):
         ours = {
             m: [u for u in units if (u["dataset"], u["method"]) == (dataset, m)] for m in methods
@@ -281,7 +282,7 @@ def _validation(dataset, ours, looks):
 
     lines = []
     for method, units in ours.items():
-        if not units:
+        if not units or METHODS[method].validation_attack:  # which is not clean accuracy
             continue
         curves = [100 * np.array(u["history"]["validation_accuracy"], float) for u in units]
         # Seeds stop at different epochs: the mean is over those that still run.
