@@ -10,7 +10,7 @@ import pytest
 from linear_networks import NETWORKS, linear_classifier, path, two_halves, write, write_network
 
 from gat_tf import attacks, data, models, training
-from gat_tf.experiments import methods, networks
+from gat_tf.experiments import methods, networks, surrogates
 from gat_tf.experiments.lab import files, fitting
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, Hyperparameter
@@ -225,6 +225,7 @@ VALUES = {
     "dropout.rate": 0.25, "random.epsilon": 0.125, "fg_linf.epsilon": 0.25, "fg_l2.epsilon": 0.5,
     "gat.c_g": 0.75, "gat.generator_learning_rate": 0.002, "dropout_gat.rate": 0.375,
     "pgd.epsilon": 0.0625, "pgd.steps": 3, "fg_l2_gat_power.epsilon": 0.875,
+    "shared_power.power": 1.25, "scaled_gradient.scale": 1.5, "gat_frozen.c_g": 0.75,
 }  # fmt: skip
 ATTACKS = {
     "random": attacks.RandomPerturbation(0.125, INF, clip=None),
@@ -232,7 +233,10 @@ ATTACKS = {
     "fg_l2": attacks.FastGradient(0.5, 2, clip=None),
     "pgd": attacks.PGD(0.0625, INF, 3),
     "fg_l2_gat_power": attacks.FastGradient(0.875, 2, clip=None),
+    "shared_power": surrogates.SharedPower(1.25, clip=None),
+    "scaled_gradient": surrogates.ScaledGradient(1.5, clip=None),
 }
+GANS = {"gat": 0.002, "dropout_gat": 0.002, "gat_frozen": 0.0}  # learning rate of the generator
 
 
 def about(attack):
@@ -274,18 +278,20 @@ def test_every_method_trains_with_its_attack_and_hyperparameters(prepared, metho
         assert isinstance(fit.model, training.AdversarialTraining)
         assert about(fit.model.attack) == about(ATTACKS[method])
         assert fit.model.alpha == (0 if method == "pgd" else 0.625)
-    elif "gat" in method:
+    elif method in GANS:
         assert isinstance(fit.model, training.GAT)
         assert (fit.model.c_g, fit.model.alpha) == (0.75, 0.625)
-        assert float(fit.model.generator_optimizer.learning_rate) == pytest.approx(0.002)
+        assert float(fit.model.generator_optimizer.learning_rate) == pytest.approx(GANS[method])
         optimizers.append(fit.model.generator_optimizer)
+    elif method == "fg_l2_gat_schedule":
+        (schedule,) = fit.callbacks
+        assert fit.model.attack.epsilon is schedule.epsilon
+        schedule.on_epoch_begin(20)
+        assert float(schedule.epsilon) == pytest.approx(math.sqrt(0.105))
     else:
-        assert not isinstance(fit.model, training.AdversarialTraining | training.GAT)
+        assert method in ("baseline", "dropout")
+        assert isinstance(fit.model, methods.CleanTraining)
     assert {optimizer.epsilon for optimizer in optimizers} == {ADAM_EPSILON}
-
-
-def test_table_of_attacks_has_every_method_that_trains_on_one():
-    assert METHODS.keys() - ATTACKS.keys() == {"baseline", "dropout", "gat", "dropout_gat"}
 
 
 def test_generator_draws_minibatches_of_its_own_as_the_papers_algorithm_has_it():

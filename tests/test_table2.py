@@ -12,6 +12,7 @@ import sys
 import time
 
 import keras
+import linear_networks
 import numpy as np
 import pytest
 from linear_networks import NETWORKS, linear_classifier
@@ -101,9 +102,9 @@ def test_finished_unit_is_not_computed_twice(whole, undrawn):
 
 def test_runs_of_some_methods_merge_to_the_whole(whole, tmp_path, undrawn):
     theirs = {u["method"]: u for u in whole[1]["units"]}
-    for some in (("random",), ("baseline", "fg_l2")):
+    for some in (("random",), ("baseline",)):
         merged = table2.run(dataclasses.replace(TINY, methods=some), tmp_path)
-    assert list(merged["summary"]["shapes"]) == ["baseline", "random", "fg_l2"]
+    assert list(merged["summary"]["shapes"]) == ["baseline", "random"]
     for unit in merged["units"]:
         assert unit["history"] == theirs[unit["method"]]["history"]
         assert unit["test_accuracy"] == theirs[unit["method"]]["test_accuracy"]
@@ -120,7 +121,7 @@ def test_mirrored_replicas_give_the_weights_of_one_device(whole, tmp_path, undra
 
 
 def test_diverging_unit_is_recorded_and_the_others_go_on(linear, tmp_path):
-    config = dataclasses.replace(TINY, methods=("baseline", "fg_l2"), learning_rate=1e30)
+    config = dataclasses.replace(TINY, methods=("baseline", "fg_l2"), learning_rate=1e38)
     found = table2.run(config, tmp_path)
     assert len(found["units"]) == 2
     for unit in found["units"]:
@@ -141,8 +142,8 @@ def test_folder_of_another_configuration_is_left_alone(whole):
 
 
 def test_truncated_unit_is_named_and_loses_nothing(linear, tmp_path, undrawn):
-    config = dataclasses.replace(TINY, methods=("baseline", "dropout"), epochs=1)
-    table2.run(config, tmp_path)
+    config = dataclasses.replace(TINY, methods=("baseline", "dropout"))
+    linear_networks.write(tmp_path, baseline={0: 40}, dropout={0: 41})
     broken = tmp_path / "units" / "shapes-dropout-seed0.json"
     broken.write_text(broken.read_text()[:100])
     other = (tmp_path / "units" / "shapes-baseline-seed0.json").read_bytes()
@@ -150,7 +151,9 @@ def test_truncated_unit_is_named_and_loses_nothing(linear, tmp_path, undrawn):
         table2.run(config, tmp_path)
     assert (tmp_path / "units" / "shapes-baseline-seed0.json").read_bytes() == other
     broken.unlink()
-    assert len(table2.run(config, tmp_path)["units"]) == 2
+    again, other = table2.run(config, tmp_path)["units"][::-1]
+    assert other["test_accuracy"] == 0.8
+    assert (again["method"], again["epochs"]) == ("dropout", 2)
 
 
 def test_unwritable_folder_is_named(tmp_path):
@@ -282,7 +285,7 @@ DECIDED = units_of(
 def test_verdicts_by_hand():
     """Paired differences: 2.5, 3, 3.5; 0.1, -0.1, 0; 10, 10.1, 9.9.
 
-    With two degrees of freedom p is 1 - t/√(2 + t²). Holm: the smallest p by 3, the next by 2.
+    With two degrees of freedom p is 1 - t/√(2 + t²). Holm, of the paper's two: the smaller p by 2.
     """
     found = {v["claim"]: v for v in table2.verdicts(DECIDED)["cifar10"]}
     above = "Test accuracy: {} above {}"
@@ -344,7 +347,7 @@ def test_table_sets_the_paper_against_ours():
     ]  # fmt: skip
     assert "| Dropout | 78.49 ± 0.64 |  | 0 |  |  |  |" in lines
     assert not any("PGD" in line for line in lines)  # nobody has trained it
-    assert sum(line.startswith("| ") for line in lines) == 1 + 7 + 1 + 3  # and the verdicts
+    assert sum(line.startswith("| ") for line in lines) == 1 + 7 + 1 + 2  # and the verdicts
 
 
 def trained(method, seed, accuracy, *validation):
@@ -443,8 +446,8 @@ def fork(tmp_path_factory):
         return code
 
     yield start, wait
-    server.stdin.close()
-    server.wait()
+    with server:  # closes what it reads and writes
+        server.stdin.close()
 
 
 def test_killed_at_any_moment_and_resumed_gives_the_same_weights(fork, tmp_path):
