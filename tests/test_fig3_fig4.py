@@ -253,8 +253,9 @@ def test_truncated_unit_is_named_and_loses_nothing(folder, experiment, copy):
 def test_lost_classifier_is_named_with_what_to_do(folder, experiment, tmp_path):
     own = shutil.copytree(folder, tmp_path / "networks")
     path(own, "gat", 0).unlink()
+    config = dataclasses.replace(config_for(experiment, own), methods=("gat",))
     with pytest.raises(ConfigError, match=r"gat-seed0\.keras.*Put it back, or delete .*\.json"):
-        RUNNERS[experiment].run(config_for(experiment, own), tmp_path / "output")
+        RUNNERS[experiment].run(config, tmp_path / "output")
 
 
 def test_diverged_classifier_is_named_and_what_is_finished_stays(folder, experiment, tmp_path):
@@ -375,8 +376,9 @@ def test_truncated_network_is_named(folder, experiment, tmp_path):
     broken = shutil.copytree(folder, tmp_path / "networks")
     file = path(broken, "gat", SEEDS[experiment][0])
     file.write_bytes(file.read_bytes()[:1000])
+    config = dataclasses.replace(config_for(experiment, broken), methods=("gat",))
     with pytest.raises(ConfigError, match="cannot open, truncated or changed"):
-        RUNNERS[experiment].run(config_for(experiment, broken), tmp_path / "out")
+        RUNNERS[experiment].run(config, tmp_path / "out")
 
 
 # By hand.
