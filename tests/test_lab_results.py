@@ -103,7 +103,7 @@ def test_other_results_are_refused(tmp_path, stored, message):
 
 
 def test_results_of_other_programs_are_not_imported():
-    with pytest.raises(results.ResultsError, match="experiment of gat_tf. Received: 'os'"):
+    with pytest.raises(results.ResultsError, match=r"experiment of gat_tf\. Received: 'os'"):
         results.table({"experiment": "os"})
 
 
