@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gat_tf import models
+from gat_tf import attacks, models
+from gat_tf.training.robgan import attacked
 
 NARROW = 1 / 32
 BUILT = {
@@ -260,6 +261,68 @@ def test_convolutions_have_biases_in_sngans_discriminator_alone(size):
         convolutions = [x for x in layers if isinstance(x, keras.layers.Conv2D)]
         assert len(convolutions) >= 10
         assert all(x.use_bias == biased for x in convolutions)
+
+
+# Precision.
+
+
+@pytest.fixture
+def bfloat16():
+    """Builds a network under the policy `mixed_bfloat16`."""
+
+    def built(build, *args, **kwargs):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            return build(*args, **kwargs)
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+    return built
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_bfloat16_gives_nearly_the_same_in_float32(name, bfloat16):
+    build, size = BUILT[name]
+    full = build(10, size, width=1 / 8)
+    half = bfloat16(build, 10, size, width=1 / 8)
+    half.set_weights(full.get_weights())
+    given = inputs_for(full, size, np.random.default_rng(0), count=8)
+    given = given if len(given) > 1 else given[0]
+    expected, got = (tf.nest.flatten(model(given, training=True)) for model in (full, half))
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == "float32"
+        error = np.linalg.norm(a - b) / np.linalg.norm(b)
+        assert 0 < error < 0.05  # not 0: the policy is in use
+    assert {v.dtype for v in half.weights} == {"float32"}
+    computing = {getattr(x, "layer", x).compute_dtype for x in half.layers if x.weights}
+    assert computing == {"bfloat16", "float32"}
+
+
+@pytest.mark.parametrize("build", [models.discriminator, models.projection_discriminator])
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_bfloat16_does_not_round_the_image(build, size, bfloat16):
+    """Or a perturbation of a pixel near 1 would be lost below 1/256."""
+    model = bfloat16(build, 10, size, width=NARROW)
+    image = model.inputs[0]
+    first = [
+        layer
+        for layer in model.layers
+        if any(image is tensor for node in layer._inbound_nodes for tensor in node.input_tensors)
+    ]
+    assert first
+    assert {getattr(layer, "layer", layer).compute_dtype for layer in first} == {"float32"}
+
+
+def test_bfloat16_attacks_in_nearly_the_direction_of_float32(bfloat16):
+    full = models.discriminator(10, width=1 / 4)
+    half = bfloat16(models.discriminator, 10, width=1 / 4)
+    half.set_weights(full.get_weights())
+    images = tf.constant(inputs_for(full, 32, np.random.default_rng(0), count=8)[0])
+    labels = tf.range(8)
+    attack = attacks.PGD(1 / 32, np.inf, 1, 1 / 160, random_start=False, clip=(-1, 1))
+    got, expected = (attacked(model, attack, images, labels) - images for model in (half, full))
+    assert got.dtype == "float32"
+    assert np.mean(np.sign(got) == np.sign(expected)) > 0.9
 
 
 # Spectral normalisation.

@@ -787,6 +787,27 @@ def test_mixed_precision_trains(case, policy, precision):
     assert np.linalg.norm(moved - expected) / np.linalg.norm(expected) < 0.1
 
 
+@pytest.mark.parametrize("rival", ["robgan", "sngan"])
+def test_the_papers_networks_train_in_bfloat16(rival, precision):
+    precision("mixed_bfloat16")
+    g = models.image_generator(10, 32, width=1 / 32)
+    if rival == "robgan":
+        scheme = training.RobGAN(models.discriminator(10, 32, width=1 / 32), g, pgd(steps=1))
+    else:
+        d = models.projection_discriminator(10, 32, width=1 / 32)
+        scheme = training.SNGAN(d, g, 10, discriminator_steps=1)
+    compiled(scheme)
+    before = schemes.weights(scheme)
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (4, 32, 32, 3)).astype("float32")
+    logs = scheme.train_step((tf.constant(images), tf.range(4)))
+    assert np.isfinite([float(value) for value in logs.values()]).all()
+    after = schemes.weights(scheme)
+    assert np.isfinite(after).all()
+    assert np.mean(after != before) > 0.9
+    assert {v.dtype for v in (*scheme.discriminator.weights, *g.weights)} == {"float32"}
+
+
 def test_float16_keeps_its_loss_scale_when_the_rate_halves(precision):
     precision("mixed_float16")
     scheme = build("robgan")
