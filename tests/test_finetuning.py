@@ -262,6 +262,32 @@ def test_two_replicas_are_one():
         np.testing.assert_allclose(results[1][1][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_each_replica_has_the_statistics_of_its_fakes():
+    """As in the authors' code on several devices; an empty share of a batch does no harm."""
+    strategy = schemes.two_replicas()
+    with strategy.scope():
+        g = schemes.image_generator(BOUNDS, normalised=True)
+        scheme = training.FineTuning(classifier(), g, pgd(), seed=5)
+        scheme.compile(keras.optimizers.SGD(RATE))
+    before = schemes.vector(g)
+
+    @tf.function
+    def fakes(images):
+        return strategy.run(lambda x: scheme._fakes(x, 0)[0], (images,))
+
+    (images, _), *_ = strategy.experimental_distribute_dataset(dataset(8))
+    seen = [part.numpy() for part in strategy.experimental_local_results(fakes(images))]
+    noise, labels = draw(np.zeros(8), LATENT, schemes.CLASSES, [5, 0])
+    copy = schemes.image_generator(BOUNDS, normalised=True)
+    for ours, part in ((slice(4), seen[0]), (slice(4, 8), seen[1])):
+        expected = copy([noise[ours], labels[ours]], training=True)
+        np.testing.assert_allclose(part, expected, atol=1e-5)
+    history = scheme.fit(dataset(17), epochs=2, verbose=0).history
+    assert np.isfinite(list(history.values())).all()
+    assert np.isfinite(schemes.weights(scheme)).all()
+    np.testing.assert_array_equal(schemes.vector(g), before)
+
+
 @pytest.mark.parametrize("with_generator", [True, False])
 def test_a_scheme_saved_whole_goes_on_where_it_was(with_generator, tmp_path):
     if with_generator:
