@@ -8,13 +8,10 @@ from gat_tf.plotting.attacked import attacked, epsilon_curves
 from gat_tf.plotting.curves import Line, Panel, curves
 from gat_tf.plotting.dots import Dots, Series, dots
 from gat_tf.plotting.evaluation import evaluation
-from gat_tf.plotting.gaps import gaps
 from gat_tf.plotting.images import grids, perturbed_images, strip
 from gat_tf.plotting.marks import Mark
 from gat_tf.plotting.power import power
 from gat_tf.plotting.robustness import robustness
-from gat_tf.plotting.samples import samples
-from gat_tf.plotting.scores import scores
 from gat_tf.plotting.style import legend, looks, parts, save
 from gat_tf.plotting.table2 import table2
 from gat_tf.plotting.training import training
@@ -30,7 +27,6 @@ __all__ = [
     "dots",
     "epsilon_curves",
     "evaluation",
-    "gaps",
     "grids",
     "legend",
     "looks",
@@ -38,9 +34,7 @@ __all__ = [
     "perturbed_images",
     "power",
     "robustness",
-    "samples",
     "save",
-    "scores",
     "strip",
     "table2",
     "training",
