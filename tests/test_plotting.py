@@ -137,6 +137,7 @@ def test_marks_are_lines_across_and_points():
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([3], [4])
     assert point.get_marker() == "s"
     assert legend_of(figure) == ["vertical", "point"]
+    assert figure.get_figheight() == pytest.approx(2.7 + 0.15)  # a row of the legend
     with pytest.raises(ValueError, match="Received: neither"):
         Mark(label="nothing")
 

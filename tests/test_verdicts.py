@@ -325,7 +325,7 @@ def test_intervals_over_seeds_and_images_miss_in_at_most_5_percent(seed_spread, 
 
 
 def test_image_error_worked_out_by_hand():
-    error = verdicts.image_error
+    error = significance.image_error
     # 49 of 98 right, one success and one failure added: 50 of 100, variance 0.25 / 100.
     half = {"images": 98, "population": 196}
     assert error([50.0], [50.0], **half) == pytest.approx(5.0)
@@ -397,6 +397,13 @@ def test_two_way_errors_need_seeds_and_images(shape):
         significance.two_way_errors(np.zeros(shape), 10)
 
 
+def test_each_origin_is_a_family_of_its_own():
+    paper, beyond = [3.0, 4.0, 5.0], [2.0, 4.0, 7.0]
+    both = decide([Claim("", paper), Claim("", beyond, "beyond"), Claim("", beyond, "beyond")])
+    assert both[0]["p_holm"] == both[0]["p"]
+    assert both[1]["p_holm"] == pytest.approx(2 * both[1]["p"])
+
+
 def test_verdicts_as_a_table():
     # p: of the first 1 - √(48/50) = 0.0202, of the second and the fourth 1 - √(1323/1325) = 0.0008.
     rows = decide(
@@ -410,12 +417,12 @@ def test_verdicts_as_a_table():
     )
     assert markdown(rows) == (
         "| claim | origin | verdict | seeds | mean difference in points [95 % interval, "
-        "uncorrected] | p, corrected for 5 claim(s) (Holm) |\n"
+        "uncorrected] | p, corrected (Holm) for 4 of the paper and 1 beyond it |\n"
         "|---|---|---|---|---|---|\n"
         "| one | paper | **undecided** | 3 | +4.0 [+1.5, +6.5] | 0.061 |\n"
-        "| two | beyond | **negligible** (less than 0.5) | 3 | +0.2 [+0.2, +0.2] | 0.004 |\n"
+        "| two | beyond | **negligible** (less than 0.5) | 3 | +0.2 [+0.2, +0.2] | < 0.001 |\n"
         "| three | paper | **undecided** | 1 | +50.0 (fewer than 3 seeds) | – |\n"
-        "| four (margin 0.5) | paper | **holds** | 3 | -0.3 [-0.3, -0.3] | 0.004 |\n"
+        "| four (margin 0.5) | paper | **holds** | 3 | -0.3 [-0.3, -0.3] | 0.003 |\n"
         "| five | paper | **undecided** | 3 | – (not a finite number) | – |\n"
     )
 

@@ -71,6 +71,9 @@ def _measurement(runner, network: Network) -> Measurement:
     return Measurement(network.name, network._asdict(), {network.method: network}, measured)
 
 
+summarise = curves.summarise
+
+
 def verdicts(units: list[dict]) -> dict:
     """The paper's claims on clean accuracy and robustness, and the same under PGD, by data set."""
     return {

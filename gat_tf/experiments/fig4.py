@@ -78,6 +78,9 @@ def _curves(config, models: dict, images, seed: int) -> dict:
     return found
 
 
+summarise = curves.summarise
+
+
 def verdicts(units: list[dict]) -> dict:
     """The paper's claims on robustness and on the slower fall, and the same under PGD."""
     return {

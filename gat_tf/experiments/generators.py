@@ -65,7 +65,7 @@ class Runner(measuring.Runner):
             )()
             for name, rate in rates.items()
         }
-        digests = dict.fromkeys(rates, {c.method: self.networks.digest(victim)})
+        digests = {name: {c.method: self.networks.digest(victim)} for name in rates}
         found = trials.complete(tasks, units.same_networks(trials.folder, digests))
         losses = {
             rates[name]: trial["validation_loss"]

@@ -44,7 +44,8 @@ class Config:
     )
     networks_preset: str = option(
         "paper",
-        f"How networks are trained in a folder that is empty, one of {', '.join(settings.PRESETS)}.",
+        "How networks are trained in a folder that is empty, one of "
+        f"{', '.join(settings.PRESETS)}.",
         affects_results=False,
     )
     test_size: int | None = option(

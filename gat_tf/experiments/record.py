@@ -1,22 +1,38 @@
-"""Writes the record's tables into the Markdown files that show them.
+"""Keeps the record: its tables in Markdown files, its figures, and what is said of it.
 
-    python -m gat_tf.experiments.record [README.md ...]
+    python -m gat_tf.experiments.record                   # write the tables into the files
+    python -m gat_tf.experiments.record --check           # fail where tables or prose differ
+    python -m gat_tf.experiments.record --pack FOLDER     # make a run's folder a record
+    python -m gat_tf.experiments.record --draw FOLDER     # draw a record's figures again
+    python -m gat_tf.experiments.record --migrate FOLDER  # bring an older folder up to date
 
 Between `<!-- record: PATH -->` and `<!-- end of record -->`, PATH being a results.json beside or
 below the file, stand that record's tables, paper against ours; between `<!-- verdicts: PATH -->`
-and the same end, the verdicts on the paper's claims alone. This command puts them there.
+and the same end, the verdicts on its claims alone. A paragraph that begins with
+`<!-- from: PATH ... -->` quotes these records: every number in it that has a decimal point must
+stand in one of their tables.
 """
 
 from __future__ import annotations
 
+import argparse
 import pathlib
 import re
 import sys
 
-from gat_tf.experiments import files, reports
+from gat_tf.experiments import migration
+from gat_tf.experiments.lab import files, results
+from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.units import Units
 
-_PLACE = re.compile(r"(<!-- (record|verdicts): (\S+) -->\n).*?(<!-- end of record -->)", re.DOTALL)
+_PLACE = re.compile(
+    r"(<!-- (record|verdicts): (\S+) -->\n)(.*?)(<!-- end of record -->|(?=<!-- record:)|\Z)",
+    re.DOTALL,
+)
+_QUOTING = re.compile(r"<!-- from: ([^>]+?) -->\n(.*?)(?:\n\s*\n|\Z)", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w./])\d+\.\d+(?![\w.]*/)")
 DEFAULT_FILES = ("README.md", "experiments/README.md")
+_ERRORS = (ConfigError, files.BrokenFileError, results.ResultsError, FileNotFoundError)
 
 
 def filled(path: pathlib.Path) -> str:
@@ -24,26 +40,93 @@ def filled(path: pathlib.Path) -> str:
 
     Raises:
         BrokenFileError: A results file is not whole.
-        ResultsError: A results file that the file names is not there, or of another version.
+        ResultsError: A results file that the file names is not there, or of another version; or a
+            place for a table has no end.
         FileNotFoundError: The file is not there.
     """
 
-    def table(match):
-        results = reports.load(path.parent / match[3])
-        describe = {"record": reports.markdown, "verdicts": reports.verdicts_markdown}[match[2]]
-        text = f"{describe(results)}\n{reports.made_with(results)}\n"
-        return f"{match[1]}{text}{match[4]}"
+    def filled_in(match):
+        if not match[5]:
+            raise results.ResultsError(
+                f"Expected <!-- end of record --> after <!-- {match[2]}: {match[3]} --> in {path}. "
+                "Received: none; put it after the table, so that the prose behind it is kept."
+            )
+        found = results.load(path.parent / match[3])
+        describe = {"record": results.table, "verdicts": results.verdicts}[match[2]]
+        return f"{match[1]}{describe(found)}\n{results.made_with(found)}\n{match[5]}"
 
-    return _PLACE.sub(table, path.read_text())
+    return _PLACE.sub(filled_in, path.read_text())
 
 
-def main(paths: list[str]) -> None:
-    for path in map(pathlib.Path, paths or DEFAULT_FILES):
-        try:
-            path.write_text(filled(path))
-        except (files.BrokenFileError, reports.ResultsError, FileNotFoundError) as error:
-            sys.exit(f"Error: {error}")
-        print(f"{path}: tables written")
+def unsupported(path: pathlib.Path) -> list[str]:
+    """Returns the numbers in a file's prose that are not in the records that it quotes."""
+    wrong = []
+    for records, paragraph in _QUOTING.findall(path.read_text()):
+        tables = ""
+        for record in records.split():
+            found = results.load(path.parent / record)
+            tables += results.table(found) + results.made_with(found)
+        known = set(_NUMBER.findall(tables))
+        prose = re.sub(r"`[^`]*`|\([^)\s]*\.\w+\)", "", paragraph)  # neither code nor links
+        wrong += [
+            f"{path}: {number} is not in {records} ({' '.join(paragraph.split())[:60]}...)"
+            for number in _NUMBER.findall(prose)
+            if number not in known
+        ]
+    return wrong
+
+
+def check(paths: list[pathlib.Path]) -> list[str]:
+    """Returns what is wrong: tables that are not the record's, and numbers without a record."""
+    old = [
+        f"{p}: its tables are not the record's; write them by `python -m gat_tf.experiments.record`"
+        for p in paths
+        if p.read_text() != filled(p)
+    ]
+    return old + [line for path in paths for line in unsupported(path)]
+
+
+def pack(folder: pathlib.Path) -> None:
+    """Makes a run's folder a record: all units in one file, figures as PNG alone."""
+    for kind in ("units", "search"):
+        Units(folder / kind).pack()
+        files.remove(folder / kind / ".locks")
+    for path in folder.glob("*.pdf"):
+        files.remove(path)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m gat_tf.experiments.record")
+    parser.add_argument("paths", nargs="*", type=pathlib.Path, help="Markdown files or folders.")
+    for name, text in (
+        ("check", "Check the tables and the prose, and change nothing."),
+        ("pack", "Put all units of the folders into one file each."),
+        ("draw", "Draw the figures of the folders again."),
+        ("migrate", "Bring folders that older versions have written up to date."),
+    ):
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    given = parser.parse_args(arguments)
+    paths = given.paths or [pathlib.Path(path) for path in DEFAULT_FILES]
+    try:
+        if given.check:
+            if wrong := check(paths):
+                sys.exit("\n".join(wrong))
+            return
+        for path in paths:
+            if given.migrate:
+                changed = migration.migrate(path)
+                print(f"{path}: {'brought up to date' if changed else 'up to date already'}")
+            if given.pack:
+                pack(path)
+                print(f"{path}: packed")
+            if given.draw:
+                results.draw(results.load(path), path, ("png",))
+                print(f"{path}: drawn")
+            if not (given.migrate or given.pack or given.draw):
+                path.write_text(filled(path))
+                print(f"{path}: tables written")
+    except _ERRORS as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

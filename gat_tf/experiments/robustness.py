@@ -1,286 +1,352 @@
-"""How robust is a Keras classifier really? Many attacks, the worst case, and known checks.
+"""How robust is GAT really? The networks of Table 2 under many attacks, beside PGD training.
 
-    python -m gat_tf.experiments.robustness --model=robust.keras --dataset=cifar10 --data_dir=...
-    python -m gat_tf.experiments.robustness --model=mine.keras --dataset=images.npz
+    python -m gat_tf.experiments.robustness --preset=quick          # built-in images, minutes
+    python -m gat_tf.experiments.robustness --dataset=cifar10 --data_dir=...
 
-The model is any Keras classifier in a .keras file, with probabilities or logits, of images of any
-size; the images are a data set of this project, any classification data set of TensorFlow Datasets
-by name (its test split), or an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`. What is
-computed is said in `gat_tf.evaluation.robustness`; each attack is a file in `units/`, so that an
-evaluation that was stopped continues.
+The GAT paper evaluates its classifiers under the fast gradient alone (Figs. 3 and 4), and no
+evaluation under strong attacks has been published. This one attacks them as
+`gat_tf.evaluation.robustness` does, and for comparison the same network trained on PGD (Madry et
+al. 2018). Attacks are also transferred, from a baseline of another seed.
+
+A unit of work is one data set, method, seed and ball. Each attack in it is a file of its own until
+the unit is done, so that a run that was stopped continues.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import pathlib
-import time
-import zipfile
-import zlib
 from typing import ClassVar
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from gat_tf import data, evaluation
-from gat_tf.evaluation.robustness import Budget
-from gat_tf.experiments import config as configs
-from gat_tf.experiments import files, units
-from gat_tf.experiments.config import ConfigError, option
-from gat_tf.experiments.reports import robustness as report
+from gat_tf.experiments import measuring
+from gat_tf.experiments.lab import budget, flags
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.units import Units
+from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
+from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
+from gat_tf.experiments.measuring import Measurement, Runner, sampling_error
+from gat_tf.experiments.methods import METHODS, PAPER_METHODS
+from gat_tf.experiments.networks import Network
 
-_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)  # what np.load may raise
-NORMS = {"Linf": math.inf, "L2": 2}
-
-
-@dataclasses.dataclass(frozen=True)
-class BudgetConfig:
-    """What the attacks may spend; the defaults are AutoAttack's."""
-
-    pgd_steps: int = option(100, "Of the longer PGD.")
-    restarts: int = option(5, "Random starts of the longer PGD.")
-    apgd_steps: int = option(100, "Of each APGD.")
-    targets: int = option(9, "Classes that APGD-T and FAB-T aim at.")
-    fab_steps: int = option(100, "Of FAB-T.")
-    queries: int = option(5_000, "Of Square.")
-    hard_label_steps: int = option(20, "Of HopSkipJump.")
-    hard_label_images: int = option(100, "Images that HopSkipJump is tried on.")
-
-    def __post_init__(self):
-        names = [f.name for f in dataclasses.fields(Budget)]
-        configs.require_range(self, *((name, 1, math.inf) for name in names))
-
-    def budget(self) -> Budget:
-        return Budget(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Budget)})
+NAME = "gat_tf.experiments.robustness"
+INF = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(BudgetConfig):
-    """What is evaluated, and with what budget."""
+class Config(measuring.Config, budget.Config):
+    """Settings; there are none in the paper."""
 
     PRESETS: ClassVar[dict[str, str]] = {
-        "paper": "AutoAttack's budgets, for a GPU",
-        "quick": "few images and small budgets, minutes on two cores",
+        "paper": "the networks of Table 2's paper preset, AutoAttack's budgets",
+        "full": "four methods of its full preset, 500 test images, AutoAttack's budgets, a day on "
+        "two cores",
+        "reduced": "the networks of its reduced preset, 200 test images, AutoAttack's budgets, two "
+        "hours on two cores",
+        "quick": "those of its quick preset, built-in images, few steps, minutes on two cores",
     }
 
-    model: str | None = option(None, "The .keras file of the classifier.")
-    source: str | None = option(None, "Another .keras classifier, to transfer attacks from.")
-    dataset: str = option(
-        "cifar10", "A data set of TensorFlow Datasets, shapes, or an .npz of images and labels."
+    methods: tuple[str, ...] = option(
+        (*PAPER_METHODS, "pgd"), "Methods of training.", affects_results=False
     )
-    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", shard=True)
-    norm: str = option("Linf", "Linf or L2.")
-    epsilon: float | None = option(
-        None,
-        "Radius of the ball, in the model's pixel values; by default 8/255 or, in L2, 0.5 "
-        "of the range from low to high.",
+    linf_epsilons: tuple[float, ...] = option(
+        (8 / 255,), "Radii of the balls in L∞.", affects_results=False
     )
-    from_logits: bool = option(False, "Whether the models give logits, not probabilities.")
-    low: float = option(
-        0.0, "The darkest pixel that the model takes: 8-bit images are scaled to it."
+    l2_epsilons: tuple[float, ...] = option(
+        (0.5,), "Radii of the balls in L2.", affects_results=False
     )
-    high: float = option(1.0, "The brightest pixel that the model takes.")
-    images: int | None = option(None, "Test images, the first of them; none is all.")
-    batch_size: int = option(100, "Images attacked at a time.")
-    seed: int = option(0, "Of the attacks' random choices.")
 
     def __post_init__(self):
-        super().__post_init__()
-        inf = math.inf
-        configs.require_known("norm", [self.norm], NORMS)
-        configs.require_seeds((self.seed,))
-        configs.require_range(self, ("batch_size", 1, inf))
-        if self.epsilon is not None:
-            configs.require_range(self, ("epsilon", 0, inf))
-        if not self.low < self.high:
-            raise ConfigError(f"Expected low below high. Received: {self.low} and {self.high}")
-        if self.images is not None:
-            configs.require_range(self, ("images", 1, inf))
+        measuring.Config.__post_init__(self)
+        budget.Config.__post_init__(self)
+        configs.require_known("method", self.methods, METHODS)
+        configs.require_range(self, ("linf_epsilons", 0, INF), ("l2_epsilons", 0, INF))
 
-    def radius(self) -> float:
-        """ε, or the standard one for pixels from `low` to `high`."""
-        if self.epsilon is not None:
-            return self.epsilon
-        return (8 / 255 if self.norm == "Linf" else 0.5) * (self.high - self.low)
+    def balls(self) -> list[tuple[str, float]]:
+        """(norm, ε) of each evaluation."""
+        return [
+            *(("Linf", epsilon) for epsilon in self.linf_epsilons),
+            *(("L2", epsilon) for epsilon in self.l2_epsilons),
+        ]
 
 
-FEW = {  # the budget of the quick presets
-    "pgd_steps": 40,
-    "restarts": 2,
-    "apgd_steps": 20,
-    "targets": 3,
-    "fab_steps": 20,
-    "queries": 300,
-    "hard_label_steps": 5,
-    "hard_label_images": 20,
+_BOTH = (2 / 255, 8 / 255)  # of the standard ball hardly anything is left
+PRESETS = {
+    "paper": Config(),
+    "full": Config(
+        **measuring.FULL,
+        test_size=500,
+        methods=("baseline", "fg_linf", "gat", "pgd"),
+        linf_epsilons=_BOTH,
+        hard_label_images=50,
+    ),
+    "reduced": Config(
+        **measuring.REDUCED, test_size=200, linf_epsilons=_BOTH, hard_label_images=50
+    ),
+    "quick": Config(
+        **measuring.QUICK,
+        test_size=100,
+        methods=("baseline", "fg_l2", "gat", "pgd"),
+        linf_epsilons=(2 / 255,),
+        l2_epsilons=(),
+        **budget.FEW,
+    ),
 }
-PRESETS = {"paper": Config(), "quick": Config(images=100, **FEW)}
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """Computes what is missing of the evaluation, and returns and writes its results.
 
     Args:
-        config: Settings.
-        output_dir: Folder of the results, of this model and configuration alone.
+        config: Settings. Its data sets, methods, seeds and radii choose the units to compute; the
+            results are those of all units in the folder.
+        output_dir: Folder of the results, of this configuration alone.
 
     Returns:
-        What `results.json` holds.
+        What `results.json` holds, and the units.
 
     Raises:
-        ConfigError: The model or the images cannot be read or do not fit each other, or the folder
-            holds the results of another configuration or model.
-        DatasetNotFoundError: The data set is not there.
+        ConfigError: The folder holds another configuration's results or cannot be written, or a
+            network is missing or has not been trained to the end.
+        DatasetNotFoundError: A data set is not there.
         BrokenFileError: A result in the folder is not whole.
+        FullDiskError: The disk is full.
     """
-    started = time.time()
-    output_dir = pathlib.Path(output_dir)
-    if config.model is None:
-        raise ConfigError("Expected --model, the .keras file of a classifier. Received: none.")
-    model = load_model(config.model)
-    source = None if config.source is None else load_model(config.source)
-    images, labels = load_images(config)
-    _require_fitting(model, images, config)
-    configs.claim_folder("robustness", config, output_dir)
-    digests = {
-        "model": units.digest(pathlib.Path(config.model)),
-        "images": hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+    runner = Runner(NAME, config, output_dir)
+    for dataset in config.datasets:
+        runner.measure(
+            _measurement(runner, Network(dataset, method, seed), norm, epsilon)
+            for seed in config.seeds
+            for norm, epsilon in config.balls()
+            for method in config.methods
+        )
+    return runner.write()
+
+
+def _measurement(runner, network: Network, norm: str, epsilon: float) -> Measurement:
+    # Attacks are transferred from this baseline, the same whatever seeds are run.
+    source = Network(network.dataset, "baseline", 0 if network.seed else 1)
+    name = f"{network.name}-{norm}-{epsilon:.6g}"
+
+    def measured():
+        digests = {
+            network.method: runner.networks.digest(network),
+            "source": runner.networks.digest(source),
+        }
+        return evaluation.robustness(
+            runner.networks.load(network),
+            data.batches(runner.splits(network.dataset).test, 500),
+            budget.NORMS[norm],
+            epsilon,
+            source=runner.networks.load(source),
+            budget=runner.config.budget(),
+            seed=network.seed,
+            stage=budget.kept_in(Units(runner.units.path(name, ".parts")), digests),
+        )
+
+    about = {**network._asdict(), "source_seed": source.seed, "norm": norm, "epsilon": epsilon}
+    return Measurement(name, about, {network.method: network, "source": source}, measured)
+
+
+def summarise(units: list[dict]) -> dict:
+    """Accuracies by data set, ball and method.
+
+    Returns:
+        data set -> ball, such as "Linf 0.0313725" -> method -> seeds; accuracies in %, a list over
+        seeds for "clean", each attack and "worst case"; curve: epsilons, mean and std of the
+        accuracy in % under PGD; checks; failed: those checks that failed, with how often.
+    """
+    summary = {}
+    for dataset in dict.fromkeys(u["dataset"] for u in units):
+        ordered = sorted(units, key=lambda u: (u["norm"] == "L2", u["epsilon"]))
+        summary[dataset] = {
+            ball: {
+                method: _row(ours)
+                for method in METHODS
+                if (ours := _of(units, dataset, ball, method))
+            }
+            for ball in dict.fromkeys(_ball(u) for u in ordered if u["dataset"] == dataset)
+        }
+    return summary
+
+
+def _of(units, dataset, ball, method) -> list[dict]:
+    found = [u for u in units if (u["dataset"], _ball(u), u["method"]) == (dataset, ball, method)]
+    return sorted(found, key=lambda u: u["seed"])
+
+
+def _ball(unit) -> str:
+    return f"{unit['norm']} {unit['epsilon']:.6g}"
+
+
+def _row(units: list[dict]) -> dict:
+    failed = [c["check"] for u in units for c in u["checks"] if not c["passed"]]
+    return {
+        "seeds": [u["seed"] for u in units],
+        "accuracy": {
+            "clean": [100 * u["clean_accuracy"] for u in units],
+            **{
+                row["name"]: [100 * u["attacks"][i]["accuracy"] for u in units]
+                for i, row in enumerate(units[0]["attacks"])
+            },
+            "worst case": [100 * u["worst_case_accuracy"] for u in units],
+        },
+        "curve": _curve([u["curve"] for u in units]),
+        "checks": sum(len(u["checks"]) for u in units),
+        "failed": {check: failed.count(check) for check in dict.fromkeys(failed)},
     }
-    if config.source is not None:
-        digests["source"] = units.digest(pathlib.Path(config.source))
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(config.batch_size)
-    try:
-        result = evaluation.robustness(
-            model,
-            dataset,
-            NORMS[config.norm],
-            config.radius(),
-            source=source,
-            from_logits=config.from_logits,
-            bounds=(config.low, config.high),
-            budget=config.budget(),
-            batch_size=config.batch_size,
-            seed=config.seed,
-            stage=kept_in(output_dir / "units", digests),
+
+
+def _curve(curves: list[dict]) -> dict:
+    """Mean and deviation; beyond the ε at which no image withstands PGD, none does."""
+    epsilons = max((c["epsilons"] for c in curves), key=len)
+    accuracies = np.zeros([len(curves), len(epsilons)])
+    for row, c in zip(accuracies, curves, strict=True):
+        row[: len(c["accuracy"])] = 100 * np.array(c["accuracy"])
+    several = len(curves) > 1
+    return {
+        "epsilons": epsilons,
+        "mean": accuracies.mean(axis=0).tolist(),
+        "std": accuracies.std(axis=0, ddof=1).tolist() if several else None,
+    }
+
+
+def verdicts(units: list[dict]) -> dict:
+    """By data set: is GAT, in the worst case over all attacks, above each other method?"""
+    return {
+        dataset: decide(
+            [
+                _claim(dataset, ball, rows, high, low, units)
+                for ball, rows in balls.items()
+                for high, low in _pairs(rows)
+            ]
         )
-    except (ValueError, TypeError) as error:
-        if isinstance(error, ConfigError | files.BrokenFileError):
-            raise
-        raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
-    return report.write(config, result, images, labels, output_dir, time.time() - started)
+        for dataset, balls in summarise(units).items()
+    }
 
 
-def load_model(path: str) -> keras.Model:
-    """Reads a classifier, never running code that is stored in its file.
-
-    Raises:
-        ConfigError: It is not there, no Keras model, or wants code to be run.
-    """
-    if not pathlib.Path(path).exists():
-        raise ConfigError(f"Expected a .keras file of a classifier. Received: no file {path}")
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises all sorts for a file that it cannot read
-        raise ConfigError(
-            f"Expected a Keras model in {path} that opens without running code of its own (no "
-            f"Lambda layers, no classes that are not registered). Received: {error}"
-        ) from error
+def _pairs(rows) -> list[tuple[str, str]]:
+    rivals = [m for m in METHODS if m not in ("gat", "dropout_gat", "pgd")]
+    pairs = [*(("gat", m) for m in rivals), ("pgd", "gat")]
+    return [(a, b) for a, b in pairs if a in rows and b in rows]
 
 
-def load_images(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """The test images scaled to [low, high], `[N, H, W, C]` float32, and their labels `[N]`.
-
-    Raises:
-        ConfigError: An .npz that is not what is wanted, or a data set that is no classification.
-        DatasetNotFoundError: The data set is not there.
-    """
-    if config.dataset.endswith(".npz"):
-        images, labels = _from_npz(pathlib.Path(config.dataset))
-    elif config.dataset in data.IMAGE_SIZES:
-        images, labels = data.load(config.dataset, config.data_dir).test
-    else:
-        images, labels = _from_tfds(config.dataset, config.data_dir)
-    if config.images is not None:
-        images, labels = images[: config.images], labels[: config.images]
-    if images.dtype == np.uint8:
-        images = images.astype(np.float32) / 255
-        images = config.low + (config.high - config.low) * images
-        images = np.clip(images, np.float32(config.low), np.float32(config.high))  # of rounding
-    return images.astype(np.float32), labels.astype(np.int64)
+def _claim(dataset, ball, rows, high, low, units) -> Claim:
+    worst = [
+        dict(zip(rows[m]["seeds"], rows[m]["accuracy"]["worst case"], strict=True))
+        for m in (high, low)
+    ]
+    seeds = sorted(worst[0].keys() & worst[1].keys())
+    ours, theirs = ([of[seed] for seed in seeds] for of in worst)
+    images = _of(units, dataset, ball, high)[0]["images"]
+    return Claim(
+        f"{_readable(ball)}, worst case: {METHODS[high].title} above {METHODS[low].title}",
+        [a - b for a, b in zip(ours, theirs, strict=True)],
+        "beyond",
+        image_error=sampling_error(dataset, images, ours, theirs) if seeds else 0.0,
+    )
 
 
-def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> None:
-    """Raises ConfigError for images of another size or range than the model takes."""
-    expected = getattr(model, "input_shape", None)
-    if isinstance(expected, tuple) and len(expected) == 4:
-        for ours, theirs in zip(expected[1:], images.shape[1:], strict=True):
-            if ours not in (None, theirs):
-                raise ConfigError(
-                    f"Expected images of shape {expected[1:]}, which {config.model} takes. "
-                    f"Received: {images.shape[1:]} in {config.dataset}"
+def _readable(ball: str) -> str:
+    norm, epsilon = ball.split()
+    if norm == "L2":
+        return f"L2, ε = {epsilon}"
+    return f"L∞, ε = {255 * float(epsilon):.3g}/255"
+
+
+def table(results: dict) -> str:
+    """For each ball methods against attacks; the checks that failed; the verdicts."""
+    config = results["config"]
+    lines = []
+    for dataset, balls in results["summary"].items():
+        ours = [u for u in results["units"] if u["dataset"] == dataset]
+        for ball, rows in balls.items():
+            columns = next(iter(rows.values()))["accuracy"]
+            seeds = max(len(row["seeds"]) for row in rows.values())
+            lines += [
+                f"**{dataset}**, {_readable(ball)}: robust accuracy in % on {ours[0]['images']} "
+                f"test images, mean ± standard deviation over {seeds} seed(s); from APGD-CE to "
+                "Square the composition, each on what withstood those before; HopSkipJump on the "
+                f"first {min(config['hard_label_images'], ours[0]['images'])} images",
+                "",
+                f"| training | {' | '.join(columns)} |",
+                f"|{'---|' * (1 + len(columns))}",
+            ]
+            for method, row in rows.items():
+                few = f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) != seeds else ""
+                cells = [plus_minus(values) for values in row["accuracy"].values()]
+                cells[-1] = f"**{cells[-1]}**"
+                lines.append(f"| {METHODS[method].title}{few} | {' | '.join(cells)} |")
+            lines += ["", _checks(rows), ""]
+        lines.append(verdicts_markdown(results["verdicts"][dataset]))
+    return "\n".join(lines)
+
+
+def _checks(rows: dict) -> str:
+    count = sum(row["checks"] for row in rows.values())
+    failed = [
+        f"{check} ({METHODS[method].title}, {times} of {len(row['seeds'])} seeds)"
+        for method, row in rows.items()
+        for check, times in row["failed"].items()
+    ]
+    if not failed:
+        return f"None of {count} checks for masked gradients failed."
+    return f"Of {count} checks for masked gradients these failed: {'; '.join(failed)}."
+
+
+def figures(results: dict) -> dict:
+    """Returns the methods under each attack, and under PGD against ε, name to figure."""
+    return {"robustness": _under_attacks(results), "robustness_curves": _against_epsilon(results)}
+
+
+def _under_attacks(results):
+    from gat_tf.plotting import Dots, Series, dots
+
+    few = f"PGD-{min(20, results['config']['pgd_steps'])}"
+    shown = ["clean", f"{few}, transferred", "fast gradient", few, "worst case"]
+    panels = []
+    for dataset, balls in results["summary"].items():
+        methods = [m for m in METHODS if any(m in rows for rows in balls.values())]
+        for ball, rows in balls.items():
+            found = {m: rows[m]["accuracy"] if m in rows else {} for m in methods}
+            series = [
+                Series(
+                    attack,
+                    [accuracy.get(attack, []) for accuracy in found.values()],
+                    bars=attack == "worst case",
+                    look={"fillstyle": "none", "markersize": 6} if attack == "clean" else {},
                 )
-    if images.size and not (images.min() >= config.low and images.max() <= config.high):
-        raise ConfigError(
-            f"Expected pixels from --low={config.low:g} to --high={config.high:g} in "
-            f"{config.dataset}. Received: {images.dtype} from {images.min():g} to "
-            f"{images.max():g}. Save 8-bit images as uint8, which are scaled, or give --low and "
-            "--high as the model takes them."
-        )
+                for attack in shown
+            ]
+            title, names = f"{dataset}, {_readable(ball)}", [METHODS[m].title for m in methods]
+            panels.append(Dots(title, names, series, xlabel="accuracy, %", xlim_left=0))
+    return dots(panels, legend_columns=len(shown))
 
 
-def _from_npz(path) -> data.Split:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (*_UNREADABLE, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"Expected `images` and `labels` in {path}. Received: a file that cannot be read as "
-            f"that ({error})."
-        ) from error
-    if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise ConfigError(
-            f"Expected images [N, H, W, C], uint8 or floats as the model takes them, and integer "
-            f"labels [N] in {path}. Received: {images.dtype} {images.shape} and {labels.dtype} "
-            f"{labels.shape}" + (" (one-hot? Save their argmax)" if labels.ndim == 2 else "")
-        )
-    return data.Split(images, labels)
+def _against_epsilon(results):
+    from gat_tf.plotting import Line, Panel, curves
 
-
-def _from_tfds(name: str, data_dir: str | None) -> data.Split:
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare()
-        examples = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
-        return data.Split(examples["image"], examples["label"])
-    except Exception as error:  # TFDS and its downloader raise all sorts
-        raise data.DatasetNotFoundError(
-            f"Expected --dataset to be shapes, an .npz file, or a data set of TensorFlow Datasets "
-            f"with a test split of images and labels of one size. Received: {name} "
-            f"({type(error).__name__}: {error})"
-        ) from error
-
-
-def kept_in(folder: pathlib.Path, digests: dict[str, str]):
-    """The `stage` of `evaluation.robustness` that keeps each part as a file of a folder.
-
-    Args:
-        folder: Of the parts.
-        digests: Of the networks and images; parts of others are refused.
-    """
-
-    def stage(name, compute):
-        file_name = "".join(c if c.isalnum() else "-" for c in name.lower())
-        path = folder / f"{file_name}.json"
-        units.measure(path, {"stage": name}, digests, lambda: {"result": compute()})
-        return files.read_json(path)["result"]
-
-    return stage
+    panels = {}
+    for dataset, balls in results["summary"].items():
+        for ball, rows in balls.items():
+            title = f"{dataset}, PGD in {_readable(ball).split(',')[0]}"
+            lines = [
+                Line(row["curve"]["epsilons"], row["curve"]["mean"], row["curve"]["std"],
+                     METHODS[method].title)
+                for method, row in rows.items()
+            ]  # fmt: skip
+            # Of each norm the first ball: the others' curves are the same at other ε.
+            panels.setdefault(
+                title,
+                Panel(title, lines, "ε of PGD (pixels in [0, 1])", "accuracy, %",
+                      xscale="epsilon", ylim_bottom=0),
+            )  # fmt: skip
+    return curves([list(panels.values())], height=3.2, legend_columns=4)
 
 
 if __name__ == "__main__":
-    configs.main(Config, PRESETS, run, "robustness")
+    flags.main(Config, PRESETS, run, "robustness")

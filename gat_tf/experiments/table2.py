@@ -19,6 +19,8 @@ import statistics
 import time
 from typing import ClassVar
 
+import numpy as np
+
 from gat_tf import data
 from gat_tf.experiments import settings
 from gat_tf.experiments.lab import config as configs
@@ -217,8 +219,97 @@ def _cells(row: dict) -> list[str]:
 
 
 def figures(results: dict) -> dict:
-    """Returns the figures, name to matplotlib figure."""
-    return {}
+    """Returns the table and the trainings as figures, name to matplotlib figure."""
+    done = [u for u in results["units"] if u["status"] == "done" and u["seed"] < SOURCE_SEED]
+    if not done:
+        return {}
+    return {"table2": _gains_and_curves(done), "table2_training": _trainings(done)}
+
+
+def _gains_and_curves(units):
+    """For each data set the gain over the baseline, paper beside ours, and the validation."""
+    from gat_tf.plotting import curves, dots, legend, looks, parts
+
+    methods = [m for m in METHODS if METHODS[m].paper or any(u["method"] == m for u in units)]
+    found = looks([METHODS[m].title for m in methods])
+    datasets = list(dict.fromkeys(u["dataset"] for u in units))
+    height = 0.8 + 0.4 * len(methods)
+    figure, rows = parts(7.2, height * len(datasets), heights=[1] * len(datasets), widths=(5, 4))
+    for dataset, (left, right) in zip(datasets, rows, strict=True):
+        ours = {
+            m: [u for u in units if (u["dataset"], u["method"]) == (dataset, m)] for m in methods
+        }
+        dots([_gains(dataset, ours)], figure=left)
+        curves([[_validation(dataset, ours, found)]], figure=right)
+    legend(figure, ncols=3)
+    return figure
+
+
+def _gains(dataset, ours):
+    from gat_tf.plotting import Dots, Mark, Series
+
+    accuracies = {m: [100 * u["test_accuracy"] for u in units] for m, units in ours.items()}
+    paper = {m: METHODS[m].paper.get(dataset) for m in ours}
+    zero = statistics.mean(accuracies["baseline"]) if accuracies.get("baseline") else 0.0
+    names = [
+        METHODS[m].title + (f"\nours: {statistics.mean(a):.1f} %" if a else "")
+        for m, a in accuracies.items()
+    ]
+    reference = Series(
+        "paper (50 seeds, mean ± std)" if any(paper.values()) else None,
+        [[p[0] - paper["baseline"][0]] if p else [] for p in paper.values()],
+        std=[p[1] if p else None for p in paper.values()],
+        look={"color": "#999999", "marker": "D"},
+    )
+    gains = Series(
+        "ours, mean ± std over seeds",
+        [[a - zero for a in values] for values in accuracies.values()],
+        seeds=True,
+        look={"color": "#D55E00", "marker": "o"},
+    )
+    return Dots(
+        f"{dataset}: test accuracy",
+        names,
+        [reference, gains],
+        xlabel="gain over the baseline, percentage points" if zero else "test accuracy, %",
+        beside=True,
+        marks=[Mark(x=0, look={"color": "#000000", "linestyle": "-"})],
+    )
+
+
+def _validation(dataset, ours, looks):
+    from gat_tf.plotting import Line, Panel
+
+    lines = []
+    for method, units in ours.items():
+        if not units or METHODS[method].validation_attack:  # which is not clean accuracy
+            continue
+        curves = [100 * np.array(u["history"]["validation_accuracy"], float) for u in units]
+        # Seeds stop at different epochs: the mean is over those that still run.
+        longest = max(map(len, curves))
+        padded = [np.pad(c, (0, longest - len(c)), constant_values=np.nan) for c in curves]
+        title = METHODS[method].title
+        look = {**looks[title], "marker": ""}
+        lines.append(Line(range(1, longest + 1), np.nanmean(padded, axis=0), None, title, look))
+    return Panel(f"{dataset}: training", lines, "epoch", "validation accuracy, %", integer_x=True)
+
+
+def _trainings(units):
+    """The first seed's metrics of every epoch, for each method."""
+    from gat_tf import plotting
+
+    first = min((u["dataset"], u["seed"]) for u in units)
+    ours = {u["method"]: u["history"] for u in units if (u["dataset"], u["seed"]) == first}
+    metrics = {
+        "validation_accuracy": "validation accuracy",
+        "clean_accuracy": "training accuracy",
+        "adversarial_accuracy": "training accuracy, perturbed",
+        "loss": "training loss (eqs. 2, 4, 10)",
+        "power": "power ‖η‖₂²",
+        "generator_loss": "generator's loss (eq. 9)",
+    }
+    histories = {METHODS[method].title: ours[method] for method in METHODS if method in ours}
+    return plotting.training(histories, metrics, log=("power",))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class ResultsError(ValueError):
 def write(
     name: str, config, output_dir: pathlib.Path, units: list[dict], seconds: float, **more
 ) -> dict:
-    """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
+    """Writes what an experiment makes of its units.
 
     Args:
         name: Of the experiment's module, such as `gat_tf.experiments.fig2`, whose `summarise`,
@@ -35,6 +35,17 @@ def write(
         What `load` gives for the folder.
     """
     module = experiment(name)
+    found = {"summary": module.summarise(units), "verdicts": module.verdicts(units)}
+    return save(name, config, output_dir, units, seconds, **more, **found)
+
+
+def save(
+    name: str, config, output_dir: pathlib.Path, units: list[dict], seconds: float, **found
+) -> dict:
+    """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
+
+    Arguments and result are those of `write`; `found` is what belongs into results.json.
+    """
     path = output_dir / "results.json"
     results = {
         "experiment": name,
@@ -42,14 +53,13 @@ def write(
         "config": configs.fingerprint(config),
         "wall_seconds": round(_seconds_before(path) + seconds, 1),
         "environment": devices.environment(),
-        **more,
-        "summary": module.summarise(units),
-        "verdicts": module.verdicts(units),
+        **found,
     }
     if devices.is_chief():
         files.write_json(path, results)
     results["units"] = units
     if devices.is_chief():
+        module = experiment(name)
         with files.replacing(output_dir / f"{_file_name(name)}.md") as table:
             table.write_text(module.table(results))
         draw(results, output_dir)
@@ -108,10 +118,6 @@ def experiment(name: str):
     return importlib.import_module(name)
 
 
-def _file_name(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
 def table(results: dict) -> str:
     """Returns the tables of results, paper against ours, and the verdicts, as Markdown."""
     return experiment(results["experiment"]).table(results)
@@ -146,6 +152,10 @@ def made_with(results: dict) -> str:
         f"{len(units)} unit(s){trained}, on {', '.join(devices_used)}; "
         f"TensorFlow {tensorflow}, Keras {versions['keras']}.{mixed}"
     )
+
+
+def _file_name(name: str) -> str:
+    return name.removesuffix(".command").rpartition(".")[2]
 
 
 def _seconds_before(path: pathlib.Path) -> float:

@@ -135,7 +135,11 @@ class Units:
 
 
 def measured(
-    about: dict, networks: dict[str, str | None], compute: Callable[[], dict]
+    about: dict,
+    networks: dict[str, str | None],
+    compute: Callable[[], dict],
+    *,
+    clear: bool = True,
 ) -> Callable[[], dict]:
     """A task that measures trained networks.
 
@@ -143,13 +147,15 @@ def measured(
         about: What the unit is: data set, seed and so on.
         networks: Name to the `digest` of each network in it.
         compute: () -> what is measured.
+        clear: Whether to let go of all of Keras's graphs afterwards.
     """
 
     def task():
         started = time.time()
         unit = {**about, "status": "done", "classifiers": networks, **compute()}
         unit |= {"seconds": round(time.time() - started, 1), "environment": devices.environment()}
-        keras.backend.clear_session()
+        if clear:
+            keras.backend.clear_session()
         name = " ".join(str(value) for value in about.values())
         say(f"{name}: measured in {unit['seconds']:.0f} s")
         return unit

@@ -1,0 +1,369 @@
+"""How robust is a Keras classifier really? Many attacks, the worst case, and known checks.
+
+    python -m gat_tf.robustness --model=robust.keras --dataset=cifar10 --data_dir=...
+    python -m gat_tf.robustness --model=mine.keras --dataset=images.npz
+
+The model is any Keras classifier in a .keras file, with probabilities or logits, of images of any
+size; the images are a data set of this project, any classification data set of TensorFlow Datasets
+by name (its test split), or an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`. What is
+computed is said in `gat_tf.evaluation.robustness`; each attack is a file in `units/`, so that an
+evaluation that was stopped continues.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import math
+import pathlib
+import time
+import zipfile
+import zlib
+from typing import ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gat_tf import data, evaluation
+from gat_tf.experiments.lab import budget, files, results, units
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.units import Units
+
+NAME = "gat_tf.robustness.command"
+
+_WORST = 10  # images shown
+_BUDGET = tuple(f.name for f in dataclasses.fields(evaluation.Budget))
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)  # what np.load may raise
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(budget.Config):
+    """What is evaluated, and with what budget."""
+
+    PRESETS: ClassVar[dict[str, str]] = {
+        "paper": "AutoAttack's budgets, for a GPU",
+        "quick": "few images and small budgets, minutes on two cores",
+    }
+
+    model: str | None = option(None, "File of the classifier, .keras.")
+    source: str | None = option(
+        None, "File of another classifier, .keras, to transfer attacks from."
+    )
+    dataset: str = option(
+        "cifar10", "Data set of TensorFlow Datasets, shapes, or an .npz file of images and labels."
+    )
+    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
+    norm: str = option("Linf", "Norm of the perturbations, Linf or L2.")
+    epsilon: float | None = option(
+        None,
+        "Radius of the ball, in the model's pixel values; by default 8/255 or, in L2, 0.5 "
+        "of the range from low to high.",
+    )
+    from_logits: bool = option(False, "Whether the models give logits, not probabilities.")
+    low: float = option(
+        0.0, "Smallest pixel value that the model takes; 8-bit images are scaled to it."
+    )
+    high: float = option(1.0, "Largest pixel value that the model takes.")
+    images: int | None = option(None, "Number of test images, the first of them; none is all.")
+    batch_size: int = option(100, "Number of images attacked at a time.")
+    seed: int = option(0, "Seed of the attacks' random choices.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        inf = math.inf
+        configs.require_known("norm", [self.norm], budget.NORMS)
+        configs.require_seeds((self.seed,))
+        configs.require_range(self, ("batch_size", 1, inf))
+        if self.epsilon is not None:
+            configs.require_range(self, ("epsilon", 0, inf))
+        if not self.low < self.high:
+            raise ConfigError(f"Expected low below high. Received: {self.low} and {self.high}")
+        if self.images is not None:
+            configs.require_range(self, ("images", 1, inf))
+
+    def radius(self) -> float:
+        """ε, or the standard one for pixels from `low` to `high`."""
+        if self.epsilon is not None:
+            return self.epsilon
+        return (8 / 255 if self.norm == "Linf" else 0.5) * (self.high - self.low)
+
+
+PRESETS = {"paper": Config(), "quick": Config(images=100, **budget.FEW)}
+
+
+def run(config: Config, output_dir: str | pathlib.Path) -> dict:
+    """Computes what is missing of the evaluation, and returns and writes its results.
+
+    Args:
+        config: Settings.
+        output_dir: Folder of the results, of this model and configuration alone.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ConfigError: The model or the images cannot be read or do not fit each other, or the folder
+            holds the results of another configuration or model.
+        DatasetNotFoundError: The data set is not there.
+        BrokenFileError: A result in the folder is not whole.
+    """
+    started = time.time()
+    output_dir = pathlib.Path(output_dir)
+    if config.model is None:
+        raise ConfigError("Expected --model, the .keras file of a classifier. Received: none.")
+    model = load_model(config.model)
+    source = None if config.source is None else load_model(config.source)
+    images, labels = load_images(config)
+    _require_fitting(model, images, config)
+    configs.bind_folder(NAME, config, output_dir)
+    digests = {
+        "model": units.digest(pathlib.Path(config.model)),
+        "images": hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+    }
+    if config.source is not None:
+        digests["source"] = units.digest(pathlib.Path(config.source))
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(config.batch_size)
+    kept = Units(output_dir / "units")
+    try:
+        result = evaluation.robustness(
+            model,
+            dataset,
+            budget.NORMS[config.norm],
+            config.radius(),
+            source=source,
+            from_logits=config.from_logits,
+            bounds=(config.low, config.high),
+            budget=config.budget(),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            stage=budget.kept_in(kept, digests),
+        )
+    except (ValueError, TypeError) as error:
+        if isinstance(error, ConfigError | files.BrokenFileError):
+            raise
+        raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
+    result["worst"] = _worst(result, images, labels)
+    seconds = time.time() - started
+    return results.save(NAME, config, output_dir, kept.read_all(), seconds, **result)
+
+
+def load_model(path: str) -> keras.Model:
+    """Reads a classifier, never running code that is stored in its file.
+
+    Raises:
+        ConfigError: It is not there, no Keras model, or wants code to be run.
+    """
+    if not pathlib.Path(path).exists():
+        raise ConfigError(f"Expected a .keras file of a classifier. Received: no file {path}")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises all sorts for a file that it cannot read
+        raise ConfigError(
+            f"Expected a Keras model in {path} that opens without running code of its own (no "
+            f"Lambda layers, no classes that are not registered). Received: {error}"
+        ) from error
+
+
+def load_images(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """The test images scaled to [low, high], `[N, H, W, C]` float32, and their labels `[N]`.
+
+    Raises:
+        ConfigError: An .npz that is not what is wanted, or a data set that is no classification.
+        DatasetNotFoundError: The data set is not there.
+    """
+    if config.dataset.endswith(".npz"):
+        images, labels = _from_npz(pathlib.Path(config.dataset))
+    elif config.dataset in data.IMAGE_SIZES:
+        images, labels = data.load(config.dataset, config.data_dir).test
+    else:
+        images, labels = _from_tfds(config.dataset, config.data_dir)
+    if config.images is not None:
+        images, labels = images[: config.images], labels[: config.images]
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / 255
+        images = config.low + (config.high - config.low) * images
+        images = np.clip(images, np.float32(config.low), np.float32(config.high))  # of rounding
+    return images.astype(np.float32), labels.astype(np.int64)
+
+
+def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> None:
+    """Raises ConfigError for images of another size or range than the model takes."""
+    expected = getattr(model, "input_shape", None)
+    if isinstance(expected, tuple) and len(expected) == 4:
+        for ours, theirs in zip(expected[1:], images.shape[1:], strict=True):
+            if ours not in (None, theirs):
+                raise ConfigError(
+                    f"Expected images of shape {expected[1:]}, which {config.model} takes. "
+                    f"Received: {images.shape[1:]} in {config.dataset}"
+                )
+    if images.size and not (images.min() >= config.low and images.max() <= config.high):
+        raise ConfigError(
+            f"Expected pixels from --low={config.low:g} to --high={config.high:g} in "
+            f"{config.dataset}. Received: {images.dtype} from {images.min():g} to "
+            f"{images.max():g}. Save 8-bit images as uint8, which are scaled, or give --low and "
+            "--high as the model takes them."
+        )
+
+
+def _from_npz(path) -> data.Split:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except (*_UNREADABLE, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"Expected `images` and `labels` in {path}. Received: a file that cannot be read as "
+            f"that ({error})."
+        ) from error
+    if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ConfigError(
+            f"Expected images [N, H, W, C], uint8 or floats as the model takes them, and integer "
+            f"labels [N] in {path}. Received: {images.dtype} {images.shape} and {labels.dtype} "
+            f"{labels.shape}" + (" (one-hot? Save their argmax)" if labels.ndim == 2 else "")
+        )
+    return data.Split(images, labels)
+
+
+def _from_tfds(name: str, data_dir: str | None) -> data.Split:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare()
+        examples = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
+        return data.Split(examples["image"], examples["label"])
+    except Exception as error:  # TFDS and its downloader raise all sorts
+        raise data.DatasetNotFoundError(
+            f"Expected --dataset to be shapes, an .npz file, or a data set of TensorFlow Datasets "
+            f"with a test split of images and labels of one size. Received: {name} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _worst(result, images, labels) -> list[dict]:
+    """The images fooled at the smallest ε, of those that are right without an attack."""
+    if result["curve"] is None:
+        return []
+    fooled_at = [(e, i) for i, e in enumerate(result["curve"]["fooled_at"]) if e]
+    low, high = result["bounds"]
+    found = []
+    for epsilon, i in sorted(fooled_at)[:_WORST]:
+        pixels = np.round(255 * (images[i] - low) / (high - low)).astype(np.uint8)
+        found.append(
+            {
+                "image": i,
+                "label": int(labels[i]),
+                "epsilon": epsilon,
+                "shape": list(pixels.shape),
+                "pixels": base64.b64encode(pixels.tobytes()).decode(),
+            }
+        )
+    return found
+
+
+def table(results: dict) -> str:
+    """The table of attacks and the checks, the worst first."""
+    low, high = results["bounds"]
+    lines = [
+        f"**{results['config']['model']}** on {results['images']} images of "
+        f"{results['config']['dataset']}, {results['norm']} ball of ε = {results['epsilon']:.4g} "
+        f"on pixels in [{low:g}, {high:g}]: {results['clean_accuracy']:.1%} clean, "
+        f"**{results['worst_case_accuracy']:.1%} in the worst case over all attacks**",
+        "",
+        "| attack | images attacked | robust accuracy | model evaluations | gradients | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["attacks"]:
+        inside = " (on what withstood the rest of AutoAttack so far)"
+        if row["name"] not in results["composition"][1:]:
+            inside = ""
+        if row["name"] == "HopSkipJump":
+            tried = min(results["config"]["hard_label_images"], results["images"])
+            inside = f" (of the first {tried} images)"
+        lines.append(
+            f"| {row['name']}{inside} | {row['attacked']} | {row['accuracy']:.1%} | "
+            f"{row['evaluations']:,} | {row['gradients']:,} | {row['seconds']:.1f} |"
+        )
+    config = results["config"]
+    budget = ", ".join(f"{name} {config[name]}" for name in _BUDGET)
+    lines += ["", f"Seed {config['seed']}; {budget}."]
+    failed = [c for c in results["checks"] if not c["passed"]]
+    lines += [
+        "",
+        f"{len(failed)} of {len(results['checks'])} checks for masked gradients failed: the "
+        "accuracies above may be too high."
+        if failed
+        else f"All {len(results['checks'])} checks for masked gradients passed.",
+        "",
+        "| check | | evidence |",
+        "|---|---|---|",
+        *(
+            f"| {c['check']} | {'passed' if c['passed'] else '**failed**'} | {c['evidence']} |"
+            for c in sorted(results["checks"], key=lambda c: c["passed"])
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def figures(results: dict) -> dict:
+    """Returns the figure: each attack, the curve against ε, and the images that fall first."""
+    from gat_tf.plotting import Dots, Line, Mark, Panel, Series, curves, dots, parts, strip
+
+    curve, worst = results["curve"], results["worst"]
+    heights = (3.2, 1.2) if worst else (3.2,)
+    figure, rows = parts(7.2, sum(heights), heights=heights)
+    top = rows[0, 0].subfigures(1, 2 if curve else 1, squeeze=False)[0]
+    config = results["config"]
+    tried = {"HopSkipJump": min(config["hard_label_images"], results["images"])}
+    accuracies = {
+        "clean": results["clean_accuracy"],
+        **{
+            row["name"] + (f", first {tried[row['name']]}" if row["name"] in tried else ""): row[
+                "accuracy"
+            ]
+            for row in results["attacks"]
+        },
+        "worst case": results["worst_case_accuracy"],
+    }
+    values = [[100 * a] for a in accuracies.values()]
+    dots(
+        [
+            Dots(
+                "each attack",
+                list(accuracies),
+                [Series(None, values, printed="{:.1f}")],
+                xlabel="accuracy, % (APGD to Square: one after the other)",
+                xlim_left=0,
+            )
+        ],
+        figure=top[0],
+    )
+    if curve:
+        line = Line(curve["epsilons"], [100 * a for a in curve["accuracy"]])
+        curves(
+            [
+                [
+                    Panel(
+                        "PGD",
+                        [line],
+                        xlabel=f"ε in {results['norm']} (dashed: the evaluation's)",
+                        ylabel="accuracy, %",
+                        xscale="epsilon",
+                        ylim_bottom=0,
+                        marks=[Mark(x=results["epsilon"])],
+                    )
+                ]
+            ],
+            figure=top[1],
+        )
+    if worst:
+        images = [
+            np.frombuffer(base64.b64decode(found["pixels"]), np.uint8).reshape(found["shape"]) / 255
+            for found in worst
+        ]
+        titles = [f"class {found['label']}\nε {found['epsilon']:.3g}" for found in worst]
+        strip(images, titles, label="clean images\nthat fall first", figure=rows[1, 0])
+    return {"robustness": figure}
