@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from gat_tf import attacks, data, evaluation
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import ConfigError, option
 from gat_tf.experiments.lab.significance import image_error
+from gat_tf.experiments.lab.verdicts import plus_minus
 from gat_tf.experiments.measuring import Measurement, sampling_error
 from gat_tf.experiments.robgan import images, settings
 from gat_tf.experiments.robgan.networks import BOUNDS, CLASSIFIERS, Network, Runner
@@ -53,24 +55,35 @@ PRESETS = settings.presets(
 )
 
 
-def measurement(
-    runner: Runner,
-    dataset: str,
-    seed: int,
-    names: Sequence[str],
+def run(
+    name: str,
+    config: Config,
+    output_dir: str | pathlib.Path,
+    classifiers: Sequence[str],
     splits: Sequence[str],
-    epsilons: Sequence[float],
-) -> Measurement:
-    """The unit of a data set and seed: each classifier's accuracy on each split at each δmax.
+    epsilons: dict[int, Sequence[float]] | None = None,
+) -> dict:
+    """Computes what is missing of an experiment, and returns and writes its results.
 
     Args:
-        runner: Of the experiment.
-        dataset: Data set.
-        seed: Of the networks.
-        names: Of `networks.CLASSIFIERS`.
-        splits: Some of "train" and "test".
-        epsilons: δmax, rising.
+        name: Of the experiment's module.
+        config: Settings.
+        output_dir: Folder of the results.
+        classifiers: Of `networks.CLASSIFIERS`, each of which is attacked.
+        splits: "train" and "test", or one of them: the images on which it is attacked.
+        epsilons: Height of the images to δmax, rising; the settings' if None.
     """
+    runner = Runner(name, config, output_dir)
+    for dataset in config.datasets:
+        rising = epsilons[images.size(config, dataset)] if epsilons else config.epsilons
+        runner.measure(
+            _measurement(runner, dataset, seed, classifiers, splits, rising)
+            for seed in config.seeds
+        )
+    return runner.write()
+
+
+def _measurement(runner, dataset, seed, names, splits, epsilons) -> Measurement:
     networks = {name: Network(dataset, "classifier", name, seed) for name in names}
     folder, c = runner.networks, runner.config
 
@@ -80,17 +93,17 @@ def measurement(
         of_split = {"train": train, "test": test}
         chosen = {split: images.first(of_split[split], count, size) for split in splits}
 
-        def curve(classifier, split):
-            accuracies = pgd_accuracies(classifier, chosen[split], epsilons, c.evaluation_steps)
-            return {"epsilons": list(epsilons), "accuracy": accuracies}
+        def curve(network, split):
+            found = pgd_accuracies(
+                folder.load(network), chosen[split], epsilons, c.evaluation_steps
+            )
+            return {"epsilons": list(epsilons), "accuracy": found}
 
-        models = {name: folder.load(network) for name, network in networks.items()}
         return {
             "image_size": size,
             "images": {split: len(found.labels) for split, found in chosen.items()},
             "curves": {
-                name: {split: curve(classifier, split) for split in splits}
-                for name, classifier in models.items()
+                name: {split: curve(n, split) for split in splits} for name, n in networks.items()
             },
             "trainings": {name: folder.training(n) for name, n in networks.items()},
         }
@@ -199,7 +212,7 @@ def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[st
         paper: Classifier to the paper's test accuracies in % at the same δmax; may be empty.
     """
     ours = by_dataset(results["units"])[dataset]
-    curves = results["summary"][dataset]["curves"]
+    curves = ours[0]["curves"]
     epsilons = next(iter(next(iter(curves.values())).values()))["epsilons"]
     counts = ", ".join(f"{n} {split}" for split, n in ours[0]["images"].items())
     lines = [
@@ -210,12 +223,9 @@ def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[st
         f"|{'---|' * (2 + len(epsilons))}",
     ]
     for name, of_split in curves.items():
-        for split, row in of_split.items():
-            stds = row["std"] or [None] * len(epsilons)
-            cells = [
-                f"{m:.1f}" + ("" if s is None else f" ± {s:.1f}")
-                for m, s in zip(row["mean"], stds, strict=True)
-            ]
+        for split in of_split:
+            columns = np.transpose([accuracies(u, name, split) for u in ours]).tolist()
+            cells = [plus_minus(column) for column in columns]
             lines.append(f"| {CLASSIFIERS[name]} | {split} | {' | '.join(cells)} |")
         if name in paper:
             cells = [f"{value:.2f}" for value in paper[name]]

@@ -19,7 +19,6 @@ from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import curves
 from gat_tf.experiments.robgan.curves import PRESETS, Config
-from gat_tf.experiments.robgan.networks import Runner
 
 NAME = "gat_tf.experiments.robgan.fig2"
 TRAINED = "adversarial_training"
@@ -30,15 +29,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
     Arguments, results and errors are those of `gat_tf.experiments.robgan.table1.run`.
     """
-    runner = Runner(NAME, config, output_dir)
-    for dataset in config.datasets:
-        runner.measure(
-            curves.measurement(
-                runner, dataset, seed, (TRAINED,), ("train", "test"), config.epsilons
-            )
-            for seed in config.seeds
-        )
-    return runner.write()
+    return curves.run(NAME, config, output_dir, (TRAINED,), ("train", "test"))
 
 
 def summarise(units: list[dict]) -> dict:

@@ -20,7 +20,7 @@ from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import sampling_error
 from gat_tf.experiments.robgan import curves
 from gat_tf.experiments.robgan.curves import PRESETS, Config, summarise  # noqa: F401
-from gat_tf.experiments.robgan.networks import CLASSIFIERS, Runner
+from gat_tf.experiments.robgan.networks import CLASSIFIERS
 
 NAME = "gat_tf.experiments.robgan.fig6"
 
@@ -30,15 +30,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
     Arguments, results and errors are those of `gat_tf.experiments.robgan.table1.run`.
     """
-    runner = Runner(NAME, config, output_dir)
-    for dataset in config.datasets:
-        runner.measure(
-            curves.measurement(
-                runner, dataset, seed, tuple(CLASSIFIERS), ("train", "test"), config.epsilons
-            )
-            for seed in config.seeds
-        )
-    return runner.write()
+    return curves.run(NAME, config, output_dir, tuple(CLASSIFIERS), ("train", "test"))
 
 
 def verdicts(units: list[dict]) -> dict:

@@ -30,7 +30,7 @@ from gat_tf.experiments import networks as table2
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags, units
 from gat_tf.experiments.lab.config import ConfigError, option
-from gat_tf.experiments.lab.verdicts import Claim, decide
+from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import settings
 from gat_tf.experiments.robgan.curves import by_dataset, spread
@@ -293,8 +293,8 @@ def _claims(units) -> list[Claim]:
     ]
     sooner = [
         Claim(
-            f"Updates needed for the final inception score of {GANS[worse].title}: fewer by "
-            f"{GANS[better].title}, in % of its own",
+            f"Updates needed for the inception score that {GANS[worse].title} ends with: fewer by "
+            f"{GANS[better].title}, in %",
             paired(better, worse, _saved),
             negligible=None,
         )
@@ -329,11 +329,8 @@ def table(results: dict) -> str:
             "|---|---|---|---|",
         ]
         for name, row in rows.items():
-            cells = [
-                f"{row[s]['mean'][-1]:.2f}"
-                + (f" ± {row[s]['std'][-1]:.2f}" if row[s]["std"] else "")
-                for s in SCORES
-            ]
+            last = [u["scores"][-1] for u in ours if u["gan"] == name]
+            cells = [plus_minus([scores[s] for scores in last], 2) for s in SCORES]
             lines.append(f"| {GANS[name].title} | {row['updates'][-1]} | {' | '.join(cells)} |")
         lines += ["", verdicts_markdown(results["verdicts"][dataset], unit="", digits=2)]
     return "\n".join(lines)

@@ -121,10 +121,10 @@ class Networks:
         """The file of a network; of a generator also as it was after an epoch on the way."""
         if epoch is not None:
             return self.folder / "snapshots" / f"{network.unit}-epoch{epoch:04d}.keras"
-        kind = "discriminator" if network != network.trained_as else "generator"
-        return self.units.path(
-            network.unit, f"-{kind}.keras" if network.trained_as.kind == "gan" else ".keras"
-        )
+        if network != network.trained_as:
+            return self.units.path(network.unit, "-discriminator.keras")
+        suffix = "-generator.keras" if network.kind == "gan" else ".keras"
+        return self.units.path(network.unit, suffix)
 
     def digest(self, network: Network) -> str | None:
         """The SHA-256 of a trained network's file; None where it is missing."""
