@@ -93,17 +93,17 @@ def _measurement(runner, dataset, seed, names, splits, epsilons) -> Measurement:
         of_split = {"train": train, "test": test}
         chosen = {split: images.first(of_split[split], count, size) for split in splits}
 
-        def curve(network, split):
-            found = pgd_accuracies(
-                folder.load(network), chosen[split], epsilons, c.evaluation_steps
-            )
+        def curve(classifier, split):
+            found = pgd_accuracies(classifier, chosen[split], epsilons, c.evaluation_steps)
             return {"epsilons": list(epsilons), "accuracy": found}
 
+        models = {name: folder.load(network) for name, network in networks.items()}
         return {
             "image_size": size,
             "images": {split: len(found.labels) for split, found in chosen.items()},
             "curves": {
-                name: {split: curve(n, split) for split in splits} for name, n in networks.items()
+                name: {split: curve(model, split) for split in splits}
+                for name, model in models.items()
             },
             "trainings": {name: folder.training(n) for name, n in networks.items()},
         }

@@ -185,46 +185,37 @@ class Networks:
         # with a few images, whose statistics would be most of what batch norm then remembers.
         kept = steps_per_epoch * steps * c.batch_size
         train = data.Split(train.images[:kept], train.labels[:kept])
-        snapshots = snapshot_epochs(c.epochs, c.snapshots)
-        epoch, made = _Epoch(), {}
+        found = {
+            "image_size": size,
+            "train_images": len(train.labels),
+            "discriminator_steps": steps,
+            "steps_per_epoch": steps_per_epoch,
+            "snapshots": snapshot_epochs(c.epochs, c.snapshots),
+        }
 
-        def prepare():
-            with self.strategy.scope():
-                scheme = self._gan_scheme(network, steps)
-            made.update(generator=scheme.generator, discriminator=scheme.discriminator)
-            schedule = training.LearningRateHalving(c.halving_epochs, c.learning_rate)
-            return self._training(
-                scheme, dataset, train, c.batch_size, seed, validate, steps_per_epoch, c.epochs,
-                [epoch, schedule],
-            )  # fmt: skip
-
-        def validate():
+        def measure(scheme, epoch):
             labels = np.repeat(np.arange(classes), 20 if classes <= 10 else 4)
-            fakes = models.sample(made["generator"], labels, seed=seed)
+            fakes = models.sample(scheme.generator, labels, seed=seed)
             if not np.isfinite(fakes).all():
-                return math.nan, {}
-            if epoch.number in snapshots and devices.is_chief():
-                with files.replacing(self.path(network, epoch.number)) as temporary:
-                    made["generator"].save(temporary)
+                return None
+            if epoch in found["snapshots"] and devices.is_chief():
+                with files.replacing(self.path(network, epoch)) as temporary:
+                    scheme.generator.save(temporary)
             diversity = evaluation.class_diversity(fakes, labels, classes)
-            metrics = {"diversity": diversity.mean(), "least_diversity": diversity.min()}
-            return epoch.number, metrics  # the last epoch is the best
+            return {"diversity": diversity.mean(), "least_diversity": diversity.min()}
 
-        def finish(progress):
-            found = {
-                "image_size": size,
-                "train_images": len(train.labels),
-                "discriminator_steps": steps,
-                "steps_per_epoch": steps_per_epoch,
-                "snapshots": snapshots,
-            }
-            kept = {self.path(network): made["generator"]}
+        def keep(scheme):
+            kept = {self.path(network): scheme.generator}
             if name == "robgan":
-                kept[self.path(network._replace(kind="classifier"))] = made["discriminator"]
-            return found, kept if progress.best_epoch else {}
+                kept[self.path(network._replace(kind="classifier"))] = scheme.discriminator
+            return kept
 
-        about = {"dataset": dataset, "gan": name, "seed": seed}
-        return fitting.trained(self.units, network.unit, about, prepare, finish, seed=seed)
+        return self._trained(
+            network, {"dataset": dataset, "gan": name, "seed": seed}, found,
+            lambda: self._gan_scheme(network, steps), measure, keep,
+            train, c.batch_size, steps_per_epoch, c.epochs,
+            training.LearningRateHalving(c.halving_epochs, c.learning_rate),
+        )  # fmt: skip
 
     def _gan_scheme(self, network: Network, steps: int):
         """The compiled scheme of a generative network."""
@@ -249,53 +240,38 @@ class Networks:
     def _classifier(self, network: Network) -> Callable[[], dict]:
         c, (dataset, _, name, seed) = self.config, network
         train, test = self.images(dataset)
-        size, rate, made = images.size(c, dataset), c.classifier_learning_rate, {}
+        size, rate = images.size(c, dataset), c.classifier_learning_rate
         first, *rest = c.classifier_epochs
         ends = np.cumsum([first + (0 if name == "fine_tuned" else c.epochs), *rest])
         watched = {
             split: images.batches(images.first(found, c.lipschitz_images, size))
             for split, found in (("train", train), ("test", test))
         }
-        epoch = _Epoch()
 
-        def prepare():
-            with self.strategy.scope():
-                scheme = self._classifier_scheme(network)
-                scheme.compile(keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON))
-            made["classifier"] = scheme.classifier
-            schedule = keras.callbacks.LearningRateScheduler(
-                lambda epoch: rate * 0.1 ** int(np.searchsorted(ends, epoch, side="right"))
-            )
-            return self._training(
-                scheme, dataset, train, c.classifier_batch_size, seed, validate,
-                data.steps_per_epoch(train, c.classifier_batch_size), int(ends[-1]),
-                [epoch, schedule],
-            )  # fmt: skip
-
-        def validate():
+        def measure(scheme, epoch):
             metrics, how = {}, {"from_logits": True, "bounds": BOUNDS}
             for split, batches in watched.items():
-                lipschitz = evaluation.local_lipschitz_value(made["classifier"], batches, **how)
+                lipschitz = evaluation.local_lipschitz_value(scheme.classifier, batches, **how)
                 metrics[f"{split}_lipschitz"] = lipschitz.mean()
-                accuracy = evaluation.accuracy(made["classifier"], batches, **how)
+                accuracy = evaluation.accuracy(scheme.classifier, batches, **how)
                 metrics[f"{split}_accuracy"] = accuracy
-            return epoch.number, metrics  # the last epoch is the best
+            return metrics
 
-        def finish(progress):
-            found = {"image_size": size, "train_images": len(train.labels)}
-            kept = {self.path(network): made["classifier"]}
-            return found, kept if progress.best_epoch else {}
-
-        about = {
-            "dataset": dataset,
-            "classifier": name,
-            "seed": seed,
-            "classifiers": self._parents(network),
-        }
-        return fitting.trained(self.units, network.unit, about, prepare, finish, seed=seed)
+        about = {"dataset": dataset, "classifier": name, "seed": seed}
+        return self._trained(
+            network, {**about, "classifiers": self._parents(network)},
+            {"image_size": size, "train_images": len(train.labels)},
+            lambda: self._classifier_scheme(network), measure,
+            lambda scheme: {self.path(network): scheme.classifier},
+            train, c.classifier_batch_size, data.steps_per_epoch(train, c.classifier_batch_size),
+            int(ends[-1]),
+            keras.callbacks.LearningRateScheduler(
+                lambda epoch: rate * 0.1 ** int(np.searchsorted(ends, epoch, side="right"))
+            ),
+        )  # fmt: skip
 
     def _classifier_scheme(self, network: Network):
-        """The scheme of fine-tuning; with a new network and without fakes, the rival."""
+        """The compiled scheme of fine-tuning; with a new network and without fakes, the rival."""
         c, (dataset, _, _, seed) = self.config, network
         if network.parent:
             classifier = self.load(network.parent)
@@ -304,26 +280,57 @@ class Networks:
             size, classes = images.size(c, dataset), data.CLASSES[dataset]
             classifier = models.class_head(models.discriminator(classes, size, width=c.width))
             generator, weight = None, 0.0
-        attack = classifier_attack(c)
-        return training.FineTuning(classifier, generator, attack, weight, seed=seed)
+        scheme = training.FineTuning(classifier, generator, classifier_attack(c), weight, seed=seed)
+        scheme.compile(keras.optimizers.Adam(c.classifier_learning_rate, epsilon=ADAM_EPSILON))
+        return scheme
 
-    def _training(
-        self, scheme, dataset, train, batch_size, seed, validate, steps_per_epoch, epochs, callbacks
-    ) -> fitting.Training:
-        """All epochs of a scheme, whose networks are those of the last one."""
-        augment = images.augment(dataset, images.size(self.config, dataset))
-        return fitting.Training(
-            scheme,
-            scheme,
-            lambda epoch: fitting.training_data(
-                train, batch_size, seed=seed, first_epoch=epoch, augment=augment
-            ),
-            validate,
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            patience=epochs,
-            callbacks=callbacks,
-        )
+    def _trained(
+        self, network, about, found, build, measure, keep, train, batch_size, steps_per_epoch,
+        epochs, schedule,
+    ) -> Callable[[], dict]:  # fmt: skip
+        """A unit that trains a scheme for all epochs.
+
+        Args:
+            network: Which network is trained.
+            about: What the unit is.
+            found: What else there is to say of it.
+            build: () -> the compiled scheme.
+            measure: (scheme, epoch) -> metrics after an epoch; None ends what has diverged.
+            keep: scheme -> file to network, of the last epoch that has not diverged.
+            train: The training images.
+            batch_size: Of a minibatch, over all devices.
+            steps_per_epoch: Steps of the scheme.
+            epochs: How many.
+            schedule: The callback that sets the learning rate.
+        """
+        made, epoch, seed = {}, _Epoch(), network.seed
+        augment = images.augment(network.dataset, images.size(self.config, network.dataset))
+
+        def prepare():
+            with self.strategy.scope():
+                scheme = made["scheme"] = build()
+            return fitting.Training(
+                scheme,
+                scheme,
+                lambda first: fitting.training_data(
+                    train, batch_size, seed=seed, first_epoch=first, augment=augment
+                ),
+                validate,
+                steps_per_epoch=steps_per_epoch,
+                epochs=epochs,
+                patience=epochs,
+                callbacks=[epoch, schedule],
+            )
+
+        def validate():
+            metrics = measure(made["scheme"], epoch.number)
+            # The last epoch is the one that is kept: its number is its score.
+            return (math.nan, {}) if metrics is None else (epoch.number, metrics)
+
+        def finish(progress):
+            return found, keep(made["scheme"]) if progress.best_epoch else {}
+
+        return fitting.trained(self.units, network.unit, about, prepare, finish, seed=seed)
 
 
 class _Epoch(keras.callbacks.Callback):
