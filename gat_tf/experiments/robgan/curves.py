@@ -156,9 +156,9 @@ def gaps(units: list[dict], name: str) -> np.ndarray:
 
 
 def gap_error(units: list[dict], *names: str) -> float:
-    """The standard error that the samples of images add to one classifier's gap, or two's.
+    """The standard error that the samples of images add to a gap, or to the difference of two.
 
-    The training images are a sample of those that were trained on.
+    The attacked training images are a sample of those that were trained on.
     """
     first = units[0]
     counts, trained_on = first["images"], first["trainings"][names[0]]["train_images"]

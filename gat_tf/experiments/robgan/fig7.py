@@ -4,8 +4,8 @@
     python -m gat_tf.experiments.robgan.fig7 --dataset=cifar10 --data_dir=...       # the paper's
 
 The paper's claim: trained by AC-GAN's loss (eq. 8) the generator ignores the noise and makes a
-fixed image of each class; by the split loss (eq. 9) it does not. Beside the pictures stands a
-number, the diversity of each class: the root mean square distance of a pixel between two images.
+fixed image of each class; by the split loss (eq. 9) it does not. A number goes with the pictures,
+the diversity of each class: the root mean square distance of a pixel between two images.
 
 A unit of work is one data set and seed: the generators of both losses, trained with the attack and
 without it, and their images.

@@ -257,8 +257,8 @@ def _updates(unit) -> list[int]:
 def updates_needed(updates: Sequence[float], scores: Sequence[float], score: float) -> float:
     """The updates after which a curve first reaches a score, on straight lines between snapshots.
 
-    A curve that begins above the score needs those before its first snapshot at most. One that
-    never reaches it needs more than all its updates, which then stand for them.
+    A curve that begins above the score counts with the updates of its first snapshot, which are
+    more than it needs. One that never reaches it counts with all its updates, which are too few.
     """
     first = next((i for i, s in enumerate(scores) if s >= score), None)
     if first is None:

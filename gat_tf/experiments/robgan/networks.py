@@ -295,7 +295,7 @@ class Networks:
             about: What the unit is.
             found: What else there is to say of it.
             build: () -> the compiled scheme.
-            measure: (scheme, epoch) -> metrics after an epoch; None ends what has diverged.
+            measure: (scheme, epoch) -> metrics after an epoch; None if it has diverged.
             keep: scheme -> file to network, of the last epoch that has not diverged.
             train: The training images.
             batch_size: Of a minibatch, over all devices.
