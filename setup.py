@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["gat_tf", "gat_tf.*"]),
-    package_data={"gat_tf": ["py.typed"]},
+    package_data={"gat_tf": ["py.typed", "models/weights/*"]},
     install_requires=[
         "tensorflow>=2.20",
         "tensorflow-datasets>=4.9.7",

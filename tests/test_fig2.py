@@ -14,12 +14,12 @@ import linear_table2
 import numpy as np
 import pytest
 import tensorflow as tf
+from gat_tf.experiments.config import ConfigError
 from linear_table2 import TABLE2, images_tested, times
 
 from gat_tf import data
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import fig2, files, table2, units
-from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common
 from gat_tf.experiments.reports import fig2 as report
 

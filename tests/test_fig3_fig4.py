@@ -11,11 +11,11 @@ import keras
 import linear_table2
 import numpy as np
 import pytest
+from gat_tf.experiments.config import ConfigError
 from linear_table2 import TABLE2, images_tested, times, write_classifier
 
 from gat_tf.experiments import attack_curves, fig3, fig4, files, table2, units
 from gat_tf.experiments import config as configs
-from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common
 
 TINY = dataclasses.replace(

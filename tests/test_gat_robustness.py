@@ -14,12 +14,12 @@ import keras
 import linear_table2
 import numpy as np
 import pytest
+from gat_tf.experiments.config import ConfigError
 from linear_table2 import times
 
 from gat_tf import attacks, data, models
 from gat_tf.experiments import classifiers, files, gat_robustness, pgd_training, reports, table2
 from gat_tf.experiments import config as configs
-from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import gat_robustness as report
 from gat_tf.training.scheme import ADAM_EPSILON
 

@@ -15,12 +15,12 @@ import time
 import keras
 import numpy as np
 import pytest
+from gat_tf.experiments.config import ConfigError
 from linear_table2 import TABLE2
 
 from gat_tf import data
 from gat_tf.experiments import config as configs
 from gat_tf.experiments import devices, files, table2
-from gat_tf.experiments.config import ConfigError
 from gat_tf.experiments.reports import common as reports
 from gat_tf.experiments.reports import table2 as report
 

@@ -15,11 +15,19 @@ import keras
 import tensorflow as tf
 
 from gat_tf import attacks, models, training
+from gat_tf.experiments import surrogates
 from gat_tf.training.scheme import ADAM_EPSILON, MultiWorker, xla_by_default
 
 INF = math.inf
 _LINF_GRID = tuple(n / 255 for n in (0.5, 1, 2, 4, 8, 16))
 _L2_GRID = tuple(epsilon * 3072**0.5 for epsilon in _LINF_GRID)
+
+
+# Epochs, and the power of GAT's perturbations there: the mean of the reduced record's three seeds.
+GAT_POWER = (
+    (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
+    (0.0, 0.060, 0.105, 0.136, 0.160, 0.186, 0.207, 0.227, 0.241, 0.254, 0.276),
+)
 
 
 class Hyperparameter(NamedTuple):
@@ -42,11 +50,13 @@ class Trainee(NamedTuple):
         model: Compiled and built, ready for `fit`.
         classifier: The Keras classifier inside it, from images in [0, 1] to probabilities.
         draws: How many minibatches of its own the generator needs each step.
+        callbacks: Of the training: functions of the epoch.
     """
 
     model: keras.Model
     classifier: keras.Model
     draws: int = 0
+    callbacks: tuple[keras.callbacks.Callback, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +135,7 @@ def _clean(settings, values, num_classes, seed) -> Trainee:
     return Trainee(logits, classifier)
 
 
-def _adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None):
+def adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None):
     """Training on an attack, by eqs. 2 and 4; alpha is the settings' unless it is given."""
 
     def build(settings, values, num_classes, seed) -> Trainee:
@@ -136,6 +146,14 @@ def _adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=Non
         return Trainee(scheme, classifier)
 
     return build
+
+
+def _scheduled(settings, values, num_classes, seed) -> Trainee:
+    epsilon = tf.Variable(0.0, trainable=False, aggregation=tf.VariableAggregation.MEAN)
+    attack = surrogates.ScheduledFastGradient(epsilon, clip=None)
+    trainee = adversarial(lambda _: attack)(settings, values, num_classes, seed)
+    schedule = surrogates.PowerSchedule(epsilon, *GAT_POWER)
+    return trainee._replace(callbacks=(schedule,))
 
 
 def _gat(settings, values, num_classes, seed) -> Trainee:
@@ -175,6 +193,14 @@ def _pgd(values):
     return attacks.PGD(values["epsilon"], INF, round(values["steps"]))
 
 
+def _scaled_gradient(values):
+    return surrogates.ScaledGradient(values["scale"], clip=None)
+
+
+def _shared_power(values):
+    return surrogates.SharedPower(values["power"], clip=None)
+
+
 def _paper(cifar10, cifar100):
     return {"cifar10": cifar10, "cifar100": cifar100}
 
@@ -190,19 +216,19 @@ METHODS = {
     ),
     "random": Method(
         "Random perturbation",
-        _adversarial(_random_noise),
+        adversarial(_random_noise),
         {"epsilon": Hyperparameter(1 / 255, tuple(n / 255 for n in (2, 4, 8, 16, 32, 64)))},
         paper=_paper((77.59, 0.57), (44.43, 0.71)),
     ),
     "fg_linf": Method(
         "Adv. training (FG, L∞)",
-        _adversarial(_fg_linf),
+        adversarial(_fg_linf),
         {"epsilon": Hyperparameter(1 / 255, _LINF_GRID)},
         paper=_paper((78.12, 0.59), (45.16, 0.73)),
     ),
     "fg_l2": Method(
         "Adv. training (FG, L2)",
-        _adversarial(_fg_l2),
+        adversarial(_fg_l2),
         {"epsilon": Hyperparameter(1 / 255 * 3072**0.5, _L2_GRID)},
         paper=_paper((77.99, 0.45), (45.67, 0.63)),
     ),
@@ -225,16 +251,31 @@ METHODS = {
     # Not in the paper: what every defence is compared with (Madry et al. 2018).
     "pgd": Method(
         "Adv. training (PGD)",
-        _adversarial(_pgd, alpha=0.0),
+        adversarial(_pgd, alpha=0.0),
         {"epsilon": Hyperparameter(8 / 255), "steps": Hyperparameter(7)},
         validation_attack=_pgd,
     ),
 }
-# FG training as strong as GAT: with the power of GAT's reduced networks at the best epoch, 0.237.
-METHODS["fg_l2_gat_power"] = dataclasses.replace(
-    METHODS["fg_l2"],
-    title="Adv. training (FG, L2, GAT's power)",
-    hyperparameters={"epsilon": Hyperparameter(0.4865)},
-    paper={},
-)
+# Controls: what of GAT's gain is the generator's? Their strength is that of GAT's reduced networks,
+# whose perturbations had a power of 0.237 at the best epoch, and 0.205 is the mean of ‖Δ‖₂² there.
+_POWER = 0.237
+METHODS |= {
+    "fg_l2_gat_power": Method(
+        "FG L2, GAT's power", adversarial(_fg_l2), {"epsilon": Hyperparameter(0.4865)}
+    ),
+    "fg_l2_gat_schedule": Method("FG L2, GAT's power by epoch", _scheduled),
+    "shared_power": Method(
+        "s·Δ, GAT's power", adversarial(_shared_power), {"power": Hyperparameter(_POWER)}
+    ),
+    "scaled_gradient": Method(
+        "s·Δ, fixed s",
+        adversarial(_scaled_gradient),
+        {"scale": Hyperparameter(round((_POWER / 0.205) ** 0.5, 3))},
+    ),
+    "gat_frozen": Method(
+        "GAT, generator never trained",
+        _gat,
+        {"c_g": Hyperparameter(1.0), "generator_learning_rate": Hyperparameter(0.0)},
+    ),
+}
 PAPER_METHODS = tuple(name for name, method in METHODS.items() if method.paper)

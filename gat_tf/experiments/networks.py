@@ -265,6 +265,7 @@ class Networks:
                 epochs=epochs,
                 patience=c.patience,
                 min_epochs=c.min_epochs,
+                callbacks=trainee.callbacks,
             )
 
         def finish(progress):

@@ -4,6 +4,7 @@ A model saved from here as `.keras` opens in a project that does not have gat_tf
 """
 
 from gat_tf.models.gat import classifier, perturbation_generator
+from gat_tf.models.pretrained import pretrained
 from gat_tf.models.robgan import (
     class_head,
     discriminator,
@@ -18,6 +19,7 @@ __all__ = [
     "discriminator",
     "image_generator",
     "perturbation_generator",
+    "pretrained",
     "projection_discriminator",
     "sample",
 ]

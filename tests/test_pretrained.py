@@ -1,0 +1,60 @@
+"""Trained classifiers that come with the package, and how they are put there."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+from gat_tf import models
+from gat_tf.experiments import publish
+from gat_tf.experiments.lab.units import Units
+
+RECORD = pathlib.Path(__file__).parents[1] / "experiments/table2/full"
+
+
+def of_seed_0():
+    units = Units(RECORD / "units").read_all()
+    return {f"{u['dataset']}/{u['method']}": u for u in units if u["seed"] == 0}
+
+
+def test_every_full_size_network_of_seed_0_is_there_with_the_records_accuracy():
+    cards = models.pretrained()
+    assert cards.keys() == of_seed_0().keys()
+    for name, unit in of_seed_0().items():
+        for key in ("test_accuracy", "hyperparameters", "environment"):
+            assert cards[name][key] == unit[key]
+
+
+@pytest.mark.parametrize("name", list(of_seed_0()))
+def test_weights_are_the_records_in_half_precision(name):
+    dataset, method = name.split("/")
+    record = keras.models.load_model(RECORD / f"units/{dataset}-{method}-seed0.keras")
+    published = models.pretrained(name)
+    for ours, theirs in zip(published.get_weights(), record.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2**-11, atol=2**-25)
+
+
+def test_gives_probabilities_of_images():
+    model = models.pretrained("cifar10/baseline")
+    images = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(model(images).numpy().sum(axis=-1), 1, rtol=1e-5)
+    assert model.count_params() == 240_058
+
+
+def test_unknown_name_tells_the_known_ones():
+    with pytest.raises(ValueError, match=r"cifar10/baseline.*Received: 'cifar10/gta'"):
+        models.pretrained("cifar10/gta")
+
+
+def test_weights_are_small():
+    for file in (pathlib.Path(models.__file__).parent / "weights").glob("*.npz"):
+        assert file.stat().st_size < 1e6
+
+
+def test_published_card_says_how_it_was_made(tmp_path):
+    assert set(publish.publish(RECORD, tmp_path)) == of_seed_0().keys()
+    card = json.loads((tmp_path / "cards.json").read_text())["cifar10/baseline"]
+    assert card["command"].endswith("--dataset=cifar10 --methods=baseline --seeds=0")
+    assert "| `cifar10/baseline` | Baseline |" in (tmp_path / "README.md").read_text()
