@@ -1,10 +1,9 @@
-"""The Table 2 runner, end to end on tiny configurations."""
+"""Table 2, end to end on tiny configurations and by hand."""
 
 import dataclasses
 import itertools
 import json
 import os
-import pathlib
 import re
 import signal
 import socket
@@ -13,212 +12,124 @@ import sys
 import time
 
 import keras
+import linear_networks
 import numpy as np
 import pytest
-from gat_tf.experiments.config import ConfigError
-from linear_table2 import TABLE2
+from linear_networks import NETWORKS, linear_classifier
 
 from gat_tf import data
-from gat_tf.experiments import config as configs
-from gat_tf.experiments import devices, files, table2
-from gat_tf.experiments.reports import common as reports
-from gat_tf.experiments.reports import table2 as report
+from gat_tf.experiments import methods, settings, table2
+from gat_tf.experiments.lab import devices, files, results
+from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 
-TINY = dataclasses.replace(TABLE2, strategy="one_device")
-FLAGS = [
-    f"--{name}={getattr(TINY, name)}"
-    for name in ("train_size", "validation_size", "test_size", "width", "batch_size", "patience")
-]
-
-
-def command(*arguments):
-    return [
-        sys.executable,
-        "-m",
-        "gat_tf.experiments.table2",
-        "--preset=quick",
-        *FLAGS,
-        *map(str, arguments),
-    ]
-
-
-def run_process(*arguments, **kwargs):
-    """The runner as a user starts it; returns the finished process."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, **kwargs)
-
-
-# Sums over threads may be in any order; on one they have but one.
-ONE_CPU = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SHARED = {f.name: getattr(NETWORKS, f.name) for f in dataclasses.fields(settings.Config)}
+TINY = table2.Config(
+    **SHARED | {"strategy": "one_device"}, datasets=("shapes",), seeds=(0,), methods=PAPER_METHODS
+)
 
 
 def weights(folder, name):
-    model = keras.models.load_model(folder / "units" / f"{name}.keras")
-    return model.get_weights()
-
-
-def same(ours, theirs):
-    return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    return keras.models.load_model(folder / "units" / f"{name}.keras").get_weights()
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """All seven methods, two seeds of the baseline's shard, in one run."""
+def linear():
+    """Classifiers are linear ones: quick to compile."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(methods, "_classifier", linear_classifier)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def whole(linear, tmp_path_factory):
+    """All methods of the paper in one run."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, table2.run(TINY, folder)
 
 
-def test_every_method_of_table_2_is_there(whole):
-    folder, results = whole
-    assert list(results["summary"]["shapes"]) == list(table2.METHODS)
-    assert len(table2.METHODS) == 7
-    assert {u["status"] for u in results["units"]} == {"done"}
-    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
+@pytest.fixture
+def undrawn(monkeypatch):
+    monkeypatch.setattr(results, "draw", lambda *_: None)
+
+
+def test_every_method_of_the_paper_is_there(whole):
+    folder, found = whole
+    assert list(found["summary"]["shapes"]) == list(PAPER_METHODS)
+    assert len(PAPER_METHODS) == 7
+    assert {u["status"] for u in found["units"]} == {"done"}
+    written = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
+    assert "units" not in written  # nothing is stored twice
+    assert {**written, "units": found["units"]} == json.loads(json.dumps(found))
+    assert results.load(folder, "gat_tf.experiments.table2") == json.loads(json.dumps(found))
 
 
 def test_results_tell_what_they_were_made_with(whole):
-    folder, results = whole
-    assert results["config"]["epochs"] == 2
-    assert results["environment"]["versions"]["keras"] == keras.__version__
-    assert results["environment"]["devices"]
-    for unit in results["units"]:
+    folder, found = whole
+    assert found["config"]["epochs"] == 2
+    assert found["environment"]["versions"]["keras"] == keras.__version__
+    assert found["environment"]["devices"]
+    for unit in found["units"]:
         assert unit["epochs"] == 2
         assert len(unit["history"]["loss"]) == 2
-        assert 1 <= unit["best_epoch"] <= 2
         accuracies = unit["history"]["validation_accuracy"]
         assert unit["validation_accuracy"] == pytest.approx(max(accuracies), abs=1e-5)
         assert np.argmax(accuracies) + 1 == unit["best_epoch"]
-    assert (folder / "table2.png").stat().st_size > 10_000
-    assert (folder / "table2.pdf").read_bytes().startswith(b"%PDF")
+    for name in ("table2", "table2_training"):
+        assert (folder / f"{name}.png").stat().st_size > 10_000
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_saved_classifier_has_the_recorded_accuracy(whole):
-    folder, results = whole
+    folder, found = whole
     test = data.load("shapes", train_size=100, validation_size=50, test_size=50).test
-    for unit in results["units"]:
-        name = f"shapes-{unit['method']}-seed{unit['seed']}"
-        model = keras.models.load_model(folder / "units" / f"{name}.keras")
-        predicted = model.predict(test.images / np.float32(255), verbose=0).argmax(-1)
+    images = test.images.reshape(50, -1) / np.float32(255)
+    for unit in found["units"]:
+        kernel, bias = weights(folder, f"shapes-{unit['method']}-seed0")
+        predicted = (images @ kernel + bias).argmax(-1)
         assert (predicted == test.labels).mean() == pytest.approx(unit["test_accuracy"])
 
 
-def test_same_seed_starts_methods_from_the_same_weights():
-    first = {}
-    for method in ("baseline", "random", "fg_linf", "fg_l2", "gat"):  # dropout draws seeds too
-        keras.utils.set_random_seed(7)
-        _, classifier, _ = table2.build(TINY, method, 10, 7)
-        first[method] = classifier.get_weights()
-    for method, ours in first.items():
-        assert same(ours, first["baseline"]), method
-
-
-def test_a_finished_unit_is_not_computed_twice(whole):
-    folder, _ = whole
+def test_finished_unit_is_not_computed_twice(whole, undrawn):
+    folder, found = whole
     before = {p: p.stat().st_mtime_ns for p in (folder / "units").iterdir()}
-    table2.run(TINY, folder)
+    again = table2.run(TINY, folder)
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "units").iterdir()}
+    assert again["units"] == found["units"]
+    assert again["wall_seconds"] >= found["wall_seconds"]  # of all runs
 
 
-def test_shards_merge_to_the_whole(whole, tmp_path):
-    _, results = whole
-    for methods in (("random",), ("baseline", "gat")):
-        merged = table2.run(dataclasses.replace(TINY, methods=methods), tmp_path)
-    rows = merged["summary"]["shapes"]
-    assert list(rows) == ["baseline", "random", "gat"]
-    for method, row in rows.items():
-        assert row["accuracy_mean"] == results["summary"]["shapes"][method]["accuracy_mean"]
-    histories = {u["method"]: u["history"] for u in results["units"]}
-    assert all(u["history"] == histories[u["method"]] for u in merged["units"])
+def test_runs_of_some_methods_merge_to_the_whole(whole, tmp_path, undrawn):
+    theirs = {u["method"]: u for u in whole[1]["units"]}
+    for some in (("random",), ("baseline",)):
+        merged = table2.run(dataclasses.replace(TINY, methods=some), tmp_path)
+    assert list(merged["summary"]["shapes"]) == ["baseline", "random"]
+    for unit in merged["units"]:
+        assert unit["history"] == theirs[unit["method"]]["history"]
+        assert unit["test_accuracy"] == theirs[unit["method"]]["test_accuracy"]
 
 
-def test_killed_at_any_moment_and_resumed_gives_the_same_weights(tmp_path):
-    """SIGKILL after the first checkpoint, and again later, against one uninterrupted run."""
-    arguments = ["--methods=dropout_gat", "--epochs=5", "--minibatches=separate"]
-    straight = run_process(*arguments, f"--output_dir={tmp_path / 'straight'}", env=ONE_CPU)
-    assert straight.returncode == 0, straight.stderr
-    killed = 0
-    for wanted in itertools.count(1):
-        process = subprocess.Popen(
-            command(*arguments, f"--output_dir={tmp_path / 'killed'}"),
-            env=ONE_CPU,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        units = tmp_path / "killed" / "units"
-        while process.poll() is None:
-            reached = [int(p.name[-4:]) for p in units.glob("*.checkpoints/checkpoint-*")]
-            if killed < 2 and any(epoch >= wanted for epoch in reached):
-                time.sleep(0.05 * wanted)  # somewhere in the next epoch
-                process.send_signal(signal.SIGKILL)
-                killed += 1
-                process.wait()
-            time.sleep(0.005)
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-    assert killed == 2
-    ours, theirs = (
-        weights(tmp_path / folder, "shapes-dropout_gat-seed0") for folder in ("killed", "straight")
-    )
-    assert same(ours, theirs)
-    histories = [
-        [u["history"] for u in reports.read_all(tmp_path / folder / "units")]
-        for folder in ("killed", "straight")
-    ]
-    assert histories[0] == histories[1]
-    assert not list(units.glob("*.checkpoints"))
-
-
-def test_mirrored_replicas_give_the_weights_of_one_device(whole, tmp_path):
-    folder, _ = whole
-    config = dataclasses.replace(TINY, methods=("fg_l2", "gat"), strategy="mirrored")
+def test_mirrored_replicas_give_the_weights_of_one_device(whole, tmp_path, undrawn):
+    config = dataclasses.replace(TINY, methods=("gat",), strategy="mirrored")
     assert devices.strategy("mirrored").num_replicas_in_sync == 2
     table2.run(config, tmp_path)
-    for name in ("shapes-fg_l2-seed0", "shapes-gat-seed0"):
-        for a, b in zip(weights(folder, name), weights(tmp_path, name), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)
+    for a, b in zip(
+        weights(whole[0], "shapes-gat-seed0"), weights(tmp_path, "shapes-gat-seed0"), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_search_picks_the_best_trial_and_records_all(tmp_path):
-    config = dataclasses.replace(
-        TINY,
-        methods=("fg_l2", "dropout_gat"),
-        search=True,
-        search_epochs=2,
-        l2_epsilon_grid=(0.1, 0.5),
-        c_g_grid=(0.1, 1.0),
-        generator_learning_rate_grid=(TINY.generator_learning_rate, 1e-2),
-        dropout_grid=(0.1, 0.3),
-    )
-    results = table2.run(config, tmp_path)
-    # FG; GAT's c_g, then the learning rate not yet tried at that c_g; then dropout with both.
-    assert len(results["trials"]) == 2 + (2 + 1) + 2
-    assert all("test_accuracy" not in trial for trial in results["trials"])
-    assert {trial["seed"] for trial in results["trials"]} == {config.search_seed}
-
-    def best(method):
-        trials = [t for t in results["trials"] if t["method"] == method]
-        trials.sort(key=lambda t: len(t["hyperparameters"]))  # of equals the one tried first
-        return max(trials, key=lambda t: t["validation_accuracy"])["hyperparameters"]
-
-    chosen = {u["method"]: u["hyperparameters"] for u in results["units"]}
-    assert chosen["fg_l2"] == best("fg_l2")
-    assert chosen["dropout_gat"] == best("dropout_gat")
-    own = {"c_g": config.c_g, "generator_learning_rate": config.generator_learning_rate}
-    gat = own | best("gat")
-    assert {name: chosen["dropout_gat"][name] for name in gat} == gat
-    rate = [t for t in results["trials"] if 1e-2 in t["hyperparameters"].values()]
-    assert rate[0]["hyperparameters"].keys() == {"c_g", "generator_learning_rate"}
-
-
-def test_diverging_unit_is_recorded_and_the_others_go_on(tmp_path, capsys):
-    config = dataclasses.replace(TINY, methods=("baseline", "fg_l2"), learning_rate=1e30)
-    results = table2.run(config, tmp_path)
-    for unit in results["units"]:
+def test_diverging_unit_is_recorded_and_the_others_go_on(linear, tmp_path):
+    config = dataclasses.replace(TINY, methods=("baseline", "fg_l2"), learning_rate=1e38)
+    found = table2.run(config, tmp_path)
+    assert len(found["units"]) == 2
+    for unit in found["units"]:
         assert unit["status"] == "failed"
-        assert re.match(r"The loss became (nan|inf) in epoch \d", unit["reason"])
+        assert re.match(r"The (loss|validation score) became (nan|inf) in epoch \d", unit["reason"])
         assert "test_accuracy" not in unit
-    assert "diverged" in (tmp_path / "table2.md").read_text()
-    assert len(results["units"]) == 2
+    assert "| diverged | 0 (1 failed) |" in (tmp_path / "table2.md").read_text()
+    assert not list(tmp_path.glob("*.png"))
     json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -230,9 +141,9 @@ def test_folder_of_another_configuration_is_left_alone(whole):
     assert (folder / "results.json").read_bytes() == before
 
 
-def test_truncated_unit_is_named_and_loses_nothing(tmp_path):
-    config = dataclasses.replace(TINY, methods=("baseline", "dropout"), epochs=1)
-    table2.run(config, tmp_path)
+def test_truncated_unit_is_named_and_loses_nothing(linear, tmp_path, undrawn):
+    config = dataclasses.replace(TINY, methods=("baseline", "dropout"))
+    linear_networks.write(tmp_path, baseline={0: 40}, dropout={0: 41})
     broken = tmp_path / "units" / "shapes-dropout-seed0.json"
     broken.write_text(broken.read_text()[:100])
     other = (tmp_path / "units" / "shapes-baseline-seed0.json").read_bytes()
@@ -240,7 +151,9 @@ def test_truncated_unit_is_named_and_loses_nothing(tmp_path):
         table2.run(config, tmp_path)
     assert (tmp_path / "units" / "shapes-baseline-seed0.json").read_bytes() == other
     broken.unlink()
-    assert len(table2.run(config, tmp_path)["units"]) == 2
+    again, other = table2.run(config, tmp_path)["units"][::-1]
+    assert other["test_accuracy"] == 0.8
+    assert (again["method"], again["epochs"]) == ("dropout", 2)
 
 
 def test_unwritable_folder_is_named(tmp_path):
@@ -258,16 +171,20 @@ def test_unwritable_folder_is_named(tmp_path):
         ("minibatches", "both", "minibatches to be one of separate, shared.*Received: both"),
         ("alpha", 1.5, r"alpha to be a finite number in \[0, 1\]. Received: 1.5"),
         ("alpha", float("nan"), "alpha to be a finite number.*Received: nan"),
-        ("c_g", -1.0, "c_g to be a finite number.*Received: -1"),
-        ("fg_l2_epsilon", -0.1, "fg_l2_epsilon to be a finite number.*Received: -0.1"),
-        ("dropout", 1.0, "dropout to be a finite number.*Received: 1.0"),
+        ("hyperparameters", {"gat.c_g": -1.0}, r"gat\.c_g to be a finite number.*Received: -1"),
+        ("hyperparameters", {"fg_l2.epsilon": float("nan")}, r"fg_l2\.epsilon to be.*nan"),
+        ("hyperparameters", {"dropout.rate": 1.0}, r"dropout\.rate to be.*\[0, 0.99\].*1.0"),
+        ("hyperparameters", {"c_g": 1.0}, r"hyperparameter to be one of .*gat\.c_g.*: c_g"),
+        ("grids", {"gat.c_g": (0.1, -1.0)}, r"gat\.c_g to be a finite number.*Received: -1"),
+        ("grids", {"gat.cg": (0.1,)}, r"hyperparameter to be one of .*Received: gat\.cg"),
         ("seeds", (), "seeds of at least 0"),
         ("seeds", (-1,), "seeds of at least 0"),
         ("seeds", (2**31,), "seeds of at least 0 and below"),
         ("search_seed", -1, "seeds of at least 0"),
-        ("c_g_grid", (0.1, -1.0), "c_g_grid to be a finite number.*Received: -1"),
-        ("precision", "half", "precision to be a Keras dtype policy.*Received: half"),
+        ("search_window", 0, "search_window to be a finite number"),
+        ("precision", "half", "precision to be auto or a Keras dtype policy.*Received: half"),
         ("epochs", 0, "epochs to be a finite number in"),
+        ("min_epochs", 0, "min_epochs to be a finite number in"),
     ],
 )
 def test_bad_configuration_is_named_before_anything_runs(field, value, message):
@@ -284,65 +201,37 @@ def test_size_that_classes_cannot_share_is_named(tmp_path, monkeypatch):
         table2.run(config, tmp_path)
 
 
-def test_command_line_errors_are_one_line(tmp_path):
-    process = run_process("--methods=gta", f"--output_dir={tmp_path}")
-    assert process.returncode == 1
-    assert process.stderr.strip().splitlines()[-1].startswith("Error: Expected method to be one of")
-    assert "Traceback" not in process.stderr
-
-
-def test_help_lists_presets_and_every_field():
-    process = subprocess.run(
-        [sys.executable, "-m", "gat_tf.experiments.table2", "--help"],
-        capture_output=True,
-        text=True,
-    )
-    for field in dataclasses.fields(table2.Config):
-        assert re.search(rf"--(\[no\])?{field.name}\b", process.stdout), field.name
-    assert "<paper|reduced|quick>" in process.stdout
-    for meaning in table2.Config.PRESETS.values():
-        assert meaning.split(",")[0] in " ".join(process.stdout.split())
-    assert set(table2.PRESETS) == set(table2.Config.PRESETS)
-
-
 def test_paper_preset_is_the_papers_setting():
     config = table2.PRESETS["paper"]
     assert config == table2.Config()
     assert config.datasets == ("cifar10", "cifar100")
     assert config.seeds == tuple(range(50))
-    assert (config.learning_rate, config.generator_learning_rate) == (1e-3, 1e-6)
+    assert config.methods == PAPER_METHODS
+    assert (config.learning_rate, config.width) == (1e-3, 1.0)
     assert (config.alpha, config.generator_steps, config.minibatches) == (0.5, 1, "separate")
-    assert config.width == 1.0
     assert config.train_size is config.validation_size is config.test_size is None
-    model, _, draws = table2.build(config, "gat", 10, 0)
+    assert config.hyperparameters == config.grids == {}
+    assert METHODS["gat"].hyperparameters["generator_learning_rate"].value == 1e-6
+    trained = dataclasses.replace(config, width=1 / 12)
+    values = {"c_g": 0.3, "generator_learning_rate": 1e-6}
+    model, _, draws = METHODS["gat"].build(trained, values, 10, 0)
     assert draws == 1
     assert float(model.generator_optimizer.learning_rate) == pytest.approx(1e-6)
     assert model.optimizer.epsilon == model.generator_optimizer.epsilon == 1e-8
 
 
-@pytest.mark.parametrize(
-    ("kind", "text", "value"),
-    [
-        (tuple[int, ...], "0:3,7", (0, 1, 2, 7)),
-        (tuple[str, ...], "gat, dropout", ("gat", "dropout")),
-        (tuple[float, ...], "1/2,0.25", (0.5, 0.25)),
-        (float, "1/3", 1 / 3),
-        (int | None, "none", None),
-        (int | None, "5", 5),
-        (bool | None, "true", True),
-        (bool | None, "false", False),
-    ],
-)
-def test_flags_understand(kind, text, value):
-    assert configs._Parser(kind).parse(text) == value
+@pytest.mark.parametrize("name", ["full", "reduced", "quick"])
+def test_presets_change_what_their_settings_say_alone(name):
+    preset, ours = table2.PRESETS[name], settings.PRESETS[name]
+    changed = {
+        f.name
+        for f in dataclasses.fields(preset)
+        if getattr(preset, f.name) != getattr(table2.PRESETS["paper"], f.name)
+    }
+    assert changed <= {*ours, "datasets", "seeds"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "text"), [(int, "x"), (float, "1/0"), (bool | None, "maybe"), (tuple[int, ...], "1:")]
-)
-def test_flags_refuse(kind, text):
-    with pytest.raises(ValueError, match="expected"):
-        configs._Parser(kind).parse(text)
+# By hand.
 
 
 def unit(method, seed, accuracy, seconds=1.0, **kwargs):
@@ -361,10 +250,13 @@ def unit(method, seed, accuracy, seconds=1.0, **kwargs):
     }
 
 
+FAILED = {"status": "failed", "reason": "nan"}
+
+
 def test_summary_by_hand():
     units = [unit("fg_l2", s, a, 2.0) for s, a in enumerate((0.70, 0.72, 0.77))]
-    units += [unit("gat", 0, 0.8, 5.0), unit("gat", 1, None, status="failed", reason="nan")]
-    rows = report.summarise(units)["cifar10"]
+    units += [unit("gat", 0, 0.8, 5.0), unit("gat", 1, None, **FAILED)]
+    rows = table2.summarise(units)["cifar10"]
     assert list(rows) == ["fg_l2", "gat"]
     assert rows["fg_l2"]["accuracy_mean"] == pytest.approx(73)
     assert rows["fg_l2"]["accuracy_std"] == pytest.approx(np.sqrt((9 + 1 + 16) / 2))
@@ -374,16 +266,223 @@ def test_summary_by_hand():
     assert rows["gat"]["failed"] == {"1": "nan"}
 
 
+def units_of(**accuracies):
+    return [
+        unit(method, seed, accuracy / 100)
+        for method, of_seeds in accuracies.items()
+        for seed, accuracy in enumerate(of_seeds)
+    ]
+
+
+DECIDED = units_of(
+    baseline=(77.5, 78.0, 77.5),
+    gat=(80.0, 81.0, 81.0),
+    dropout_gat=(80.1, 80.9, 81.0),
+    pgd=(70.0, 70.9, 71.1),
+)
+
+
+def test_verdicts_by_hand():
+    """Paired differences: 2.5, 3, 3.5; 0.1, -0.1, 0; 10, 10.1, 9.9.
+
+    With two degrees of freedom p is 1 - t/√(2 + t²). Holm, of the paper's two: the smaller p by 2.
+    """
+    found = {v["claim"]: v for v in table2.verdicts(DECIDED)["cifar10"]}
+    above = "Test accuracy: {} above {}"
+    over_baseline, over_gat, over_pgd = (
+        found[above.format(*pair)]
+        for pair in (
+            ("Adv. training (GAT)", "Baseline"),
+            ("Dropout + GAT", "Adv. training (GAT)"),
+            ("Adv. training (GAT)", "Adv. training (PGD)"),
+        )
+    )
+    assert len(found) == 3
+    assert [v["origin"] for v in (over_baseline, over_gat, over_pgd)] == [
+        "paper",
+        "paper",
+        "beyond",
+    ]
+    assert [v["verdict"] for v in (over_baseline, over_gat, over_pgd)] == [
+        "holds", "undecided", "holds",
+    ]  # fmt: skip
+    assert [v["mean"] for v in (over_baseline, over_gat, over_pgd)] == pytest.approx(
+        [3, 0, 10], abs=1e-9
+    )
+    t = 3 / (0.5 / np.sqrt(3))
+    assert over_baseline["p_holm"] == pytest.approx(2 * (1 - t / np.sqrt(2 + t**2)), rel=1e-4)
+
+
+def test_seeds_that_not_both_have_or_that_failed_do_not_count():
+    more = [unit("gat", 3, 0.01), unit("baseline", 4, 0.99), unit("gat", 4, None, **FAILED)]
+    assert table2.verdicts(DECIDED + more) == table2.verdicts(DECIDED)
+
+
+def test_networks_to_attack_from_are_not_in_the_table():
+    """Fig. 4's other baselines, whose seeds begin at 100."""
+    sources = [unit(m, 100 + s, 0.01) for m in ("baseline", "gat") for s in range(3)]
+    assert table2.summarise(DECIDED + sources) == table2.summarise(DECIDED)
+    assert table2.verdicts(DECIDED + sources) == table2.verdicts(DECIDED)
+    assert table2.table({"units": DECIDED + sources}) == table2.table({"units": DECIDED})
+    assert table2.summarise(sources) == {}
+    assert table2.verdicts(sources) == {}
+    assert table2.table({"units": sources}) == ""
+    assert table2.figures({"units": sources}) == {}
+    assert table2.summarise([unit("baseline", 99, 0.5)])["cifar10"]["baseline"]["seeds"] == [99]
+
+
 def test_table_sets_the_paper_against_ours():
     units = [unit("baseline", s, a) for s, a in enumerate((0.5, 0.52))]
-    lines = report.markdown(units).splitlines()
-    row = next(line for line in lines if line.startswith("| Baseline"))
-    assert row.split(" | ")[1:4] == ["77.48 ± 0.46", "51.00 ± 1.41", "2"]
-    assert sum(line.startswith("| ") for line in lines) == 1 + 7
+    units.append(unit("gat", 0, 0.6, 3.0, hyperparameters={"c_g": 0.3}))
+    units.append(unit("fg_l2", 0, 0.55, 1.5))
+    lines = table2.table({"units": units}).splitlines()
+
+    def row(title):
+        (found,) = (line for line in lines if line.startswith(f"| {title} |"))
+        return found.strip("| ").split(" | ")
+
+    assert row("Baseline")[1:4] == ["77.48 ± 0.46", "51.00 ± 1.41", "2"]
+    assert row("Adv. training (GAT)")[1:] == [
+        "80.33 ± 0.44", "60.00", "1", "2.0", "10 / 20", "c_g 0.3",
+    ]  # fmt: skip
+    assert "| Dropout | 78.49 ± 0.64 |  | 0 |  |  |  |" in lines
+    assert not any("PGD" in line for line in lines)  # nobody has trained it
+    assert sum(line.startswith("| ") for line in lines) == 1 + 7 + 1 + 2  # and the verdicts
 
 
-def test_two_workers_give_the_weights_of_one_process(whole, tmp_path):
-    arguments = ["--methods=gat", "--epochs=2", "--strategy=multi_worker"]
+def trained(method, seed, accuracy, *validation):
+    return unit(method, seed, accuracy, history={"validation_accuracy": list(validation)})
+
+
+def test_figure_draws_gains_over_the_baseline():
+    units = [
+        trained("baseline", 0, 0.50, 0.3, 0.5),
+        trained("baseline", 1, 0.54, 0.4, 0.5, 0.6),
+        trained("gat", 0, 0.55, 0.5),
+        trained("gat", 1, 0.57, 0.7),
+        trained("gat", 100, 0.99, 0.99),
+        trained("dropout", 0, None) | FAILED,
+    ]
+    figures = table2.figures({"units": units})
+    assert list(figures) == ["table2", "table2_training"]
+    gains, curves = figures["table2"].axes
+    names = [label.get_text() for label in gains.get_yticklabels()]
+    assert names[0] == "Baseline\nours: 52.0 %"
+    assert names[5] == "Adv. training (GAT)\nours: 56.0 %"
+    assert names[1] == "Dropout"
+    assert len(names) == 7
+    assert gains.get_xlabel() == "gain over the baseline, percentage points"
+    drawn = [
+        (float(x), float(y))
+        for line in gains.get_lines()
+        for x, y in zip(np.ravel(line.get_xdata()), np.ravel(line.get_ydata()), strict=True)
+        if np.isfinite([x, y]).all()
+    ]
+    points = {(round(x, 2), round(y)) for x, y in drawn}
+    # Seeds at -2, 2 and 3, 5 points; means at 0 and 4; the paper's at 0 and 2.85.
+    assert {(-2, 0), (2, 0), (0, 0), (3, 5), (5, 5), (4, 5), (2.85, 5)} <= points
+    assert not {(-2, 1), (-52, 1), (47, 5)} & points
+    baseline, gat = (line for line in curves.get_lines() if len(line.get_xdata()))
+    np.testing.assert_allclose(baseline.get_ydata(), [35, 50, 60])  # one seed goes on
+    np.testing.assert_allclose(gat.get_ydata(), [60])
+    assert baseline.get_label() == "Baseline"
+    assert gat.get_label() == "Adv. training (GAT)"
+
+
+# In processes of their own.
+
+# Loads TensorFlow once, and forks before anything of it has started: {"arguments", "environment",
+# "log"} in a line makes a process and gives its id, and an id its exit code.
+FORKS = """
+import json, os, sys
+from gat_tf.experiments import table2
+from gat_tf.experiments.lab import flags
+print("ready", flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    if isinstance(order, int):
+        print(os.waitstatus_to_exitcode(os.waitpid(order, 0)[1]), flush=True)
+        continue
+    if child := os.fork():
+        print(child, flush=True)
+        continue
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.update(order["environment"])
+    sys.argv = ["table2", *order["arguments"]]
+    flags.main(table2.Config, table2.PRESETS, table2.run, "table2")
+"""
+NAMES = ("train_size", "validation_size", "test_size", "width", "batch_size", "patience")
+FLAGS = ["--preset=quick", *(f"--{name}={getattr(TINY, name)}" for name in NAMES)]
+# Sums over threads may be in any order; on one they have but one.
+ONE_CPU = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory):
+    """Returns two functions: (*flags, **environment) -> process id, and id -> exit code."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKS]
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, env={**os.environ, **ONE_CPU},
+    )  # fmt: skip
+    assert server.stdout.readline() == "ready\n"
+    logs = tmp_path_factory.mktemp("logs")
+    numbers = itertools.count()
+
+    def ask(order):
+        server.stdin.write(json.dumps(order) + "\n")
+        server.stdin.flush()
+        return int(server.stdout.readline())
+
+    def start(*arguments, **environment):
+        log = str(logs / str(next(numbers)))
+        return ask({"arguments": [*FLAGS, *arguments], "environment": environment, "log": log})
+
+    def wait(process):
+        code = ask(process)
+        assert code in (0, -signal.SIGKILL), [p.read_text()[-2000:] for p in logs.iterdir()]
+        return code
+
+    yield start, wait
+    with server:  # closes what it reads and writes
+        server.stdin.close()
+
+
+def test_killed_at_any_moment_and_resumed_gives_the_same_weights(fork, tmp_path):
+    """SIGKILL after the first checkpoint, against one uninterrupted run."""
+    start, wait = fork
+    arguments = ["--methods=dropout_gat", "--epochs=5", "--minibatches=separate"]
+    straight = start(*arguments, f"--output_dir={tmp_path / 'straight'}")
+    again = [*arguments, f"--output_dir={tmp_path / 'killed'}"]
+    killed = start(*again)
+    units = tmp_path / "killed" / "units"
+    deadline = time.monotonic() + 240
+    while not list(units.glob("*.checkpoints/checkpoint-*")):
+        time.sleep(0.005)
+        assert time.monotonic() < deadline
+    time.sleep(0.05)  # somewhere in the next epoch
+    os.kill(killed, signal.SIGKILL)
+    assert wait(killed) == -signal.SIGKILL
+    assert wait(start(*again)) == 0
+    assert wait(straight) == 0
+    name = "shapes-dropout_gat-seed0"
+    ours, theirs = (weights(tmp_path / folder, name) for folder in ("killed", "straight"))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    ours, theirs = (
+        files.read_json(tmp_path / folder / "units" / f"{name}.json")
+        for folder in ("killed", "straight")
+    )
+    assert ours["history"] == theirs["history"]
+    assert not list(units.glob("*.checkpoints"))
+
+
+def test_two_workers_give_the_weights_of_one_process(fork, tmp_path, undrawn):
+    start, wait = fork
+    methods_of_both = ("baseline", "fg_l2")
+    arguments = [f"--methods={','.join(methods_of_both)}", "--epochs=2", "--strategy=multi_worker"]
     with socket.socket() as a, socket.socket() as b:
         a.bind(("127.0.0.1", 0))
         b.bind(("127.0.0.1", 0))
@@ -391,18 +490,18 @@ def test_two_workers_give_the_weights_of_one_process(whole, tmp_path):
     processes = []
     for index in range(2):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(
-            subprocess.Popen(
-                command(*arguments, f"--output_dir={tmp_path / 'two'}"),
-                env={**os.environ, "TF_CONFIG": json.dumps(task)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
-    assert [p.returncode for p in processes] == [0, 0], "\n".join(outputs)
-    ours, theirs = (weights(folder, "shapes-gat-seed0") for folder in (tmp_path / "two", whole[0]))
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-    assert pathlib.Path(tmp_path / "two" / "results.json").exists()
+        output = f"--output_dir={tmp_path / 'two'}"
+        processes.append(start(*arguments, output, TF_CONFIG=json.dumps(task)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "_classifier", REAL)
+        table2.run(dataclasses.replace(TINY, methods=methods_of_both), tmp_path / "one")
+    assert [wait(process) for process in processes] == [0, 0]
+    for method in methods_of_both:
+        name = f"shapes-{method}-seed0"
+        ours, theirs = (weights(tmp_path / folder, name) for folder in ("two", "one"))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    assert (tmp_path / "two" / "results.json").exists()
+
+
+REAL = methods._classifier

@@ -171,8 +171,8 @@ def to_hyperplane(
 def _level(end: tf.Tensor, rate: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
     """The level at which sum of rate · min(level, end) is `distance`, or more than every end.
 
-    `end` and `rate` are `[B, D]`, `distance` is `[B]`. The sum is concave and piecewise linear in the
-    level, so Newton's steps from zero never overshoot, and the step from the right piece is the
+    `end` and `rate` are `[B, D]`, `distance` is `[B]`. The sum is concave and piecewise linear in
+    the level, so Newton's steps from zero never overshoot, and the step from the right piece is the
     last. A handful of steps is enough; sorting the ends takes several times as long.
     """
 

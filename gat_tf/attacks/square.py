@@ -66,7 +66,7 @@ class Square(Attack):
         return iterative.loop(unfinished, search, (0, worst))[1].perturbation
 
     def _search(self, logits, images, labels, epsilon, seed, worst):
-        """One run for the images not fooled yet; returns the worst perturbations of all runs so far."""
+        """One run for the images not fooled yet; returns the best perturbations of all runs."""
         all_indices, channels = tf.range(tf.shape(images)[0]), tf.shape(images)[3]
         area = tf.cast(tf.reduce_prod(tf.shape(images)[1:3]), tf.float32)
         start_seed, seed = tf.unstack(tf.random.split(seed, 2))

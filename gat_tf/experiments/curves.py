@@ -195,10 +195,14 @@ def clean(curve: dict) -> float:
 
 
 def mean_height(curve: dict) -> float:
-    """Mean accuracy in % from the first ε above 0 to 1, by the trapezoidal rule."""
-    epsilons, accuracies = _up_to_one(curve)
-    attacked = epsilons > 0
-    epsilons, accuracies = epsilons[attacked], accuracies[attacked]
+    """Mean accuracy in % from the first ε above 0 to 1, by the trapezoidal rule.
+
+    Of all ε above 0 where none is up to 1, and NaN where there is none.
+    """
+    begin = int(curve["epsilons"][0] == 0)
+    if begin == len(curve["epsilons"]):
+        return np.nan
+    epsilons, accuracies = _up_to_one({name: values[begin:] for name, values in curve.items()})
     if len(epsilons) < 2:
         return float(accuracies.mean())
     return float(np.trapezoid(accuracies, epsilons) / (epsilons[-1] - epsilons[0]))

@@ -227,11 +227,9 @@ def verdicts(units: list[dict]) -> dict:
     """
     found = {}
     for dataset in dict.fromkeys(u["dataset"] for u in units):
-        low = [
-            u for u in units
-            if u["dataset"] == dataset and _counts(u) and u["power"] <= LOW_POWER
-        ]  # fmt: skip
-        origin = "paper" if low and "baseline" in low[0]["classifiers"] else "beyond"
+        ours = [u for u in units if u["dataset"] == dataset]
+        low = [u for u in ours if _counts(u) and u["power"] <= LOW_POWER]
+        origin = "paper" if "baseline" in ours[0]["classifiers"] else "beyond"
         text = f"GAT fools more than {{}} at powers up to {LOW_POWER:g}"
         found[dataset] = decide(
             [

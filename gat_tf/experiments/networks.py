@@ -49,6 +49,7 @@ class Networks:
     Attributes:
         folder: Of the networks.
         config: How they are trained.
+        strategy: The distribution strategy under which they are trained.
 
     Args:
         config: How they are trained.
@@ -63,6 +64,8 @@ class Networks:
         values = {f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}
         values["precision"] = configs.settled_precision(config.precision, self.folder)
         self.config = Config(**values)
+        # Who computes and writes depends on it, so it comes before the units.
+        self.strategy = devices.use(self.config.strategy)
         configs.bind_folder("networks", self.config, self.folder, flag="networks_dir")
         self.units = Units(self.folder / "units")
         self.trials = Units(self.folder / "search")
@@ -79,11 +82,6 @@ class Networks:
             else Config(**PRESETS[preset])
         )
         return cls(dataclasses.replace(found, data_dir=data_dir, strategy=strategy), folder)
-
-    @functools.cached_property
-    def strategy(self):
-        """The distribution strategy under which networks are trained."""
-        return devices.use(self.config.strategy)
 
     def _load_splits(
         self, dataset: str, test_size: int | None = None, train_size: int | None = None
@@ -301,5 +299,8 @@ def _beyond(scores: dict[float, float], key: str) -> float | None:
     values, best = sorted(scores), max(scores, key=scores.get)
     if len(values) < 2 or best not in (values[0], values[-1]):
         return None
-    value = float(f"{best**2 / (values[1] if best == values[0] else values[-2]):.6g}")
+    neighbour = values[1] if best == values[0] else values[-2]
+    if not best or not neighbour:  # from zero there is no factor
+        return None
+    value = float(f"{best**2 / neighbour:.6g}")
     return None if key == "rate" and value > 0.99 else value

@@ -258,6 +258,8 @@ class _Watch(keras.callbacks.Callback):
             progress = _whole(checkpoint)
             if progress is None:
                 self.report(f"{checkpoint} is damaged: continuing from what was before it.")
+                if devices.is_chief():  # it would count as newer than those that follow
+                    files.remove(checkpoint)
                 continue
             self.progress = progress
             self.model.load_weights(checkpoint / "model.weights.h5")

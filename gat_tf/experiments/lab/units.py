@@ -130,6 +130,7 @@ class Units:
         """Moves all units into the record's one file; what was trained stays where it is."""
         if units := {name: self.read(name) for name in self.names()}:
             files.write_json(self._packed, units)
+            self._of_the_record = units
             for name in units:
                 files.remove(self.path(name))
 
@@ -185,7 +186,7 @@ def load_network(unit: dict | None, path: pathlib.Path) -> keras.Model:
         ConfigError: It has not been trained to the end, or its file is missing or damaged.
     """
     if unit is None or unit.get("status") != "done":
-        reason = "it has not been trained" if unit is None else unit.get("reason")
+        reason = "it has not been trained." if unit is None else unit.get("reason")
         raise ConfigError(
             f"Expected a trained network for {path}. Received: one that was not trained to the "
             f"end: {reason or 'it does not say why.'} Leave out its seed or its method."
