@@ -28,7 +28,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        "test": ["psutil>=5", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
+        "test": ["mypy>=1.13", "psutil>=5", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
         "notebooks": ["jupyterlab>=4"],
         "benchmarks": [
             "adversarial-robustness-toolbox>=1.20",

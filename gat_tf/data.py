@@ -6,8 +6,8 @@ seed, for trying things without a download.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -84,7 +84,8 @@ def load(
             f"Expected images of {name!r} to have image_size={IMAGE_SIZES[name]}. "
             f"Received: image_size={image_size}"
         )
-    sizes = (train_size, validation_size, test_size)
+    sizes: Sequence[Any] = (train_size, validation_size, test_size)
+    splits: Sequence[Split]
     if name == "shapes":
         sizes = [d if s is None else s for s, d in zip(sizes, (1_000, 500, 500), strict=True)]
         splits = [draw_shapes(size, seed) for seed, size in enumerate(sizes)]
@@ -98,7 +99,8 @@ def load(
             split if size in (None, len(split.labels)) else _first_of_each_class(split, size)
             for split, size in zip(splits, sizes, strict=True)
         ]
-    return Splits(*splits, CLASSES[name])
+    train, validation, test = splits
+    return Splits(train, validation, test, CLASSES[name])
 
 
 def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
@@ -202,7 +204,7 @@ def _tensors(split: Split) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(split.images), tf.constant(split.labels)
 
 
-def _gathered(indices: tf.data.Dataset, images, labels) -> tf.data.Dataset:
+def _gathered(indices: tf.data.Dataset, images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
     def gather(i):
         return tf.cast(tf.gather(images, i), tf.float32) / 255.0, tf.gather(labels, i)
 
@@ -214,7 +216,7 @@ def _require_known(name: str) -> None:
         raise ValueError(f"Expected a data set of {sorted(CLASSES)}. Received: {name!r}")
 
 
-def _prepared(name: str, data_dir: str | None):
+def _prepared(name: str, data_dir: str | None) -> Any:
     """Returns TFDS's builder of a data set whose files are there, or are now."""
     import tensorflow_datasets as tfds
 
@@ -249,7 +251,7 @@ def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:
     return splits[0], splits[1]
 
 
-def _load_imagenet143(data_dir: str | None, image_size: int, sizes) -> list[Split]:
+def _load_imagenet143(data_dir: str | None, image_size: Any, sizes: Any) -> list[Split]:
     # A wrong size is found now, not when gigabytes have been read. No class has more than 1,300.
     at_most = (1_300 - imagenet143.HELD_OUT, imagenet143.HELD_OUT, 50)
     each = [

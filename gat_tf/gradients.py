@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from gat_tf import losses
+from gat_tf._types import Array
 from gat_tf.logits import Logits, logits_of
 
 QUANTITIES = ("probability", "cross_entropy", "margin")
 
 
 def input_gradient(
-    model, images, labels, of: str = "probability", from_logits: bool = False
+    model: keras.Model,
+    images: Array,
+    labels: Array,
+    of: str = "probability",
+    from_logits: bool = False,
 ) -> tf.Tensor:
     """Returns the gradient of the label's probability or loss with respect to the images.
 
@@ -76,7 +82,13 @@ def loss_and_input_gradient(
     return z, values, _gradient(tape, values, images, logits)
 
 
-def _gradient(tape, values, images, logits: Logits, upstream=None) -> tf.Tensor:
+def _gradient(
+    tape: tf.GradientTape,
+    values: Any,
+    images: tf.Tensor,
+    logits: Logits,
+    upstream: tf.Tensor | None = None,
+) -> tf.Tensor:
     """The gradient, or a ValueError where there is none."""
     try:
         gradient = tape.gradient(values, images, output_gradients=upstream)

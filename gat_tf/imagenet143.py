@@ -8,6 +8,8 @@ side to 256 and crop 256x256; this is the same square, interpolated once to its 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -17,7 +19,7 @@ _SHORTEST_SIDE = 256  # of training images
 
 
 def load(
-    builder,
+    builder: Any,
     image_size: int,
     train_each: int | None = None,
     validation_each: int | None = None,

@@ -17,13 +17,16 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._keras import children, logits_behind, operation_and_inputs, takes_training
+from gat_tf._types import Array, Bounds
 
 _ENDINGS = {
     "softmax": (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax),
     "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
     "linear": (None, keras.activations.linear),
 }
-_CUT = weakref.WeakKeyDictionary()  # a model is cut once, not once a call
+_CUT: weakref.WeakKeyDictionary = (
+    weakref.WeakKeyDictionary()
+)  # a model is cut once, not once a call
 
 
 class Logits:
@@ -66,10 +69,12 @@ class Logits:
         self.num_classes = 2 if outputs == 1 else outputs
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list:
         return self.model.trainable_variables
 
-    def checked(self, images, labels, bounds=(0.0, 1.0)):
+    def checked(
+        self, images: Array, labels: Array, bounds: Bounds = (0.0, 1.0)
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns a batch as `gat_tf.checks.batch` does, for this classifier's classes."""
         images, labels = checks.batch(images, labels, self.num_classes, bounds)
         if self.num_classes is None:  # it is in the shape of the outputs at the latest
@@ -106,7 +111,7 @@ class Logits:
         return of_class - _log(1 - outputs) if outputs.shape[-1] == 1 else of_class
 
 
-def logits_of(model, from_logits: bool = False) -> Logits:
+def logits_of(model: keras.Model, from_logits: bool = False) -> Logits:
     """Returns the `Logits` of a Keras model; one that is given is returned as it is."""
     return model if isinstance(model, Logits) else Logits(model, from_logits)
 
@@ -123,7 +128,7 @@ def _last_operation(model):
     return operation_and_inputs(model.outputs[0])
 
 
-def _ending(model) -> str | None:
+def _ending(model: keras.Model) -> str | None:
     """ "softmax", "sigmoid", "linear", or None where it cannot be seen from outside."""
     last = _last_operation(model)
     if last is None:
@@ -144,7 +149,7 @@ def _ending(model) -> str | None:
     return None
 
 
-def _require_classifier(model, ending: str | None, outputs: int | None) -> None:
+def _require_classifier(model: keras.Model, ending: str | None, outputs: int | None) -> None:
     """Raises ValueError where the last layer gives no probabilities of exclusive classes."""
     if ending == "softmax" and outputs == 1:
         raise ValueError(
@@ -186,7 +191,7 @@ def _call(model, images, training):
     return model(images, training=training) if takes_training(model) else model(images)
 
 
-def _same_in_training(layer) -> bool:
+def _same_in_training(layer: keras.Layer) -> bool:
     inside = children(layer)
     if isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and inside

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import loss_and_input_gradient
+from gat_tf.logits import Logits
 
 LOSSES = ("cross_entropy", "dlr", "targeted_dlr")
 
@@ -69,7 +71,9 @@ class APGD(iterative.IterativeAttack):
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={self.loss!r}")
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         """As `Attack.perturb`."""
         epsilon = norms.radius(self.epsilon, images)
         targets = labels[:, None]  # which the untargeted losses do not look at

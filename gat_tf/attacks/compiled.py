@@ -11,6 +11,8 @@ import collections
 import dataclasses
 import types
 import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -20,6 +22,9 @@ from gat_tf import checks
 from gat_tf._keras import all_layers
 from gat_tf.attacks import norms
 from gat_tf.logits import Logits
+
+if TYPE_CHECKING:
+    from gat_tf.attacks.base import Attack
 
 _KEPT = 64  # compiled functions for a model: those used last
 
@@ -46,7 +51,7 @@ _OF_TRAINING = frozenset(
 
 
 def attacked(
-    attack, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+    attack: Attack, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`attack.checked_and_attacked`, compiled.
 
@@ -78,7 +83,7 @@ def attacked(
         return function(seed, *inputs)
 
 
-def _traced(attack, logits: Logits, signature):
+def _traced(attack: Attack, logits: Logits, signature: Any) -> Callable:
     @tf.autograph.experimental.do_not_convert  # which would bury an error in a traceback
     def called(seed, images, labels, *epsilon):
         ours = dataclasses.replace(attack, epsilon=epsilon[0]) if epsilon else attack
@@ -99,7 +104,7 @@ def _hyperparameters(attack):
     return type(attack), clip, tuple(sorted(values.items()))
 
 
-def _state(attack, model) -> list:
+def _state(attack: Attack, model: keras.Model) -> list:
     """What a trace takes as constant: layers and their settings. Weights are no part of it."""
     models = [model, *(v for v in vars(attack).values() if isinstance(v, keras.Layer))]
     return [

@@ -7,9 +7,11 @@ import dataclasses
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import loss_and_input_gradient
+from gat_tf.logits import Logits
 
 # The paper's α_max, η and β.
 MAX_BIAS = 0.1
@@ -56,7 +58,9 @@ class FAB(iterative.IterativeAttack):
         checks.count("restarts", self.restarts)
         checks.count("targets", self.targets)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         """As `Attack.perturb`. Not for XLA: the images attacked become fewer."""
         epsilon = norms.radius(self.epsilon, images)
         z = logits(images)
@@ -164,7 +168,8 @@ def to_hyperplane(
         level = tf.math.divide_no_nan(distance, tf.reduce_sum(rate, norms.AXES))
         return tf.sign(downhill) * speed * level[:, None, None, None]
     end = tf.where(downhill > 0, clip[1] - points, points - clip[0]) / speed
-    level = _level(*(tf.reshape(t, [tf.shape(t)[0], -1]) for t in (end, rate)), distance)
+    ends, rates = (tf.reshape(t, [tf.shape(t)[0], -1]) for t in (end, rate))
+    level = _level(ends, rates, distance)
     return tf.sign(downhill) * speed * tf.minimum(end, level[:, None, None, None])
 
 

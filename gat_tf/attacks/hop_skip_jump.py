@@ -7,8 +7,10 @@ import dataclasses
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.logits import Logits
 
 _TRIALS = 100  # of noise to start from
 _PROBE = 3e-4  # of the pixels' range, at least, at a pixel: less is lost in float32's rounding
@@ -51,7 +53,9 @@ class HopSkipJump(Attack):
         checks.count("steps", self.steps)
         checks.count("evaluations", self.evaluations)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         def fools(perturbation):
             """Whether images + perturbation are misclassified, `[B]`."""
             return ~losses.is_correct(logits(self.apply(images, perturbation)), labels)

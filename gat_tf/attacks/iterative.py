@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._types import Seed
 from gat_tf.attacks import norms
 from gat_tf.attacks.base import Attack
+
+AnyIterative = TypeVar("AnyIterative", bound="IterativeAttack")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class IterativeAttack(Attack):
         checks.norm(self.norm)
         checks.count("steps", self.steps)
 
-    def for_accuracy(self) -> IterativeAttack:
+    def for_accuracy(self: AnyIterative) -> AnyIterative:
         return dataclasses.replace(self, early_stop=True)
 
 
@@ -65,7 +68,9 @@ class Best(NamedTuple):
         )
 
 
-def loop(condition: Callable, body: Callable, variables, shrinking=()) -> tuple:
+def loop(
+    condition: Callable, body: Callable, variables: Sequence, shrinking: Sequence[int] = ()
+) -> tuple:
     """`tf.while_loop` over tensors or tuples of them.
 
     Keras compiles training steps without AutoGraph, so loops are spelled out. `shrinking` are the
@@ -78,7 +83,7 @@ def loop(condition: Callable, body: Callable, variables, shrinking=()) -> tuple:
     return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
 
 
-def averaged(samples: int, compute: Callable):
+def averaged(samples: int, compute: Callable) -> Any:
     """The mean of the tensors that `compute()` returns, over so many calls one after the other.
 
     For models with random numbers in them: of gradients it is the gradient of the expected loss
@@ -102,7 +107,7 @@ def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Te
     return attack.apply(images, perturbation) - images
 
 
-def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> tf.Tensor:
+def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
     """Random perturbations of norm ε, `[B, H, W, C]`: where the attacks of AutoAttack start.
 
     Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for L2.

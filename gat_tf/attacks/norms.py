@@ -6,6 +6,8 @@ import math
 
 import tensorflow as tf
 
+from gat_tf._types import Array, Seed
+
 AXES = (1, 2, 3)
 
 
@@ -39,7 +41,7 @@ def project(perturbation: tf.Tensor, epsilon: tf.Tensor, norm: float) -> tf.Tens
     return perturbation * tf.minimum(1.0, tf.math.divide_no_nan(epsilon, length))
 
 
-def random_in_ball(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> tf.Tensor:
+def random_in_ball(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
     """Uniform in the ball of radius ε; `epsilon` is `[B, 1, 1, 1]`."""
     if norm == math.inf:
         return epsilon * tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
@@ -49,12 +51,12 @@ def random_in_ball(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> t
     return epsilon * radius * random_direction(shape, norm, direction_seed)
 
 
-def random_direction(shape: tf.Tensor, norm: float, seed) -> tf.Tensor:
+def random_direction(shape: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
     """Uniform among the directions of norm 1: signs for L-infinity, the sphere for L2."""
     return direction(tf.random.stateless_normal(shape, seed), norm)
 
 
-def radius(epsilon, images: tf.Tensor) -> tf.Tensor:
+def radius(epsilon: float | Array, images: tf.Tensor) -> tf.Tensor:
     """ε, one number or one per image, as `[B, 1, 1, 1]`.
 
     Raises:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.logits import Logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,18 +59,25 @@ class PGD(iterative.IterativeAttack):
                 f" Received: restarts={self.restarts}"
             )
 
-    def perturb(self, logits, images, labels, seed=None, only=None):
+    def perturb(
+        self,
+        logits: Logits,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: Seed = None,
+        only: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """As `Attack.perturb`.
 
         `only`, `[n]` integers, are the images to attack; the others' perturbation is zero. Each
         image's is the same as if all were attacked.
         """
         epsilon = norms.radius(self.epsilon, images)
-        seed = seed_or_random(seed)
+        drawn = seed_or_random(seed)
         if self.restarts == 1 and not self.early_stop and only is None:
-            return self.ascend(self._margin_gradient(logits, labels), images, seed)
+            return self.ascend(self._margin_gradient(logits, labels), images, drawn)
 
-        seeds = seed[None] if self.restarts == 1 else tf.random.split(seed, self.restarts)
+        seeds = drawn[None] if self.restarts == 1 else tf.random.split(drawn, self.restarts)
         ascend = self._ascend_until_fooled if self.early_stop else self._ascend_margin
 
         def unfinished(i, active, *_):
@@ -91,7 +100,7 @@ class PGD(iterative.IterativeAttack):
         _, _, worst = iterative.loop(unfinished, restart, (0, attacked, worst), shrinking=[1])
         return worst.perturbation
 
-    def ascend(self, gradient: Callable, images: tf.Tensor, seed=None) -> tf.Tensor:
+    def ascend(self, gradient: Callable, images: tf.Tensor, seed: Seed = None) -> tf.Tensor:
         """Returns the perturbation `[B, H, W, C]` to which all steps up a loss lead from one start.
 
         Args:
@@ -164,5 +173,5 @@ class PGD(iterative.IterativeAttack):
             self.samples, lambda: logits_and_input_gradient(logits, images, labels, "margin")
         )
 
-    def _margin_gradient(self, logits, labels) -> Callable:
+    def _margin_gradient(self, logits: Logits, labels: tf.Tensor) -> Callable:
         return lambda images: self._logits_and_gradient(logits, images, labels)[1]

@@ -8,8 +8,10 @@ import math
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.logits import Logits
 
 _FIRST_FRACTION = 0.8  # AutoAttack's p_init; the paper tunes it from 0.05 to 0.8
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
@@ -51,7 +53,9 @@ class Square(Attack):
         checks.count("queries", self.queries)
         checks.count("restarts", self.restarts)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         epsilon = norms.radius(self.epsilon, images)
         seeds = tf.random.split(seed_or_random(seed), self.restarts)
 
@@ -154,7 +158,7 @@ class Square(Attack):
         return norms.project(moved, epsilon, 2)  # which rounding alone has left
 
 
-def fraction(query, queries: int) -> tf.Tensor:
+def fraction(query: int | tf.Tensor, queries: int) -> tf.Tensor:
     """p, the share of the image's pixels in the square of a query: 0.8, halved nine times.
 
     Args:

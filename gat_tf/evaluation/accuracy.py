@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Array, Bounds, Data
 from gat_tf.attacks import Attack, norms
 from gat_tf.evaluation.progress import Progress
 from gat_tf.logits import Logits, logits_of
 
 
 def accuracy(
-    model,
-    x,
-    y=None,
+    model: keras.Model,
+    x: Data | Array,
+    y: Array | Attack | None = None,
     attack: Attack | None = None,
     *,
     batch_size: int | None = None,
-    from_logits=False,
-    seed=0,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    bounds: Bounds = (0.0, 1.0),
     verbose: int = 0,
 ) -> float:
     """Returns the share of images classified correctly, clean or under attack.
@@ -63,14 +66,14 @@ def accuracy(
 
 
 def power(
-    model,
-    dataset,
+    model: keras.Model,
+    dataset: Data,
     attack: Attack,
     *,
-    from_logits=False,
-    seed=0,
-    clipped=False,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    clipped: bool = False,
+    bounds: Bounds = (0.0, 1.0),
 ) -> np.ndarray:
     """Returns the power ‖η‖₂² of each image's perturbation: the sum of squares over its values.
 
@@ -106,7 +109,7 @@ def power(
 
 
 def correct_function(
-    logits: Logits, attack: Attack | None, element_spec, *, finite: bool = True
+    logits: Logits, attack: Attack | None, element_spec: Any, *, finite: bool = True
 ) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` booleans, traced once for every batch.
 
@@ -146,20 +149,26 @@ def is_correct(logits: Logits, images: tf.Tensor, labels: tf.Tensor) -> tf.Tenso
 
 
 def prepared(
-    model, data, attack, from_logits, bounds=(0.0, 1.0), batch_size=None
+    model: keras.Model,
+    data: Data,
+    attack: Attack | None,
+    from_logits: bool,
+    bounds: Bounds = (0.0, 1.0),
+    batch_size: int | None = None,
 ) -> tuple[Logits, tf.data.Dataset]:
     """Checks what a measurement is given; returns the classifier and the checked batches.
 
     `data` is a dataset of (images, labels) batches, or arrays (images, labels).
     """
     logits = logits_of(model, from_logits)
-    pair = data if isinstance(data, tuple) else (data,)
+    pair: Any = data if isinstance(data, tuple) else (data,)
     if not (isinstance(data, tf.data.Dataset) or len(pair) == 2):
         raise TypeError(
             "Expected a tf.data.Dataset of (images, labels) batches, or arrays (images, labels). "
             f"Received: {type(data).__name__}"
         )
-    dataset = checks.as_dataset(*pair, batch_size=batch_size)
+    x, y = pair if len(pair) == 2 else (data, None)
+    dataset = checks.as_dataset(x, y, batch_size)
     if attack is not None and not isinstance(attack, Attack):
         raise TypeError(f"Expected an attack from gat_tf.attacks, or None. Received: {attack!r}")
     if getattr(attack, "targeted", False):
@@ -178,12 +187,12 @@ def require_images(count: int) -> None:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
 
 
-def require_bounds(bounds) -> None:
+def require_bounds(bounds: Bounds) -> None:
     """Raises ValueError unless they are `(low, high)` with low < high."""
     checks.bounds(bounds)
 
 
-def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]:
+def signature(element_spec: Any, attack: Attack | None = None) -> list[tf.TensorSpec]:
     """Of a compiled (images, labels, seed), for batches of any size.
 
     An attack with one ε for each image has those of the batch as a fourth.
@@ -194,7 +203,12 @@ def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]
 
 
 def of_each_image(
-    function, dataset, attack: Attack | None = None, seed=0, name="mean", verbose=0
+    function: Callable,
+    dataset: tf.data.Dataset,
+    attack: Attack | None = None,
+    seed: int = 0,
+    name: str = "mean",
+    verbose: int = 0,
 ) -> np.ndarray:
     """What a compiled function of that signature gives for each image, `[N]`.
 
@@ -218,8 +232,9 @@ def of_each_image(
     return np.concatenate(results)
 
 
-def _with_epsilon(attack: Attack, epsilon=None) -> Attack:
-    return attack if epsilon is None else dataclasses.replace(attack, epsilon=epsilon)
+def _with_epsilon(attack: Attack, epsilon: tf.Tensor | None = None) -> Attack:
+    changes: dict[str, Any] = {} if epsilon is None else {"epsilon": epsilon}
+    return dataclasses.replace(attack, **changes)
 
 
 def _epsilons(attack: Attack | None) -> np.ndarray | None:

@@ -8,12 +8,15 @@ attacked again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._types import Bounds, Data
 from gat_tf.attacks import PGD, Attack, GradientAttack
 from gat_tf.evaluation.accuracy import is_correct, prepared, require_images, signature
 from gat_tf.evaluation.progress import Progress
@@ -22,14 +25,14 @@ from gat_tf.logits import Logits, logits_of
 
 
 def accuracy_curve(
-    model,
-    dataset,
+    model: keras.Model,
+    dataset: Data,
     attack: Attack,
     epsilons: Sequence[float],
     *,
-    from_logits=False,
-    seed=0,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    bounds: Bounds = (0.0, 1.0),
     verbose: int = 0,
 ) -> np.ndarray:
     """Returns the accuracy under the attack at each ε: Fig. 3 of the GAT paper.
@@ -68,14 +71,14 @@ def accuracy_curve(
 
 def transfer_curves(
     models: Sequence,
-    source,
-    dataset,
+    source: keras.Model,
+    dataset: Data,
     attack: Attack,
     epsilons: Sequence[float],
     *,
-    from_logits=False,
-    seed=0,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    bounds: Bounds = (0.0, 1.0),
     verbose: int = 0,
 ) -> np.ndarray:
     """Returns each model's accuracy on images that attack another one: Fig. 4 of the GAT paper.
@@ -110,8 +113,9 @@ def transfer_curves(
     return _curve(count, dataset, seed, verbose)
 
 
-def _curve(count, dataset, seed, verbose) -> np.ndarray:
-    counts, seen = 0, 0
+def _curve(count: Callable, dataset: tf.data.Dataset, seed: int, verbose: int) -> np.ndarray:
+    counts: Any = 0
+    seen = 0
     progress = Progress(dataset, verbose)
     compiled = tf.function(count, input_signature=signature(dataset.element_spec))
     compiled = compiled.get_concrete_function()
@@ -125,7 +129,9 @@ def _curve(count, dataset, seed, verbose) -> np.ndarray:
     return counts / seen
 
 
-def _correct_counts(source: Logits, targets: list[Logits], attack: Attack, epsilons):
+def _correct_counts(
+    source: Logits, targets: list[Logits], attack: Attack, epsilons: tf.Tensor
+) -> Callable:
     """(images, labels, seed) -> how many are right, `[models, epsilons]`."""
 
     def count(images, labels, seed):
@@ -149,7 +155,7 @@ def _correct_counts(source: Logits, targets: list[Logits], attack: Attack, epsil
     return count
 
 
-def _robust_counts(logits: Logits, attack: PGD, epsilons):
+def _robust_counts(logits: Logits, attack: PGD, epsilons: tf.Tensor) -> Callable:
     """(images, labels, seed) -> how many are robust up to each ε, `[1, epsilons]`."""
 
     def count(images, labels, seed):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, checks
+from gat_tf._types import Bounds, Data
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import is_correct, prepared, require_bounds
 from gat_tf.evaluation.progress import Progress
@@ -39,12 +42,12 @@ class Attacked(NamedTuple):
 class _Counted(Logits):
     """A classifier that counts the images it is asked about, and the gradients taken of it."""
 
-    def __init__(self, model, from_logits):
+    def __init__(self, model: keras.Model, from_logits: bool):
         super().__init__(model, from_logits)
         self.evaluations = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.gradients = tf.Variable(0, dtype=tf.int64, trainable=False)
 
-    def __call__(self, images, training=False):
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         count = tf.cast(tf.shape(images)[0], tf.int64)
         self.evaluations.assign_add(count)
 
@@ -79,14 +82,14 @@ class Evaluator:
 
     def __init__(
         self,
-        model,
-        dataset,
+        model: keras.Model,
+        dataset: Data,
         *,
-        from_logits=False,
-        bounds=(0.0, 1.0),
-        batch_size=100,
-        seed=0,
-        verbose=0,
+        from_logits: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+        batch_size: int = 100,
+        seed: int = 0,
+        verbose: int = 0,
     ):
         require_bounds(bounds)
         _, dataset = prepared(model, dataset, None, from_logits, bounds)
@@ -114,7 +117,9 @@ class Evaluator:
     @property
     def classes(self) -> int:
         """K."""
-        return self.logits.num_classes
+        classes = self.logits.num_classes
+        assert classes is not None  # `checked` has seen the outputs
+        return classes
 
     @functools.cached_property
     def differentiable(self) -> bool:
@@ -203,7 +208,7 @@ class Evaluator:
             largest = max(largest, np.abs(twice - once).max() / max(np.abs(once).max(), 1e-20))
         return float(largest)
 
-    def _of_batches(self, function, indices) -> np.ndarray:
+    def _of_batches(self, function: Callable, indices: np.ndarray) -> np.ndarray:
         parts = [
             function(tf.constant(self.images[batch]), tf.constant(self.labels[batch])).numpy()
             for batch in _batches(indices, self.batch_size)
@@ -214,5 +219,5 @@ class Evaluator:
         return int(self.logits.evaluations.numpy()), int(self.logits.gradients.numpy())
 
 
-def _batches(indices: np.ndarray, batch_size: int):
+def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     return (indices[i : i + batch_size] for i in range(0, len(indices), batch_size))

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import keras
 import numpy as np
 
 from gat_tf import attacks, checks
+from gat_tf._types import Data
+from gat_tf.attacks import Attack
 from gat_tf.evaluation.evaluator import Evaluator
-from gat_tf.logits import logits_of
+from gat_tf.logits import Logits, logits_of
 
 INF = math.inf
 _CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until the accuracy is 0
@@ -54,12 +58,12 @@ class Budget:
 
 
 def robustness(
-    model,
-    dataset,
+    model: keras.Model,
+    dataset: Data,
     norm: float,
     epsilon: float,
     *,
-    source=None,
+    source: keras.Model | None = None,
     from_logits: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     budget: Budget = Budget(),
@@ -129,15 +133,17 @@ def robustness(
 
 
 class _Evaluation:
-    def __init__(self, evaluator: Evaluator, norm, epsilon, budget, stage):
+    def __init__(
+        self, evaluator: Evaluator, norm: float, epsilon: float, budget: Budget, stage: Callable
+    ):
         self.evaluator = evaluator
         self.norm = norm
         self.epsilon = epsilon
         self.budget = budget
         self.stage = stage
-        self.rows = {}
+        self.rows: dict[str, dict] = {}
 
-    def run(self, source) -> dict:
+    def run(self, source: Logits | None) -> dict:
         e, b = self.evaluator, self.budget
         differentiable = e.differentiable
         few = min(20, b.pgd_steps)
@@ -191,7 +197,14 @@ class _Evaluation:
         zero = self.stage("gradients", self._zero_gradients) if differentiable else None
         return {**result, "checks": list(_checks(result, zero, change, b, few))}
 
-    def attack(self, name, attack, only=None, source=None, of=None) -> np.ndarray:
+    def attack(
+        self,
+        name: str,
+        attack: Attack,
+        only: np.ndarray | None = None,
+        source: Logits | None = None,
+        of: int | None = None,
+    ) -> np.ndarray:
         """Runs an attack as a stage; returns which images withstand it, `[N]` booleans.
 
         Args:
@@ -258,7 +271,7 @@ def withstood(row: dict) -> np.ndarray:
     return np.array([digit == "1" for digit in row["standing"]])
 
 
-def _checks(result: dict, zero: dict | None, change: float, budget: Budget, few: int):
+def _checks(result: dict, zero: Any, change: float, budget: Budget, few: int) -> Iterator[dict]:
     """The signs of masked gradients that Carlini et al. (2019) and others list."""
     rows = {row["name"]: row for row in result["attacks"]}
     accuracy = {name: row["accuracy"] for name, row in rows.items()}

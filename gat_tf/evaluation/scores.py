@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._keras import operation_and_inputs
+from gat_tf._types import Bounds
 from gat_tf.evaluation.accuracy import require_bounds
 from gat_tf.logits import Logits
 
@@ -45,7 +46,12 @@ class ScoreNetwork:
     """
 
     def __init__(
-        self, model: keras.Model, *, from_logits=False, bounds=(0.0, 1.0), name: str | None = None
+        self,
+        model: keras.Model,
+        *,
+        from_logits: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+        name: str | None = None,
     ):
         Logits(model, from_logits)  # which explains what is no such classifier
         require_bounds(bounds)
@@ -126,7 +132,7 @@ class ScoreNetwork:
         probabilities, features = map(np.concatenate, zip(*batches, strict=True))
         return probabilities, features
 
-    def _checked(self, images) -> np.ndarray:
+    def _checked(self, images: tf.Tensor) -> np.ndarray:
         images = _checked_images(images)
         channels = self._model.inputs[0].shape[-1]
         if not images.size or channels not in (None, images.shape[-1]):
@@ -259,7 +265,7 @@ def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
     return np.sqrt(2 * np.array(variances))
 
 
-def _features(model: keras.Model):
+def _features(model: keras.Model) -> keras.KerasTensor:
     """The symbolic input `[B, D]` of a classifier's last layer with weights."""
     tensor = model.outputs[0] if getattr(model, "inputs", None) else None
     while tensor is not None:
@@ -282,7 +288,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-def _checked_images(images) -> np.ndarray:
+def _checked_images(images: tf.Tensor) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim != 4 or images.dtype.kind != "f":
         raise ValueError(

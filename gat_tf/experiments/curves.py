@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import tensorflow as tf
 
 from gat_tf import attacks
 from gat_tf.experiments import measuring
@@ -79,7 +80,7 @@ class Config(measuring.Config):
         }
 
 
-_FEW = {
+_FEW: dict[str, Any] = {
     "test_size": 2_000,
     "pgd_l2_epsilons": (0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
     "pgd_linf_epsilons": tuple(n / 255 for n in (0, 0.5, 1, 2, 3, 4, 6)),
@@ -98,7 +99,7 @@ PRESETS = {
 }
 
 
-def as_curve(epsilons, accuracies) -> dict:
+def as_curve(epsilons: tf.Tensor, accuracies: Any) -> dict:
     """A curve as the results hold it."""
     return {"epsilons": list(epsilons), "accuracy": [float(a) for a in accuracies]}
 
@@ -147,7 +148,7 @@ def rivals(units: list[dict]) -> list[str]:
     return [m for m in METHODS if m not in ("gat", "dropout_gat") and of(units, m, "fg_l2")]
 
 
-def claim(text: str, units: list[dict], attack: str, rival: str, value, origin: str) -> Claim:
+def claim(text: str, units: list[dict], attack: str, rival: str, value: Any, origin: str) -> Claim:
     """That GAT's value of a curve is above a rival's, seed by seed.
 
     Args:
@@ -214,7 +215,7 @@ def fall(curve: dict) -> float:
     return float(accuracies[0] - accuracies[-1])
 
 
-def _up_to_one(curve) -> tuple[np.ndarray, np.ndarray]:
+def _up_to_one(curve: Any) -> tuple[np.ndarray, np.ndarray]:
     epsilons = np.array(curve["epsilons"])
     within = (epsilons <= 1) | (epsilons[0] > 1)  # all of a curve that begins beyond
     return epsilons[within], 100 * np.array(curve["accuracy"])[within]
@@ -256,7 +257,7 @@ def table(results: dict, kind: str) -> str:
     return "\n".join(lines)
 
 
-def _source(results, dataset) -> list[str]:
+def _source(results: dict, dataset: Any) -> list[str]:
     """What the attacked baseline of Fig. 4 can do."""
     curves = of([u for u in results["units"] if u["dataset"] == dataset], "source", "fg_l2")
     if not curves:
@@ -279,7 +280,7 @@ def _epsilon(value: float, attack: str) -> str:
     return f"{255 * value:.3g}/255" if attack.endswith("linf") and value else f"{value:.3g}"
 
 
-def figure(results: dict, kind: str):
+def figure(results: dict, kind: str) -> Any:
     """Draws a panel for each attack, a line for each method, a row for each data set."""
     from gat_tf.plotting import Line, Mark, Panel, curves, looks
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -181,7 +181,7 @@ def collapsed(unit: dict) -> bool:
     return unit["clean_accuracy"] - unit["accuracy"]["gat"] < 0.005
 
 
-def _counts(unit) -> bool:
+def _counts(unit: dict) -> bool:
     """Whether a unit is part of the curves and verdicts."""
     return unit["status"] == "done" and not collapsed(unit)
 
@@ -248,7 +248,7 @@ def verdicts(units: list[dict]) -> dict:
     return found
 
 
-def _claim(text, units, rival, origin, kind="accuracy") -> Claim:
+def _claim(text: str, units: list[dict], rival: str, origin: str, kind: Any = "accuracy") -> Claim:
     seeds = sorted({u["seed"] for u in units})
     ours, theirs = (
         [float(np.mean([100 * u[kind][a] for u in units if u["seed"] == s])) for s in seeds]
@@ -286,7 +286,7 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def _left_out(units) -> list[str]:
+def _left_out(units: list[dict]) -> list[str]:
     failed = [
         f"c_g {u['c_g']:g}, seed {u['seed']} diverged: {u['reason']}"
         for u in units
@@ -302,13 +302,13 @@ def _left_out(units) -> list[str]:
     return [f"Left out: {'; '.join([*failed, *gone])}.", ""] if failed or gone else []
 
 
-def _victims(results) -> str:
+def _victims(results: dict) -> str:
     """Whose networks are attacked."""
     method = results["config"]["method"]
     return "the baseline" if method == "baseline" else f"networks of {METHODS[method].title}"
 
 
-def _cell(mean_and_std) -> str:
+def _cell(mean_and_std: Any) -> str:
     mean, std = mean_and_std
     return f"{mean:.1f}" + ("" if std is None else f" ± {std:.1f}")
 

@@ -14,6 +14,9 @@ other baseline.
 from __future__ import annotations
 
 import pathlib
+from typing import Any
+
+import tensorflow as tf
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import curves
@@ -40,7 +43,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner, dataset: str, seed: int) -> Measurement:
+def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
     networks = {m: Network(dataset, m, seed) for m in runner.config.methods}
     networks["source"] = Network(dataset, "baseline", seed + SOURCE_SEED)
 
@@ -54,7 +57,7 @@ def _measurement(runner, dataset: str, seed: int) -> Measurement:
     return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
 
 
-def _curves(config, models: dict, images, seed: int) -> dict:
+def _curves(config: Any, models: dict, images: tf.Tensor, seed: int) -> dict:
     source = models["source"]  # also under its own attack
     accuracy, chance = evaluation.accuracy(source, images), 1 / source.output_shape[-1]
     if accuracy < 2 * chance:
@@ -63,7 +66,7 @@ def _curves(config, models: dict, images, seed: int) -> dict:
             f"seed {seed + SOURCE_SEED}, whose gradients would attack nothing. Leave out seed "
             f"{seed}, or train longer."
         )
-    found = {name: {} for name in models}
+    found: dict[str, dict] = {name: {} for name in models}
     for attack_name, (attack, epsilons) in config.attacks().items():
         accuracies = evaluation.transfer_curves(
             list(models.values()), source, images, attack, epsilons, seed=seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +23,9 @@ INF = math.inf
 
 
 class Runner(measuring.Runner):
-    """Trains generators against finished networks, and sets them beside their rivals."""
+    """Trains generators against finished networks, and compares them with other attacks."""
+
+    config: Any  # of fig2, which has the settings of the generators too
 
     def train(self, dataset: str) -> None:
         """Trains the generators of one data set."""
@@ -74,14 +77,23 @@ class Runner(measuring.Runner):
         }
         if not losses:
             raise ConfigError(f"Every trial on {dataset} diverged; see {trials.folder}.")
-        return min(losses, key=losses.get)
+        return min(losses, key=losses.__getitem__)
 
-    def _training(self, folder: Units, name, victim: Network, c_g, seed, rate, epochs):
+    def _training(
+        self,
+        folder: Units,
+        name: str,
+        victim: Network,
+        c_g: float,
+        seed: int,
+        rate: Any,
+        epochs: Any,
+    ) -> Any:
         """Trains a generator; for a unit, not for a trial, also sets it beside its rivals."""
         c = self.config
         splits = self.splits(victim.dataset)
         shape = splits.train.images.shape[1:]
-        trained = {}
+        trained: dict[str, keras.Model] = {}
 
         def prepare():
             with self.networks.strategy.scope():
@@ -174,7 +186,7 @@ class Runner(measuring.Runner):
             plotting.save(figure, temporary)
 
 
-def _name(dataset, c_g, seed) -> str:
+def _name(dataset: Any, c_g: float, seed: int) -> str:
     return f"{dataset}-c_g={c_g:.12g}-seed{seed}"
 
 

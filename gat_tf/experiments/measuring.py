@@ -7,7 +7,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gat_tf import data
 from gat_tf.experiments import settings
@@ -61,13 +61,17 @@ class Config:
 
 
 # What the presets of these experiments have in common.
-FULL = {"datasets": ("cifar10",), "networks_dir": "runs/table2-full", "networks_preset": "full"}
-REDUCED = {
+FULL: dict[str, Any] = {
+    "datasets": ("cifar10",),
+    "networks_dir": "runs/table2-full",
+    "networks_preset": "full",
+}
+REDUCED: dict[str, Any] = {
     "datasets": ("cifar10",),
     "networks_dir": "runs/table2-reduced",
     "networks_preset": "reduced",
 }
-QUICK = {
+QUICK: dict[str, Any] = {
     "datasets": ("shapes",),
     "seeds": (0,),
     "networks_dir": "runs/table2-quick",
@@ -133,7 +137,7 @@ class Runner:
         tasks = {m.name: units.measured(m.about, digests[m.name], m.compute) for m in measurements}
         self.units.complete(tasks, units.same_networks(self.units.folder, digests))
 
-    def write(self, **more) -> dict:
+    def write(self, **more: Any) -> dict:
         """Merges all units of the folder into the results, table and figures."""
         seconds = time.time() - self.started
         return results.write(

@@ -122,7 +122,7 @@ def _jit_compile(settings):
     return "auto" if settings.jit_compile is None else settings.jit_compile
 
 
-def _clean(settings, values, num_classes, seed) -> Trainee:
+def _clean(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     logits = CleanTraining(classifier.input, classifier.get_layer("logits").output)
     logits.compile(
@@ -136,10 +136,12 @@ def _clean(settings, values, num_classes, seed) -> Trainee:
     return Trainee(logits, classifier)
 
 
-def adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None):
+def adversarial(
+    attack: Callable[[dict[str, float]], attacks.Attack], alpha: Any = None
+) -> Callable:
     """Training on an attack, by eqs. 2 and 4; alpha is the settings' unless it is given."""
 
-    def build(settings, values, num_classes, seed) -> Trainee:
+    def build(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
         classifier = _classifier(settings, num_classes)
         weight = settings.alpha if alpha is None else alpha
         scheme = training.AdversarialTraining(classifier, attack(values), weight, seed=seed)
@@ -149,7 +151,7 @@ def adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None
     return build
 
 
-def _scheduled(settings, values, num_classes, seed) -> Trainee:
+def _scheduled(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     epsilon = tf.Variable(0.0, trainable=False, aggregation=tf.VariableAggregation.MEAN)
     attack = surrogates.ScheduledFastGradient(epsilon, clip=None)
     trainee = adversarial(lambda _: attack)(settings, values, num_classes, seed)
@@ -157,14 +159,14 @@ def _scheduled(settings, values, num_classes, seed) -> Trainee:
     return trainee._replace(callbacks=(schedule,))
 
 
-def _trades(settings, values, num_classes, seed) -> Trainee:
+def _trades(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes)
     scheme = training.TRADES(classifier, _pgd(values), values["beta"], seed=seed)
     scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
     return Trainee(scheme, classifier)
 
 
-def _gat(settings, values, num_classes, seed) -> Trainee:
+def _gat(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     gat = training.GAT(
         classifier,

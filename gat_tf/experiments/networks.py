@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -104,7 +104,9 @@ class Networks:
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
-    def train(self, networks: Iterable[Network], on_trained=lambda name: None) -> dict[str, dict]:
+    def train(
+        self, networks: Iterable[Network], on_trained: Any = lambda name: None
+    ) -> dict[str, dict]:
         """Trains those that are missing, and returns name to unit of all.
 
         Args:
@@ -134,7 +136,7 @@ class Networks:
 
     def hyperparameters(self, dataset: str, method: str) -> dict[str, float]:
         """What a method needs, given or found by the search, with what it inherits."""
-        values = {}
+        values: dict[str, float] = {}
         for name in lineage(method):
             if self.config.search:
                 values |= self.search(dataset, name)
@@ -148,7 +150,8 @@ class Networks:
         One hyperparameter after the other, each at the best of those before it. Every trial is a
         unit of its own. A best value at the end of its grid extends the grid.
         """
-        best, best_score = {}, -INF
+        best: dict[str, float] = {}
+        best_score = -INF
         for key, hyperparameter in METHODS[method].hyperparameters.items():
             grid = self.config.grids.get(f"{method}.{key}", hyperparameter.grid)
             if not grid:
@@ -162,7 +165,7 @@ class Networks:
                 if beyond is None:
                     break
                 new = [beyond]
-            value = max(scores, key=scores.get)
+            value = max(scores, key=scores.__getitem__)
             if scores[value] == -INF:
                 raise ConfigError(
                     f"Every trial of {method} on {dataset} diverged; see {self.trials.folder}."
@@ -178,14 +181,16 @@ class Networks:
             for key, hyperparameter in METHODS[method].hyperparameters.items()
         }
 
-    def _value(self, dataset: str, method: str, key: str) -> float:
+    def _value(self, dataset: str, method: str, key: str) -> Any:
         """A hyperparameter's value before its own search: given, or what is inherited."""
-        value = self._given(method)[key]
-        if value is None:
-            value = self.hyperparameters(dataset, METHODS[method].inherits)[key]
+        value, parent = self._given(method)[key], METHODS[method].inherits
+        if value is None and parent is not None:
+            return self.hyperparameters(dataset, parent)[key]
         return value
 
-    def _scores(self, dataset, method, fixed, key, values) -> dict[float, float]:
+    def _scores(
+        self, dataset: Any, method: Any, fixed: Any, key: Any, values: Any
+    ) -> dict[float, float]:
         """Value to the score of its trial; minus infinity where training diverged."""
         parent = METHODS[method].inherits
         inherited = self.hyperparameters(dataset, parent) if parent else {}
@@ -229,7 +234,7 @@ class Networks:
 
     # Training.
 
-    def _task(self, network: Network):
+    def _task(self, network: Network) -> Callable[[], dict]:
         dataset, method, seed = network
         values = self.hyperparameters(dataset, method)
         return self._training(
@@ -238,8 +243,10 @@ class Networks:
             splits=self.splits(dataset), epochs=self.config.epochs, tested=True,
         )  # fmt: skip
 
-    def _training(self, folder: Units, name, network: Network, values, *, about, splits, epochs,
-                  tested):  # fmt: skip
+    def _training(
+        self, folder: Units, name: str, network: Network, values: Any, *, about: dict,
+        splits: data.Splits, epochs: int, tested: bool,
+    ) -> Callable[[], dict]:  # fmt: skip
         c, method, seed = self.config, METHODS[network.method], network.seed
         trained = {}
 
@@ -296,7 +303,7 @@ def _score(trial: dict, window: int) -> float:
 
 def _beyond(scores: dict[float, float], key: str) -> float | None:
     """The next value by the same factor beyond the end of a grid; None where the best is inside."""
-    values, best = sorted(scores), max(scores, key=scores.get)
+    values, best = sorted(scores), max(scores, key=scores.__getitem__)
     if len(values) < 2 or best not in (values[0], values[-1]):
         return None
     neighbour = values[1] if best == values[0] else values[-2]

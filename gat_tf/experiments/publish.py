@@ -33,7 +33,7 @@ def publish(record: pathlib.Path, folder: pathlib.Path = FOLDER) -> list[str]:
     names = []
     for unit_name in units.names():
         unit, network = units.read(unit_name), units.path(unit_name, ".keras")
-        if unit["seed"] != 0 or unit["status"] != "done" or not network.exists():
+        if unit is None or unit["seed"] != 0 or unit["status"] != "done" or not network.exists():
             continue
         name, file = f"{unit['dataset']}/{unit['method']}", f"{unit_name}.npz"
         weights = keras.models.load_model(network).get_weights()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner, network: Network, norm: str, epsilon: float) -> Measurement:
+def _measurement(runner: Any, network: Network, norm: str, epsilon: float) -> Measurement:
     # Attacks are transferred from this baseline, the same whatever seeds are run.
     source = Network(network.dataset, "baseline", 0 if network.seed else 1)
     name = f"{network.name}-{norm}-{epsilon:.6g}"
@@ -174,12 +174,12 @@ def summarise(units: list[dict]) -> dict:
     return summary
 
 
-def _of(units, dataset, ball, method) -> list[dict]:
+def _of(units: list[dict], dataset: Any, ball: Any, method: Any) -> list[dict]:
     found = [u for u in units if (u["dataset"], _ball(u), u["method"]) == (dataset, ball, method)]
     return sorted(found, key=lambda u: u["seed"])
 
 
-def _ball(unit) -> str:
+def _ball(unit: dict) -> str:
     return f"{unit['norm']} {unit['epsilon']:.6g}"
 
 
@@ -229,13 +229,13 @@ def verdicts(units: list[dict]) -> dict:
     }
 
 
-def _pairs(rows) -> list[tuple[str, str]]:
+def _pairs(rows: Any) -> list[tuple[str, str]]:
     rivals = [m for m in METHODS if m not in ("gat", "dropout_gat", "pgd")]
     pairs = [*(("gat", m) for m in rivals), ("pgd", "gat")]
     return [(a, b) for a, b in pairs if a in rows and b in rows]
 
 
-def _claim(dataset, ball, rows, high, low, units) -> Claim:
+def _claim(dataset: Any, ball: Any, rows: Any, high: str, low: str, units: list[dict]) -> Claim:
     worst = [
         dict(zip(rows[m]["seeds"], rows[m]["accuracy"]["worst case"], strict=True))
         for m in (high, low)

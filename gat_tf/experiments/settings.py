@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from gat_tf import training
 from gat_tf.experiments.lab import config as configs
@@ -113,7 +114,7 @@ class Config:
                     )
 
 
-REDUCED = {
+REDUCED: dict[str, Any] = {
     "train_size": 5_000,
     "validation_size": 2_000,
     "width": 1 / 3,
@@ -145,7 +146,7 @@ REDUCED = {
         "dropout_gat.rate": (0.1, 0.3),
     },
 }
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "full": {
         "epochs": 150,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -86,7 +86,7 @@ class PowerSchedule(keras.callbacks.Callback):
         powers: The power at each of them; it stays at the last.
     """
 
-    def __init__(self, epsilon: tf.Variable, epochs, powers):
+    def __init__(self, epsilon: tf.Variable, epochs: Any, powers: Any):
         super().__init__()
         self.epsilon = epsilon
         self.epochs = epochs

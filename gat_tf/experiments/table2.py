@@ -17,7 +17,7 @@ import dataclasses
 import pathlib
 import statistics
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Config(settings.Config):
         configs.require_seeds(self.seeds)
 
 
-_OWN = {
+_OWN: dict[str, dict[str, Any]] = {
     "full": {"seeds": (0, 1, 2)},
     "reduced": {"datasets": ("cifar10",), "seeds": (0, 1, 2)},
     "quick": {"datasets": ("shapes",), "seeds": (0,)},
@@ -125,12 +125,12 @@ def summarise(units: list[dict]) -> dict:
     return summary
 
 
-def _reported(units, dataset) -> list[dict]:
+def _reported(units: list[dict], dataset: Any) -> list[dict]:
     """The networks of the table; those of higher seeds only serve to attack from."""
     return [u for u in units if u["dataset"] == dataset and u["seed"] < SOURCE_SEED]
 
 
-def _row(units) -> dict:
+def _row(units: list[dict]) -> dict:
     done = [u for u in units if u["status"] == "done"]
     accuracies = [100 * u["test_accuracy"] for u in done]
     return {
@@ -156,7 +156,7 @@ def verdicts(units: list[dict]) -> dict:
     }
 
 
-def _claims(units) -> list[Claim]:
+def _claims(units: list[dict]) -> list[Claim]:
     accuracy = {
         (u["method"], u["seed"]): 100 * u["test_accuracy"] for u in units if u["status"] == "done"
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -23,11 +25,11 @@ class SpectralNorm(keras.layers.Wrapper):
         layer: Keras layer with a `kernel` or, as an Embedding, `embeddings`.
     """
 
-    def __init__(self, layer: keras.layers.Layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
         # W is float32 in `call`, and the images are cast by the layer alone.
         super().__init__(layer, autocast=False, **kwargs)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         self.vector = self.add_weight(
             name="vector",
@@ -43,7 +45,7 @@ class SpectralNorm(keras.layers.Wrapper):
         embeds = isinstance(self.layer, keras.layers.Embedding)
         return self.layer.embeddings if embeds else self.layer.kernel
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         kernel = ops.convert_to_tensor(self._kernel)
         matrix = ops.reshape(kernel, (-1, kernel.shape[-1]))
         constant = ops.stop_gradient(matrix)

@@ -208,7 +208,7 @@ def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> 
         )
 
 
-def _from_npz(path) -> data.Split:
+def _from_npz(path: pathlib.Path) -> data.Split:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
@@ -242,7 +242,7 @@ def _from_tfds(name: str, data_dir: str | None) -> data.Split:
         ) from error
 
 
-def _worst(result, images, labels) -> list[dict]:
+def _worst(result: dict, images: tf.Tensor, labels: tf.Tensor) -> list[dict]:
     """The images fooled at the smallest ε, of those that are right without an attack."""
     if result["curve"] is None:
         return []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import Attack, GradientAttack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
@@ -39,8 +40,8 @@ def adversarial_step(
     labels: tf.Tensor,
     alpha: float,
     *,
-    seed=None,
-    loss_scale=1.0,
+    seed: Seed = None,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> AdversarialStep:
     """Losses and gradients of eqs. 2 and 4; nothing is updated.
 
@@ -57,13 +58,13 @@ def adversarial_step(
         seed: `[2]` integers for the attack's random choices.
         loss_scale: Factor that the gradients come out multiplied with (mixed precision).
     """
-    shared = isinstance(attack, GradientAttack) and logits.same_in_training
-    clean = classifier_pass(logits, images, labels, shared, loss_scale)
-    if shared:
+    shared = attack if isinstance(attack, GradientAttack) and logits.same_in_training else None
+    clean = classifier_pass(logits, images, labels, shared is not None, loss_scale)
+    if shared is not None:
         gradient = clean.input_gradient
-        if attack.gradient_of == "probability":
+        if shared.gradient_of == "probability":
             gradient *= -clean.probability[:, None, None, None]
-        perturbation = attack.from_gradient(gradient)
+        perturbation = shared.from_gradient(gradient)
     else:
         perturbation = attack.perturb(logits, images, labels, seed)
     perturbation = tf.stop_gradient(perturbation)
@@ -124,7 +125,7 @@ class AdversarialTraining(ClassifierScheme):
         self.attack = attack
         self.alpha = checks.number("alpha", alpha, 0, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         attack = keras.saving.serialize_keras_object(self.attack)
         return {
             **super().get_config(),
@@ -133,7 +134,7 @@ class AdversarialTraining(ClassifierScheme):
             "bounds": list(self.bounds),
         }
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         step = adversarial_step(
             self._logits,
@@ -154,7 +155,7 @@ class AdversarialTraining(ClassifierScheme):
             power=norms.power(step.perturbation),
         )
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
         clean = self._logits(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -34,7 +34,7 @@ class ClassifierStep(NamedTuple):
 
 
 def clean_pass(
-    logits: Logits, images: tf.Tensor, labels: tf.Tensor, loss_scale=1.0
+    logits: Logits, images: tf.Tensor, labels: tf.Tensor, loss_scale: float | tf.Tensor = 1.0
 ) -> tuple[ClassifierPass, tf.Tensor]:
     """The classifier's pass over the images, and Δ = dF(x)_y/dx `[B, H, W, C]`.
 
@@ -56,7 +56,7 @@ def classifier_step(
     alpha: float,
     *,
     with_input_gradient: bool = False,
-    loss_scale=1.0,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> ClassifierStep:
     """Losses and gradients of eq. 10, the clean half of which is already there.
 
@@ -90,8 +90,8 @@ def shared_step(
     c_g: float,
     alpha: float,
     *,
-    classifier_loss_scale=1.0,
-    generator_loss_scale=1.0,
+    classifier_loss_scale: float | tf.Tensor = 1.0,
+    generator_loss_scale: float | tf.Tensor = 1.0,
 ) -> tuple[PerturbationGeneratorStep, ClassifierStep]:
     """Eqs. 9 and 10 on one minibatch, with one perturbation G(Δ) for both; nothing is updated.
 
@@ -207,7 +207,9 @@ class GAT(GeneratorScheme):
         self.generator_steps = checks.count("generator_steps", generator_steps)
         self.minibatches = minibatches
 
-    def compile(self, classifier_optimizer=None, generator_optimizer=None, **kwargs):
+    def compile(  # type: ignore[override]  # two optimisers for one
+        self, classifier_optimizer: Any = None, generator_optimizer: Any = None, **kwargs: Any
+    ) -> None:
         """Configures training.
 
         Args:
@@ -223,7 +225,7 @@ class GAT(GeneratorScheme):
             generator_optimizer or slow_adam(), self.generator
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,
@@ -231,7 +233,7 @@ class GAT(GeneratorScheme):
             "minibatches": self.minibatches,
         }
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
         config["classifier_optimizer"] = config.pop("optimizer")
         config["generator_optimizer"] = keras.saving.serialize_keras_object(
@@ -239,7 +241,7 @@ class GAT(GeneratorScheme):
         )
         return config
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         if self.minibatches == "shared":
             of_generator, of_classifier, gradient, perturbation = self._shared_updates(data)
         else:
@@ -365,7 +367,7 @@ _DRAW_IMAGES = 10_000
 _DRAW_BYTES = 2**28
 
 
-def _is_drawn(x, draws: int) -> bool:
+def _is_drawn(x: Any, draws: int) -> bool:
     """Whether x is a dataset of ((images, labels), k times (images, labels)) already."""
     if not isinstance(x, tf.data.Dataset):
         return False

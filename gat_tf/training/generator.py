@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Bounds
 from gat_tf.attacks import norms
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
@@ -41,7 +42,7 @@ def perturbation_generator_step(
     gradient: tf.Tensor,
     c_g: float,
     *,
-    loss_scale=1.0,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> PerturbationGeneratorStep:
     """Losses and gradients of eq. 9 by their plain formula; nothing is updated.
 
@@ -84,14 +85,14 @@ class GeneratorScheme(ClassifierScheme):
 
     def __init__(
         self,
-        classifier,
-        generator,
-        c_g,
+        classifier: keras.Model,
+        generator: keras.Model,
+        c_g: float,
         *,
-        from_logits=False,
-        bounds=(0.0, 1.0),
-        seed=0,
-        name=None,
+        from_logits: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+        seed: int = 0,
+        name: str | None = None,
     ):
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         _check_shapes(classifier, generator)
@@ -105,7 +106,7 @@ class GeneratorScheme(ClassifierScheme):
         ):
             self.results[name] = keras.metrics.Mean(name=name)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         generator = keras.saving.serialize_keras_object(self.generator)
         return {
             **super().get_config(),
@@ -114,7 +115,7 @@ class GeneratorScheme(ClassifierScheme):
             "bounds": list(self.bounds),
         }
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
@@ -135,7 +136,9 @@ class GeneratorScheme(ClassifierScheme):
         """What `loss` is, `[B]`, from the other values that a step records: eq. 9's L_G."""
         return values["generator_loss"]
 
-    def _update_generator(self, optimizer, images, labels, gradient) -> PerturbationGeneratorStep:
+    def _update_generator(
+        self, optimizer: Any, images: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
+    ) -> PerturbationGeneratorStep:
         step = perturbation_generator_step(
             self._logits,
             self.generator,
@@ -148,7 +151,7 @@ class GeneratorScheme(ClassifierScheme):
         self._apply_mean(optimizer, self.generator, step.gradients, images)
         return step
 
-    def _record_with_generator(self, gradient: tf.Tensor, **values) -> dict:
+    def _record_with_generator(self, gradient: tf.Tensor, **values: Any) -> dict:
         nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
         bias = tf.cast(self.generator(nothing, training=False), gradient.dtype)
         return self._record(
@@ -195,7 +198,7 @@ class GeneratorTraining(GeneratorScheme):
     def _default_optimizer(self):
         return slow_adam()
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         step = self._update_generator(self.optimizer, images, labels, gradient)
@@ -224,7 +227,7 @@ def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
         "the generator's perturbations": getattr(generator, "output_shape", None),
     }
     known = {name: shape[1:] for name, shape in shapes.items() if isinstance(shape, tuple)}
-    first = next(iter(known.values()), None)
+    first: tuple = next(iter(known.values()), ())
     fits = all(
         len(shape) == len(first)
         and all(a is None or b is None or a == b for a, b in zip(shape, first, strict=True))

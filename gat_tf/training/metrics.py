@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -29,7 +31,7 @@ class Quantiles(keras.metrics.Metric):
             shape=(_BINS + 1,), initializer="zeros", dtype="float32", name="histogram"
         )
 
-    def update_state(self, values, sample_weight=None):
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Counts the values `[N]`."""
         del sample_weight
         decade = tf.math.log(tf.maximum(values, 1e-30)) / tf.math.log(10.0)
@@ -40,7 +42,7 @@ class Quantiles(keras.metrics.Metric):
         weights = tf.cast(counted, tf.float32)
         self.histogram.assign_add(tf.math.unsorted_segment_sum(weights, bins, _BINS + 1))
 
-    def result(self):
+    def result(self) -> dict[str, Any]:
         cumulative = tf.cumsum(tf.convert_to_tensor(self.histogram))
         # Interpolated between order statistics' bins: the nearest rank is enough at 1 %.
         ranks = tf.constant(self.percentiles, tf.float32) / 100 * cumulative[-1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -41,7 +44,7 @@ class RobustAccuracy(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data,
+        data: Any,
         attack: Attack,
         *,
         name: str = "val_robust_accuracy",
@@ -59,10 +62,10 @@ class RobustAccuracy(keras.callbacks.Callback):
         self.bounds = bounds
         self.seed = seed
 
-    def on_train_begin(self, logs=None):
-        self._measure = None  # the model may be another one, or changed
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._measure: Callable[[], float] | None = None  # the model may be another one, or changed
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._measure is None:
             self._measure = self._compiled()
         if logs is not None:

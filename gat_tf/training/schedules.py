@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class _Restarts(keras.callbacks.Callback, abc.ABC):
     def _restarts(self, epoch: int) -> bool:
         """Whether the optimisers are new at an epoch that is not the first."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         for optimizer in (self.model.optimizer, getattr(self.model, "generator_optimizer", None)):
             if optimizer is None:
                 continue
@@ -52,7 +53,7 @@ class LearningRateHalving(_Restarts):
         self.epochs = checks.count("epochs", epochs)
         self.learning_rate = checks.number("learning_rate", learning_rate, low=0)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not hasattr(self.model, "generator_optimizer"):
             raise ValueError(
                 "Expected a scheme with two optimisers, such as RobGAN. "
@@ -78,7 +79,7 @@ class LearningRateStages(_Restarts):
         learning_rate: That of the first stage. 1e-3 in the paper's code.
     """
 
-    def __init__(self, epochs=(20, 20, 10, 10), learning_rate: float = 1e-3):
+    def __init__(self, epochs: Any = (20, 20, 10, 10), learning_rate: float = 1e-3):
         super().__init__()
         ends = np.cumsum([checks.count("epochs", n, low=0) for n in epochs])
         if not len(ends):
@@ -130,10 +131,10 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
                 f"Received: decay={decay} of iterations={iterations}"
             )
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tf.Tensor:
         left = self.iterations - tf.cast(step, tf.int64) // self.updates
         return self.learning_rate * tf.clip_by_value(tf.cast(left, tf.float32) / self.decay, 0, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("learning_rate", "iterations", "decay", "updates")
         return {name: getattr(self, name) for name in names}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf.attacks import PGD, norms
+from gat_tf._types import Seed
+from gat_tf.attacks import PGD, Attack, norms
 from gat_tf.gradients import loss_and_input_gradient
 from gat_tf.logits import Logits
 from gat_tf.training.classifier_base import ClassifierScheme, bounds_with
@@ -41,8 +42,8 @@ def trades_step(
     labels: tf.Tensor,
     beta: float,
     *,
-    seed=None,
-    loss_scale=1.0,
+    seed: Seed = None,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> TradesStep:
     """Loss and gradients of TRADES; nothing is updated.
 
@@ -70,7 +71,7 @@ def trades_step(
     return TradesStep(loss, divergence, clean, adversarial, perturbation, gradients)
 
 
-def divergent(logits: Logits, attack: PGD, images: tf.Tensor, seed=None) -> tf.Tensor:
+def divergent(logits: Logits, attack: PGD, images: tf.Tensor, seed: Seed = None) -> tf.Tensor:
     """Returns the perturbations `[B, H, W, C]` to which PGD on KL(f(x) || f(x')) leads."""
     clean = logits(images)
 
@@ -136,7 +137,7 @@ class TRADES(ClassifierScheme):
         self.attack = attack
         self.beta = checks.number("beta", beta, low=0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "attack": keras.saving.serialize_keras_object(self.attack),
@@ -144,7 +145,7 @@ class TRADES(ClassifierScheme):
             "bounds": list(self.bounds),
         }
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         step = trades_step(
             self._logits,
@@ -158,13 +159,15 @@ class TRADES(ClassifierScheme):
         self._apply_mean(self.optimizer, self.classifier, step.gradients, images)
         return self._recorded_of(labels, step.clean, step.adversarial, step.perturbation)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         perturbation = divergent(self._logits, self.attack, images, (self.seed, 0))
         adversarial = self._logits(self.attack.apply(images, perturbation))
         return self._recorded_of(labels, self._logits(images), adversarial, perturbation)
 
-    def _recorded_of(self, labels, clean, adversarial, perturbation) -> dict:
+    def _recorded_of(
+        self, labels: tf.Tensor, clean: Any, adversarial: Any, perturbation: tf.Tensor
+    ) -> dict:
         clean_loss, adversarial_loss = (
             losses.cross_entropy(losses.margin(z, labels)) for z in (clean, adversarial)
         )
@@ -180,7 +183,7 @@ class TRADES(ClassifierScheme):
         )
 
 
-def _require_ascent(attack) -> None:
+def _require_ascent(attack: Attack) -> None:
     if not isinstance(attack, PGD):
         raise TypeError(f"Expected attacks.PGD, which finds x'. Received: {attack!r}")
     plain = not (attack.targeted or attack.early_stop) and attack.restarts == attack.samples == 1

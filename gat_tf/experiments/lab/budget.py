@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 from gat_tf.evaluation.robustness import Budget
 from gat_tf.experiments.lab import config as configs
@@ -34,7 +36,7 @@ class Config:
         return Budget(**{name: getattr(self, name) for name in _NAMES})
 
 
-FEW = {  # of the quick presets
+FEW: dict[str, Any] = {  # of the quick presets
     "pgd_steps": 40,
     "restarts": 2,
     "apgd_steps": 20,
@@ -46,7 +48,7 @@ FEW = {  # of the quick presets
 }
 
 
-def kept_in(units: Units, digests: dict[str, str | None]):
+def kept_in(units: Units, digests: dict[str, str | None]) -> Callable:
     """The `stage` of `evaluation.robustness` that keeps each part of an evaluation as a unit.
 
     Args:

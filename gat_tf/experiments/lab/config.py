@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
+from typing import Any
 
 import keras
 
@@ -21,7 +22,9 @@ class ConfigError(ValueError):
 _REQUIRED = object()
 
 
-def option(default, help: str, *, affects_results: bool = True, before=_REQUIRED):
+def option(
+    default: Any, help: str, *, affects_results: bool = True, before: Any = _REQUIRED
+) -> Any:
     """A field of a configuration.
 
     Args:
@@ -38,14 +41,14 @@ def option(default, help: str, *, affects_results: bool = True, before=_REQUIRED
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def fingerprint(config) -> dict:
+def fingerprint(config: Any) -> dict:
     """The fields that decide what a unit's result is, as JSON knows them."""
     fields = dataclasses.fields(config)
     chosen = {f.name: getattr(config, f.name) for f in fields if f.metadata["affects_results"]}
     return json.loads(json.dumps(chosen))
 
 
-def _before(config) -> dict:
+def _before(config: Any) -> dict:
     """The settings that were added later, with what was done before there was a choice."""
     fields = dataclasses.fields(config)
     values = {f.name: f.metadata["before"] for f in fields if f.metadata["affects_results"]}
@@ -53,7 +56,7 @@ def _before(config) -> dict:
     return json.loads(json.dumps(added))
 
 
-def from_file(config_class, path: pathlib.Path, experiment: str):
+def from_file(config_class: type, path: pathlib.Path, experiment: str) -> Any:
     """The configuration that `bind_folder` has written into a file.
 
     Raises:
@@ -84,7 +87,7 @@ def _as_tuples(value):
 
 
 def bind_folder(
-    experiment: str, config, output_dir: pathlib.Path, *, flag: str = "output_dir", **also
+    experiment: str, config: Any, output_dir: pathlib.Path, *, flag: str = "output_dir", **also: Any
 ) -> None:
     """Binds a folder to a configuration: writes it there, or checks that it is the one there.
 
@@ -143,7 +146,7 @@ def bind_folder(
         )
 
 
-def require_known(kind: str, names, known) -> None:
+def require_known(kind: str, names: Any, known: Any) -> None:
     """Raises ConfigError unless there are names, all of them known ones."""
     for name in names or ["none at all"]:
         if name not in known:
@@ -151,7 +154,7 @@ def require_known(kind: str, names, known) -> None:
             raise ConfigError(f"Expected {kind} to be one of {expected}. Received: {name}")
 
 
-def require_values(config, *names: str) -> None:
+def require_values(config: Any, *names: str) -> None:
     """Raises ConfigError unless there is at least one value in each of the fields."""
     for name in names:
         if not getattr(config, name):
@@ -164,7 +167,7 @@ def require_seeds(seeds: tuple[int, ...]) -> None:
         raise ConfigError(f"Expected seeds of at least 0 and below 2**31. Received: {seeds}")
 
 
-def require_range(config, *fields: tuple[str, float, float]) -> None:
+def require_range(config: Any, *fields: tuple[str, float, float]) -> None:
     """Raises ConfigError unless each (name, low, high) holds, of a number or of each of several."""
     for name, low, high in fields:
         value = getattr(config, name)

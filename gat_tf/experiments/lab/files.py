@@ -11,6 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 
 class BrokenFileError(ValueError):
@@ -79,13 +80,13 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(path: pathlib.Path, value) -> None:
+def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON that a person can read: a field a line, but a list of numbers on one."""
     with replacing(path) as temporary:
         temporary.write_text(as_text(value))
 
 
-def create_json(path: pathlib.Path, value) -> bool:
+def create_json(path: pathlib.Path, value: Any) -> bool:
     """Writes JSON unless the file is there; returns whether it was written.
 
     Of several processes that try at once exactly one succeeds.
@@ -108,13 +109,13 @@ def create_json(path: pathlib.Path, value) -> bool:
         remove(temporary)
 
 
-def as_text(value) -> str:
+def as_text(value: Any) -> str:
     """A value as the text of a JSON file."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     return re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()), text) + "\n"
 
 
-def read_json(path: pathlib.Path):
+def read_json(path: pathlib.Path) -> Any:
     """Reads JSON.
 
     Raises:

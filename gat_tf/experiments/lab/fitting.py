@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -230,7 +231,7 @@ def training_data(
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, training: Training, seed, folder, report):
+    def __init__(self, training: Training, seed: int, folder: Any, report: Any):
         super().__init__()
         self.training = training
         self.seed = seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, files
@@ -18,7 +19,7 @@ class ResultsError(ValueError):
 
 
 def write(
-    name: str, config, output_dir: pathlib.Path, units: list[dict], seconds: float, **more
+    name: str, config: Any, output_dir: pathlib.Path, units: list[dict], seconds: float, **more: Any
 ) -> dict:
     """Writes what an experiment makes of its units.
 
@@ -40,7 +41,12 @@ def write(
 
 
 def save(
-    name: str, config, output_dir: pathlib.Path, units: list[dict], seconds: float, **found
+    name: str,
+    config: Any,
+    output_dir: pathlib.Path,
+    units: list[dict],
+    seconds: float,
+    **found: Any,
 ) -> dict:
     """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
 
@@ -127,7 +133,7 @@ def load(path: str | pathlib.Path, name: str | None = None) -> dict:
     return {**results, "units": Units(folder / "units").read_all()}
 
 
-def experiment(name: str):
+def experiment(name: str) -> Any:
     """Returns the module of an experiment of this package."""
     if not name.startswith("gat_tf."):
         raise ResultsError(f"Expected results of an experiment of gat_tf. Received: {name!r}.")

@@ -12,7 +12,8 @@ import functools
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 
@@ -60,11 +61,11 @@ class Units:
 
     def read_all(self) -> list[dict]:
         """Returns all units that have been computed."""
-        return [self.read(name) for name in self.names()]
+        return [unit for name in self.names() if (unit := self.read(name)) is not None]
 
     def complete(
         self,
-        tasks: dict[str, Callable[[], dict]],
+        tasks: Mapping[str, Callable[..., dict]],
         check: Callable[[str, dict], None] = lambda name, found: None,
         on_computed: Callable[[str], None] = lambda name: None,
     ) -> dict[str, dict]:
@@ -79,17 +80,19 @@ class Units:
         Returns:
             Name to unit, of every task.
         """
-        done = {}
+        done: dict[str, dict] = {}
         while len(done) < len(tasks):
-            found = {name: self._read_or_compute(name, tasks[name], check, on_computed)
-                     for name in tasks if name not in done}  # fmt: skip
-            found = {name: unit for name, unit in found.items() if unit is not None}
+            read = {name: self._read_or_compute(name, tasks[name], check, on_computed)
+                    for name in tasks if name not in done}  # fmt: skip
+            found = {name: unit for name, unit in read.items() if unit is not None}
             done |= found
             if not found:  # others are computing all that is missing
                 locks.wait(self._lock(next(name for name in tasks if name not in done)))
         return {name: done[name] for name in tasks}
 
-    def _read_or_compute(self, name, compute, check, on_computed) -> dict | None:
+    def _read_or_compute(
+        self, name: str, compute: Callable, check: Any, on_computed: Any
+    ) -> dict | None:
         """The unit; None while another process computes it."""
         unit = self.read(name)
         if unit is None:
@@ -106,17 +109,17 @@ class Units:
         return unit
 
     @contextlib.contextmanager
-    def _claimed(self, name) -> Iterator[bool]:
+    def _claimed(self, name: str) -> Iterator[bool]:
         if devices.several_workers():  # all of them compute every unit together
             yield True
         else:
             with locks.held(self._lock(name)) as ours:
                 yield ours
 
-    def _lock(self, name) -> pathlib.Path:
+    def _lock(self, name: str) -> pathlib.Path:
         return self.folder / ".locks" / name
 
-    def _write(self, name, unit) -> None:
+    def _write(self, name: str, unit: dict) -> None:
         if devices.is_chief():
             files.write_json(self.path(name), unit)
             for suffix in (".checkpoints", ".parts"):
@@ -128,7 +131,8 @@ class Units:
 
     def pack(self) -> None:
         """Moves all units into the record's one file; what was trained stays where it is."""
-        if units := {name: self.read(name) for name in self.names()}:
+        units = {name: unit for name in self.names() if (unit := self.read(name)) is not None}
+        if units:
             files.write_json(self._packed, units)
             self._of_the_record = units
             for name in units:
