@@ -1,7 +1,7 @@
 """From any Keras classifier to its logits.
 
-Gradients are taken of the logits' losses, never of a softmax output: on an overconfident network
-the latter vanish in float32. A classifier that ends in a softmax is therefore cut before it.
+Gradients are taken of losses on logits, never of a softmax output, which vanish in float32 on an
+overconfident network. A classifier that ends in a softmax is therefore cut before the softmax.
 
 A classifier with one output z has two classes: its logits are [0, z], of which the softmax is
 [1 - sigmoid(z), sigmoid(z)].
@@ -30,11 +30,11 @@ _CUT: weakref.WeakKeyDictionary = (
 
 
 class Logits:
-    """A classifier seen from its logits: `logits(images, training=False)` -> `[B, K]` float32.
+    """Wraps a classifier to give logits: `logits(images, training=False)` -> `[B, K]` float32.
 
     Attributes:
         model: The Keras model behind it.
-        num_classes: K, or 2 for a model with one output; None where it cannot be seen.
+        num_classes: K, or 2 for a model with one output; None if it is not known.
         same_in_training: Whether the model computes the same in training and in inference, i.e.
             has no dropout, batch norm or other layer that looks at `training`.
     """
@@ -112,7 +112,7 @@ class Logits:
 
 
 def logits_of(model: keras.Model, from_logits: bool = False) -> Logits:
-    """Returns the `Logits` of a Keras model; one that is given is returned as it is."""
+    """Returns the `Logits` of a Keras model; a `Logits` is returned unchanged."""
     return model if isinstance(model, Logits) else Logits(model, from_logits)
 
 

@@ -59,8 +59,9 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """The difference of logits ratio of Croce and Hein 2020.
 
     With the logits sorted, z_(1) >= z_(2) >= ..., it is (max over j != y of z_j - z_y) divided by
-    (z_(1) - z_(3)): the larger, the further into misclassification, whatever the logits' scale.
-    Where exactly two logits are above the label's it is 1, with no gradient but rounding.
+    (z_(1) - z_(3)): the larger, the further into misclassification, independently of the scale of
+    the logits. If exactly two logits are above the label's, it is 1 and has no gradient apart from
+    rounding.
 
     Args:
         logits: `[B, K]`, K at least 3.

@@ -58,10 +58,10 @@ class Attack(abc.ABC):
         from_logits: bool = False,
         seed: Seed = None,
     ) -> tf.Tensor:
-        """Returns the perturbation η of each image, before any clipping of the sum.
+        """Returns the perturbation η per image, before images + η is clipped.
 
-        Outside a `tf.function` the first call compiles the attack, for this model and batches of
-        any size, and later ones run what was compiled, also with another ε.
+        Outside a `tf.function`, the first call compiles the attack for this model and for batches
+        of any size. Later calls reuse the compiled function, also with another ε.
 
         Args:
             model: Keras classifier from images to probabilities or logits `[B, K]`. It runs in
@@ -99,7 +99,7 @@ class Attack(abc.ABC):
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed
     ) -> tf.Tensor:
-        """`perturbation` of tensors that are known to be good: what a compiled step calls."""
+        """`perturbation` without the checks, for use inside a compiled step."""
 
     def apply(self, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
         """Returns images + perturbation, clipped to `clip`."""
@@ -107,13 +107,13 @@ class Attack(abc.ABC):
         return images if self.clip is None else tf.clip_by_value(images, *self.clip)
 
     def for_accuracy(self: AnyAttack) -> AnyAttack:
-        """The attack as it is cheapest where only the accuracy under it is wanted."""
+        """The cheapest form of the attack that gives the same accuracy."""
         return self
 
     def checked_and_attacked(
         self, logits: Logits, images: Array, labels: Array, seed: Seed
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`perturbation` and the adversarial images, where the model is known to be good."""
+        """`perturbation` and the adversarial images, for a model that has been checked."""
         images, labels = logits.checked(images, labels, self.clip or (0.0, 1.0))
         perturbation = self.perturb(logits, images, labels, seed)
         return perturbation, self.apply(images, perturbation)
@@ -131,7 +131,7 @@ class Attack(abc.ABC):
 class GradientAttack(Attack):
     """An attack that is a function of one input gradient.
 
-    A training step that has the gradient already hands it to `from_gradient` and saves a pass.
+    A training step that already has the gradient passes it to `from_gradient` and saves one pass.
 
     Attributes:
         gradient_of: The quantity of `gat_tf.gradients.input_gradient` that the attack needs.

@@ -1,8 +1,8 @@
 """Direct calls of attacks, compiled: one trace for an attack, a model and a kind of batch.
 
-Operation by operation, a small batch would spend most of its time between operations. So the first
-call outside a `tf.function` compiles the attack for batches of any size, and later ones run that.
-Epsilon is an input: an attack with another one is no other attack.
+Run eagerly, a small batch spends most of its time between operations. So the first call outside a
+`tf.function` compiles the attack for batches of any size, and later calls reuse the result. Epsilon
+is an input of the compiled function, so another epsilon needs no other trace.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _traced(attack: Attack, logits: Logits, signature: Any) -> Callable:
 
 
 def _hyperparameters(attack):
-    """What tells attacks apart, but for epsilon; one with a model in it is like no other."""
+    """What distinguishes attacks, except epsilon; one that holds a model equals only itself."""
     values = {name: value for name, value in vars(attack).items() if name != "epsilon"}
     clip = values.pop("clip")
     if not all(isinstance(value, (*_PLAIN, np.number)) for value in values.values()):
@@ -105,7 +105,7 @@ def _hyperparameters(attack):
 
 
 def _state(attack: Attack, model: keras.Model) -> list:
-    """What a trace takes as constant: layers and their settings. Weights are no part of it."""
+    """What a trace treats as constant: layers and their settings, but not their weights."""
     models = [model, *(v for v in vars(attack).values() if isinstance(v, keras.Layer))]
     return [
         (weakref.ref(layer), layer.trainable, *_settings(layer))

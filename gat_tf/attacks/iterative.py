@@ -1,4 +1,4 @@
-"""What attacks of many steps, starts and target classes share."""
+"""What attacks with several steps, restarts and target classes share."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ AnyIterative = TypeVar("AnyIterative", bound="IterativeAttack")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class IterativeAttack(Attack):
-    """An attack of many steps within a ball, which may leave an image alone once it is fooled.
+    """An attack of many steps within a ball, which may stop attacking an image once it is fooled.
 
-    Its arguments are described where it is subclassed.
+    The subclasses describe the arguments.
     """
 
     epsilon: float
@@ -44,7 +44,7 @@ class Best(NamedTuple):
 
     Attributes:
         perturbation: `[B, H, W, C]`.
-        score: `[B]`, the larger the better: of which quantity is the attack's to say.
+        score: `[B]`, the larger the better. Each attack defines its own score.
     """
 
     perturbation: tf.Tensor
@@ -52,11 +52,11 @@ class Best(NamedTuple):
 
     @classmethod
     def initial(cls, images: tf.Tensor) -> Best:
-        """Zero perturbations, of the lowest score."""
+        """Zero perturbations with the lowest possible score."""
         return cls(tf.zeros_like(images), tf.fill(tf.shape(images)[:1], images.dtype.min))
 
     def update(self, index: tf.Tensor, perturbation: tf.Tensor, score: tf.Tensor) -> Best:
-        """Returns the better, for each of the images `index`, of its best so far and a new one."""
+        """Returns the best so far, with better new perturbations of the images `index`."""
         previous, previous_score = tf.gather(self.perturbation, index), tf.gather(self.score, index)
         better = score > previous_score
         perturbation = tf.where(better[:, None, None, None], perturbation, previous)
@@ -73,8 +73,8 @@ def loop(
 ) -> tuple:
     """`tf.while_loop` over tensors or tuples of them.
 
-    Keras compiles training steps without AutoGraph, so loops are spelled out. `shrinking` are the
-    places of those variables `[n, ...]` that may lose images on the way.
+    Keras compiles training steps without AutoGraph, so loops are written out. `shrinking` are the
+    positions of the variables `[n, ...]` whose number of images n may fall during the loop.
     """
     variables = tf.nest.map_structure(tf.convert_to_tensor, tuple(variables))
     shapes = [tf.nest.map_structure(lambda t: t.shape, variable) for variable in variables]
@@ -84,9 +84,9 @@ def loop(
 
 
 def averaged(samples: int, compute: Callable) -> Any:
-    """The mean of the tensors that `compute()` returns, over so many calls one after the other.
+    """The mean, over `samples` calls, of the tensors that `compute()` returns.
 
-    For models with random numbers in them: of gradients it is the gradient of the expected loss
+    For stochastic models. The mean of the gradients estimates the gradient of the expected loss
     (expectation over transformation, Athalye et al. 2018).
     """
     first = compute()
@@ -101,14 +101,14 @@ def averaged(samples: int, compute: Callable) -> Any:
 
 
 def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
-    """The part of the perturbation that clipping images + perturbation leaves."""
+    """The perturbation that is left after images + perturbation is clipped."""
     if attack.clip is None:
         return perturbation
     return attack.apply(images, perturbation) - images
 
 
 def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
-    """Random perturbations of norm ε, `[B, H, W, C]`: where the attacks of AutoAttack start.
+    """Random perturbations of norm ε, `[B, H, W, C]`: the starting points of AutoAttack's attacks.
 
     Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for L2.
     """
@@ -119,7 +119,7 @@ def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) 
 
 
 def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
-    """The `count` classes of the largest logits but the label's, or all others: `[B, count]`."""
+    """The `count` wrong classes with the largest logits, or all wrong classes: `[B, count]`."""
     count = min(count, logits.shape[-1] - 1)
     of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
     others = tf.where(of_label, logits.dtype.min, logits)
@@ -127,7 +127,7 @@ def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Te
 
 
 def size(perturbation: tf.Tensor, norm: float) -> tf.Tensor:
-    """||η|| of each image, `[B]`."""
+    """||η|| per image, `[B]`."""
     if norm == math.inf:
         return tf.reduce_max(tf.abs(perturbation), norms.AXES)
     return norms.l2_norm(perturbation)

@@ -28,7 +28,7 @@ class Progress:
         self._sums: dict[str, float] = {}
 
     def show(self, name: str, total: float, images: int) -> None:
-        """Counts a batch, of so many images, over which the value called `name` sums to `total`."""
+        """Counts a batch of `images` images, over which the value called `name` sums to `total`."""
         self._done += 1
         self._images += images
         self._sums[name] = self._sums.get(name, 0.0) + float(total)

@@ -1,8 +1,8 @@
 """Scores of generated images: how good and how varied they look to a classifier.
 
-Inception score and Fréchet distance are numbers about images and about the network that looks at
-them: print `ScoreNetwork.description` beside them, and compare none across networks, weights,
-preprocessings or numbers of images.
+Inception score and Fréchet distance depend on the images and on the network that scores them.
+Report `ScoreNetwork.description` with every score, and do not compare scores across networks,
+weights, preprocessing or numbers of images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INCEPTION_WEIGHTS = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
 
 
 class ScoreNetwork:
-    """The network in whose eyes images are scored.
+    """The network that images are scored with.
 
     `network(images)` gives its probabilities, and as features what enters its last layer with
     weights, averaged over the positions of the image where that layer is a convolution. Images are
