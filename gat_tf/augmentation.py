@@ -86,8 +86,8 @@ def centred(images: tf.Tensor) -> tf.Tensor:
 def dequantised(images: tf.Tensor, seed: Seed) -> tf.Tensor:
     """Images in [0, 1] as images in [-1, 1], the range of Rob-GAN's networks, for training.
 
-    With the authors' noise, uniform in [0, 1/128): about the gap of two of the 256 greys.
-    What exceeds 1 is clipped (ours), so that attacks that clip to [-1, 1] never move it.
+    With the authors' noise, uniform in [0, 1/128): about the gap of two of the 256 greys. Values
+    above 1 are clipped (ours), so that attacks that clip to [-1, 1] do not change them.
 
     Args:
         images: `[B, H, W, C]` in [0, 1].
@@ -98,5 +98,5 @@ def dequantised(images: tf.Tensor, seed: Seed) -> tf.Tensor:
 
 
 def _half_of(batch: tf.Tensor, seed: Seed) -> tf.Tensor:
-    """Which images to mirror, `[B, 1]`."""
+    """Whether to mirror each image, `[B, 1]`."""
     return tf.random.stateless_uniform([batch, 1], seed) < 0.5

@@ -1,8 +1,8 @@
-"""Errors for people: what was expected and what was received.
+"""Readable errors: what was expected and what was received.
 
-What can be known from a tensor's type or shape is checked when a step is traced. What depends on
-its values is checked at once on eager tensors, and inside a graph by an assertion whose message
-`readable_errors` turns into the same ValueError.
+Types and shapes are checked when a step is traced. Values are checked immediately on eager tensors.
+Inside a graph an assertion checks them, and `readable_errors` turns its message into the same
+ValueError.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def batch(
 
 
 def typed(images: Array, labels: Array, bounds: Bounds = (0.0, 1.0)) -> tuple[tf.Tensor, tf.Tensor]:
-    """The part of `batch` that takes no computation: kinds and shapes, but not values."""
+    """The part of `batch` that needs no computation: types and shapes, but not values."""
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     if images.shape.rank != 4:
         raise ValueError(
@@ -197,9 +197,9 @@ def logits_or_probabilities(
 
     Args:
         outputs: `[B, K]`, or `[B, 1]` of a model of two classes with one output.
-        from_logits: Whether they are to be logits.
-        name: The model's.
-        made_by_keras: Whether a softmax or a sigmoid of Keras is known to have made them.
+        from_logits: Whether the outputs must be logits.
+        name: Name of the model.
+        made_by_keras: Whether the outputs are known to come from a Keras softmax or sigmoid.
     """
     kinds = ("probabilities", "logits")
     looks = (
@@ -250,7 +250,7 @@ def logits_or_probabilities(
 def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
     """Checks the logits `[B, K]` that a model gives for images, clean or attacked.
 
-    NaN is no class: an image for which a model gives it would count as misclassified.
+    NaN is not a class: an image with NaN logits would count as misclassified.
     """
     all_finite = [tf.reduce_all(tf.math.is_finite(t)) for t in (logits, images)]
     required = _require(
@@ -295,9 +295,9 @@ def as_dataset(
 def checked(
     dataset: tf.data.Dataset, num_classes: int | None, bounds: Bounds = (0.0, 1.0)
 ) -> tf.data.Dataset:
-    """Returns the dataset of (images, labels) batches with every batch checked as it passes.
+    """Returns the dataset of (images, labels) batches with a check of every batch.
 
-    In the input pipeline, so that a compiled step is not slowed by it, whatever its device.
+    The check runs in the input pipeline, so that it does not slow down a compiled step.
 
     Raises:
         ValueError: The elements are not (images, labels).

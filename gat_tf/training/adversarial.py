@@ -19,11 +19,11 @@ class AdversarialStep(NamedTuple):
     """What one step of adversarial training computes.
 
     Attributes:
-        loss: α·J(x) + (1 - α)·J(x + η) of each image, `[B]`.
-        clean: The pass over the images.
-        adversarial: The pass over the perturbed images.
+        loss: α·J(x) + (1 - α)·J(x + η) per image, `[B]`.
+        clean: The pass on the clean images.
+        adversarial: The pass on the perturbed images.
         perturbation: η, `[B, H, W, C]`, before clipping.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the summed `loss` of the batch, one per trainable variable.
     """
 
     loss: tf.Tensor
@@ -45,9 +45,9 @@ def adversarial_step(
 ) -> AdversarialStep:
     """Losses and gradients of eqs. 2 and 4; nothing is updated.
 
-    Where the attack is a function of one input gradient and the network the same in training as
-    in inference, the backward pass of the clean loss gives that gradient too: two forward and
-    backward passes in all. Otherwise the attack runs its own passes, in inference mode.
+    If the attack is a function of one input gradient, and the network computes the same in training
+    and inference, then the backward pass of the clean loss also gives that gradient: two forward
+    and backward passes in total. Otherwise the attack runs its own passes, in inference mode.
 
     Args:
         logits: The classifier.
@@ -56,7 +56,7 @@ def adversarial_step(
         labels: `[B]`.
         alpha: Weight of the clean loss, in [0, 1].
         seed: `[2]` integers for the attack's random choices.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+        loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     shared = attack if isinstance(attack, GradientAttack) and logits.same_in_training else None
     clean = classifier_pass(logits, images, labels, shared is not None, loss_scale)
@@ -93,8 +93,8 @@ class AdversarialTraining(ClassifierScheme):
 
     Args:
         classifier: Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
-        attack: Attack from `gat_tf.attacks`. Clipping is the attack's: the paper's equations
-            have none, so pass `clip=None` to it for the letter of them.
+        attack: Attack from `gat_tf.attacks`. The attack's `clip` decides about clipping. The
+            paper's equations do not clip: to follow them exactly, pass `clip=None` to the attack.
         alpha: Weight of the clean loss, in [0, 1]. 0.5 in the paper.
         from_logits: Whether the classifier gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels. By default the attack's `clip`, or [0, 1] where that is
@@ -104,7 +104,7 @@ class AdversarialTraining(ClassifierScheme):
     Raises:
         ValueError: α is outside [0, 1], `from_logits` does not fit the classifier, or `bounds` not
             the attack's `clip`.
-        TypeError: The attack or the classifier is none.
+        TypeError: The attack is not an `Attack`, or the classifier is not a Keras model.
     """
 
     def __init__(

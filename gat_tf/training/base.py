@@ -41,16 +41,17 @@ class MultiWorker(NothingToBuild):
 class Scheme(MultiWorker, keras.Model):
     """A Keras model that trains the networks inside it on batches of (images, labels).
 
-    Subclasses define `train_step` and `test_step` on top of pure functions, and what follows.
+    Subclasses define `train_step` and `test_step` on top of pure functions, and the two abstract
+    methods below.
 
     Attributes:
-        results: Name to metric: the mean over an epoch of a value of each image.
+        results: Name to metric: the mean over an epoch of a per-image value.
 
     Args:
-        num_classes: K, or None where it is not known.
+        num_classes: K, or None if it is not known.
         bounds: `(low, high)` of the pixels.
-        metrics: Names of the values that a step records.
-        seed: Seed of everything random in a step.
+        metrics: Names of the values that each step records.
+        seed: Seed of all randomness in a step.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Scheme(MultiWorker, keras.Model):
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
     def _prepared(self, optimizer: Any, network: keras.Model) -> Any:
-        """The optimiser with its variables, and with loss scaling where the precision needs it."""
+        """The built optimiser, with loss scaling if the precision needs it."""
         optimizer = keras.optimizers.get(optimizer)
         if self.dtype_policy.name == "mixed_float16" and not isinstance(
             optimizer, keras.optimizers.LossScaleOptimizer
@@ -162,8 +163,8 @@ class Scheme(MultiWorker, keras.Model):
         """As `keras.Model.fit`, with every batch of a `tf.data.Dataset` or of arrays checked.
 
         Raises:
-            ValueError: Images outside their range or labels that are not classes, at the first
-                batch that has them; weights of samples or classes, or `validation_split`.
+            ValueError: A batch has images outside their range or labels that are not classes; or
+                `fit` is given sample weights, class weights or `validation_split`.
         """
         refused = {
             "validation_split": "pass `validation_data=`",
@@ -190,7 +191,7 @@ class Scheme(MultiWorker, keras.Model):
             return super().evaluate(x, y, **kwargs)
 
     def _training_data(self, x: Any, y: Any, fit_arguments: dict) -> tf.data.Dataset:
-        """What `train_step` is fed with, from what the user passed to `fit`."""
+        """The data for `train_step`, from the arguments of `fit`."""
         batch_size = fit_arguments.pop("batch_size", None)
         return self._checked(x, y, batch_size, shuffle=fit_arguments.pop("shuffle", True))
 
@@ -213,10 +214,11 @@ class Scheme(MultiWorker, keras.Model):
     def _apply_mean(
         self, optimizer: Any, network: keras.Model, sums: Any, batch: tf.Tensor
     ) -> None:
-        """Applies gradients that are sums over this replica's images, as the global mean.
+        """Applies the mean gradient over the global batch, from sums over this replica's images.
 
-        The optimiser adds the replicas' gradients up, so each is divided by the size of the whole
-        batch, which differs from the replicas times this one's where the last batch is uneven.
+        The optimiser adds up the gradients of the replicas, so each is divided by the size of the
+        global batch. This is not always the number of replicas times the local size: the last batch
+        may be split unevenly.
         """
         images = tf.cast(tf.shape(batch)[0], tf.float32)
         images = tf.distribute.get_replica_context().all_reduce("SUM", images)
@@ -225,7 +227,7 @@ class Scheme(MultiWorker, keras.Model):
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
 
     def _penalty_gradients(self, optimizer, network):
-        """Of the network's weight regularisers, which belong to any loss it is trained with."""
+        """Gradients of the network's weight regularisers, which are part of every training loss."""
         variables = network.trainable_variables
         with tf.GradientTape() as tape:
             penalties = network.losses
@@ -252,7 +254,7 @@ def require_built(network: keras.Model) -> None:
 
 
 def xla_by_default() -> bool:
-    """Whether steps are compiled with XLA unless told otherwise: on a single GPU alone.
+    """Whether steps are compiled with XLA by default: only on a single GPU.
 
     On CPUs XLA's convolutions are slower than TensorFlow's.
     """
@@ -261,7 +263,7 @@ def xla_by_default() -> bool:
 
 
 def added(gradients: Any, others: Any) -> list:
-    """The sums of two lists of gradients, in which None stands for zero."""
+    """The sums of two lists of gradients; None counts as zero."""
     return [
         b if a is None else a if b is None else a + b
         for a, b in zip(gradients, others, strict=True)

@@ -1,4 +1,4 @@
-"""What the schemes share that train a classifier, or a generator against one."""
+"""The base of schemes that train a classifier, or a generator against one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ClassifierScheme(Scheme):
     Args:
         classifier: Keras model from images `[B, H, W, C]` to `[B, K]`.
         bounds: `(low, high)` of the pixels.
-        from_logits: Whether it gives logits instead of probabilities.
+        from_logits: Whether the classifier gives logits instead of probabilities.
         seed: Seed of the attack's random choices. Each step's are derived from it and from the
             optimiser's step count, so that a run that is resumed goes on as if never stopped.
     """
@@ -83,7 +83,7 @@ class ClassifierScheme(Scheme):
 
 
 def bounds_with(attack: Attack, bounds: Bounds | None) -> tuple[float, float]:
-    """The pixels' range of a scheme: the attack's `clip`, or `bounds` where there is none.
+    """The pixel range of a scheme: the attack's `clip`, or `bounds` if it has none.
 
     Raises:
         ValueError: There are both, and they differ.
@@ -105,7 +105,7 @@ def mixed(clean: Any, adversarial: Any, alpha: float) -> Any:
 
 
 def mixed_gradients(clean: Any, adversarial: Any, alpha: float) -> list:
-    """`mixed` for lists of gradients, in which None stands for zero."""
+    """`mixed` for lists of gradients; None counts as zero."""
     if alpha == 0:  # the clean loss's backward pass, which nothing needs, falls out of the graph
         return adversarial
     return [

@@ -17,14 +17,14 @@ from gat_tf.training.classifier_base import ClassifierScheme
 
 
 class PerturbationGeneratorStep(NamedTuple):
-    """What one update of the generator needs.
+    """The result of a generator step.
 
     Attributes:
-        loss: L_G of eq. 9 of each image, `[B]`.
+        loss: L_G of eq. 9 per image, `[B]`.
         perturbation: G(Δ), `[B, H, W, C]`.
-        adversarial_loss: J(x + G(Δ)) of each image, `[B]`.
+        adversarial_loss: J(x + G(Δ)) per image, `[B]`.
         correct: Whether each x + G(Δ) is classified correctly, `[B]` booleans.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable of G.
+        gradients: Gradients of the summed `loss` of the batch, one per trainable variable of G.
     """
 
     loss: tf.Tensor
@@ -44,7 +44,7 @@ def perturbation_generator_step(
     *,
     loss_scale: float | tf.Tensor = 1.0,
 ) -> PerturbationGeneratorStep:
-    """Losses and gradients of eq. 9 by their plain formula; nothing is updated.
+    """Loss and gradients of eq. 9, computed directly; nothing is updated.
 
     Args:
         logits: The classifier, run in inference mode.
@@ -53,7 +53,7 @@ def perturbation_generator_step(
         labels: `[B]`.
         gradient: Δ, `[B, H, W, C]`: a constant, so that no second-order gradient is taken.
         c_g: Weight of the perturbation's power.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+        loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     variables = generator.trainable_variables
     with tf.GradientTape() as tape:
@@ -72,7 +72,7 @@ def perturbation_generator_step(
 
 
 class GeneratorScheme(ClassifierScheme):
-    """A scheme with a generator against the classifier.
+    """A scheme with a generator of perturbations against the classifier.
 
     Args:
         classifier: F, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -133,7 +133,7 @@ class GeneratorScheme(ClassifierScheme):
         )
 
     def _objective(self, values: dict) -> tf.Tensor:
-        """What `loss` is, `[B]`, from the other values that a step records: eq. 9's L_G."""
+        """The objective `loss`, `[B]`, from the other recorded values: L_G of eq. 9."""
         return values["generator_loss"]
 
     def _update_generator(
@@ -164,7 +164,7 @@ class GeneratorScheme(ClassifierScheme):
 
 @keras.saving.register_keras_serializable("gat_tf")
 class GeneratorTraining(GeneratorScheme):
-    """Trains a generator against a classifier that stays as it is (eq. 9; Fig. 2 of the GAT paper).
+    """Trains a generator against a fixed classifier (eq. 9; Fig. 2 of the GAT paper).
 
         scheme = GeneratorTraining(classifier, models.perturbation_generator(), c_g=1.0)
         scheme.compile(keras.optimizers.Adam(1e-3))
@@ -174,8 +174,8 @@ class GeneratorTraining(GeneratorScheme):
     The loss, and `loss` among the metrics, is L_G of eq. 9; x + G(Δ) is not clipped.
 
     Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
-    [0, 1], and what it takes to fool F 255 times larger: put `keras.layers.Rescaling(255)` before
-    and behind G, and divide c_g by 255².
+    [0, 1], and the perturbations that fool F are 255 times larger: put
+    `keras.layers.Rescaling(255)` before and after G, and divide c_g by 255².
 
     Args:
         classifier: F, a trained Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -214,7 +214,7 @@ class GeneratorTraining(GeneratorScheme):
 
 
 def slow_adam() -> keras.optimizers.Adam:
-    """The GAT paper's optimiser of a generator."""
+    """The GAT paper's optimiser for the generator."""
     return keras.optimizers.Adam(1e-6, epsilon=ADAM_EPSILON)
 
 

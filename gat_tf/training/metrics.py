@@ -1,4 +1,4 @@
-"""Metrics of perturbations that Keras does not have."""
+"""Metrics of perturbations, which Keras does not provide."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BINS = (_HIGH - _LOW) * _PER_DECADE
 class Quantiles(keras.metrics.Metric):
     """Quantiles of non-negative numbers over an epoch, from a histogram of their logarithms.
 
-    Additive over batches and replicas, of fixed size however long the epoch is, and right to
-    about 1 % of the value. Values below 1e-20 count as 0.
+    The histogram adds up over batches and replicas, and its size does not depend on the length of
+    the epoch. Quantiles are accurate to about 1 %. Values below 1e-20 count as 0.
 
     Args:
         name: The results are called `{name}_p10` and so on.
-        percentiles: Which ones.
+        percentiles: The percentiles to report.
     """
 
     def __init__(self, name: str, percentiles: tuple[int, ...] = (10, 50, 90)):

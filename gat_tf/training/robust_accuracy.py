@@ -14,7 +14,7 @@ from gat_tf.training.classifier_base import ClassifierScheme
 
 
 class RobustAccuracy(keras.callbacks.Callback):
-    """Puts `val_robust_accuracy` into the logs of every epoch, for callbacks that come after it.
+    """Adds `val_robust_accuracy` to the logs of every epoch, for the callbacks after it.
 
         model.fit(
             images, labels, validation_data=validation, epochs=10,
@@ -25,21 +25,21 @@ class RobustAccuracy(keras.callbacks.Callback):
             ],
         )
 
-    The model is the one that is trained, or the classifier of a scheme of `gat_tf.training`. The
-    attack's random choices are the same after every epoch, so that epochs compare. It is compiled
-    once.
+    The attacked model is the model in training, or the classifier of a scheme of `gat_tf.training`.
+    The attack makes the same random choices after every epoch, so that epochs can be compared. It
+    is compiled once.
 
     Args:
         data: (images, labels) batches as a `tf.data.Dataset`, or arrays (images, labels).
         attack: An untargeted attack.
-        name: What it is called in the logs.
-        batch_size: Of arrays; 32 by default.
+        name: Name of the metric in the logs.
+        batch_size: Batch size for arrays; 32 by default.
         from_logits: Whether the model gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels where the attack has no `clip`.
         seed: Seed of the attack's random choices.
 
     Raises:
-        ValueError: After the first epoch, where `evaluation.accuracy` would raise it.
+        ValueError: After the first epoch, if `evaluation.accuracy` would raise it.
     """
 
     def __init__(

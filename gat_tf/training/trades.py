@@ -1,4 +1,4 @@
-"""TRADES (Zhang et al. 2019): accuracy on clean images against stability around them."""
+"""TRADES (Zhang et al. 2019): a trade-off of clean accuracy and stability around the images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def trades_step(
         labels: `[B]`.
         beta: Weight of the divergence.
         seed: `[2]` integers for the random start.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+        loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     perturbation = tf.stop_gradient(divergent(logits, attack, images, seed))
     perturbed = attack.apply(images, perturbation)
@@ -72,7 +72,7 @@ def trades_step(
 
 
 def divergent(logits: Logits, attack: PGD, images: tf.Tensor, seed: Seed = None) -> tf.Tensor:
-    """Returns the perturbations `[B, H, W, C]` to which PGD on KL(f(x) || f(x')) leads."""
+    """Returns the perturbations `[B, H, W, C]` that PGD finds by ascent on KL(f(x) || f(x'))."""
     clean = logits(images)
 
     def uphill(perturbed):
@@ -82,14 +82,14 @@ def divergent(logits: Logits, attack: PGD, images: tf.Tensor, seed: Seed = None)
 
 
 def kl_divergence(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """KL(p || q) of the distributions with these logits `[B, K]`, of each image `[B]`."""
+    """KL(p || q) per image, `[B]`, of the distributions with logits `[B, K]`."""
     log_p, log_q = tf.nn.log_softmax(logits), tf.nn.log_softmax(others)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
 @keras.saving.register_keras_serializable("gat_tf")
 class TRADES(ClassifierScheme):
-    """Trains a classifier to be right on images and to say the same around them.
+    """Trains a classifier to be accurate on images and stable around them.
 
     The loss is CE(f(x), y) + β·KL(f(x) || f(x')) (Zhang et al. 2019, eq. 5), x' found by PGD on the
     divergence. Their setting for CIFAR-10:
@@ -104,7 +104,7 @@ class TRADES(ClassifierScheme):
 
     Args:
         classifier: f, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
-        attack: Untargeted PGD with a random start and neither restarts nor early stop nor samples.
+        attack: Untargeted PGD with a random start, without restarts, early stop or samples.
         beta: β, weight of the divergence, not negative: the larger, the more robust and the less
             accurate. 1/λ in the paper; 6 is their best for CIFAR-10.
         from_logits: Whether the classifier gives logits instead of probabilities.
@@ -115,7 +115,7 @@ class TRADES(ClassifierScheme):
     Raises:
         ValueError: β is negative, `from_logits` does not fit the classifier, `bounds` not the
             attack's `clip`, or the attack is not as above.
-        TypeError: The attack is no PGD, or the classifier no Keras model.
+        TypeError: The attack is not a PGD, or the classifier is not a Keras model.
     """
 
     _recorded = (*ClassifierScheme._recorded, "divergence")
