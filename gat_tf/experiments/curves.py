@@ -100,7 +100,7 @@ PRESETS = {
 
 
 def as_curve(epsilons: tf.Tensor, accuracies: Any) -> dict:
-    """A curve as the results hold it."""
+    """A curve in the form stored in the results."""
     return {"epsilons": list(epsilons), "accuracy": [float(a) for a in accuracies]}
 
 
@@ -149,7 +149,7 @@ def rivals(units: list[dict]) -> list[str]:
 
 
 def claim(text: str, units: list[dict], attack: str, rival: str, value: Any, origin: str) -> Claim:
-    """That GAT's value of a curve is above a rival's, seed by seed.
+    """The claim that GAT's value of a curve is above another method's, seed by seed.
 
     Args:
         text: The claim.
@@ -170,10 +170,10 @@ def claim(text: str, units: list[dict], attack: str, rival: str, value: Any, ori
 
 
 def robustness_claims(kind: str, units: list[dict]) -> list[Claim]:
-    """That GAT is more robust than each rival under each attack.
+    """The claims that GAT is more robust than each other method under each attack.
 
     Robustness is the mean height of the curve from its first ε above 0 to 1, so that the clean
-    accuracy has no part in it.
+    accuracy does not count.
     """
     if not of(units, "gat", "fg_l2"):
         return []
@@ -198,7 +198,7 @@ def clean(curve: dict) -> float:
 def mean_height(curve: dict) -> float:
     """Mean accuracy in % from the first ε above 0 to 1, by the trapezoidal rule.
 
-    Of all ε above 0 where none is up to 1, and NaN where there is none.
+    If no ε is up to 1, the mean is over all ε above 0; without any it is NaN.
     """
     begin = int(curve["epsilons"][0] == 0)
     if begin == len(curve["epsilons"]):
@@ -258,7 +258,7 @@ def table(results: dict, kind: str) -> str:
 
 
 def _source(results: dict, dataset: Any) -> list[str]:
-    """What the attacked baseline of Fig. 4 can do."""
+    """The accuracy of the attacked baseline of Fig. 4."""
     curves = of([u for u in results["units"] if u["dataset"] == dataset], "source", "fg_l2")
     if not curves:
         return []
@@ -281,7 +281,7 @@ def _epsilon(value: float, attack: str) -> str:
 
 
 def figure(results: dict, kind: str) -> Any:
-    """Draws a panel for each attack, a line for each method, a row for each data set."""
+    """Draws one panel per attack, one line per method and one row per data set."""
     from gat_tf.plotting import Line, Mark, Panel, curves, looks
 
     titles = {name: METHODS[name].title for name in METHODS}

@@ -8,10 +8,10 @@ eq. 9 fools more images than the fast gradient of equal power does, when the pow
 power is the mean of ‖η‖₂² over the test images; c_g sets it.
 
 With `--method=gat` the generators are trained against GAT's finished networks, or those of any
-other method: the adaptive attack that a defence with a learned adversary has to withstand.
+other method: the adaptive attack that a defence with a learned adversary must withstand.
 
 A unit of work is one data set, c_g and seed: a generator trained against Table 2's network of that
-seed, and what it and its rivals make of the test images.
+seed, and its results and those of other attacks on the test images.
 """
 
 from __future__ import annotations
@@ -149,12 +149,12 @@ PRESETS = {
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of Fig. 2, and returns and writes its results.
+    """Computes the missing units of Fig. 2, and returns and writes the results.
 
     Args:
         config: Settings. Its data sets, c_g and seeds choose the units to compute; the results
             are those of all units in the folder.
-        output_dir: Folder of the results, of this configuration alone.
+        output_dir: Folder for the results of this configuration only.
 
     Returns:
         What `results.json` holds, and the units.
@@ -163,7 +163,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         ConfigError: The folder holds another configuration's results or cannot be written, or a
             network is missing.
         DatasetNotFoundError: A data set is not there.
-        BrokenFileError: A result in the folder is not whole.
+        BrokenFileError: A result in the folder is damaged.
         FullDiskError: The disk is full.
     """
     precision = configs.settled_precision(config.precision, pathlib.Path(output_dir))
@@ -187,11 +187,11 @@ def _counts(unit: dict) -> bool:
 
 
 def summarise(units: list[dict]) -> dict:
-    """Means and standard deviations over seeds, without generators that have collapsed.
+    """Means and standard deviations over seeds, excluding collapsed generators.
 
     Returns:
-        data set -> list by falling c_g of c_g, seeds, clean_accuracy, power, accuracy and
-        clipped_accuracy by attack: each a [mean, std], accuracies in %.
+        data set -> a list, sorted by falling c_g, of c_g, seeds, clean_accuracy, power, and
+        accuracy and clipped_accuracy by attack. Each is a [mean, std]; accuracies are in %.
     """
     summary = {}
     for dataset in dict.fromkeys(u["dataset"] for u in units):
@@ -221,7 +221,7 @@ def _row(units):
 
 
 def verdicts(units: list[dict]) -> dict:
-    """Whether the generator fools more images than its rivals at low power, by data set.
+    """Whether the generator fools more images than other attacks at low power, by data set.
 
     A seed's difference is the mean over its generators of a power up to `LOW_POWER`.
     """
@@ -303,7 +303,7 @@ def _left_out(units: list[dict]) -> list[str]:
 
 
 def _victims(results: dict) -> str:
-    """Whose networks are attacked."""
+    """Describes the attacked networks."""
     method = results["config"]["method"]
     return "the baseline" if method == "baseline" else f"networks of {METHODS[method].title}"
 

@@ -3,9 +3,10 @@
     python -m gat_tf.experiments.fig4 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig4 --dataset=cifar10 --data_dir=...        # the paper's
 
-The paper's claim: when the gradients are those of another baseline, the order of Fig. 3 stays, and
+The paper's claim: with the gradients of another baseline, the ranking of Fig. 3 is the same, and
 accuracy falls more slowly than under the direct attack. The other baseline has the network's seed
-plus 100. Beyond the paper stand the same curves under PGD against the other baseline.
+plus 100. In addition to the paper, the same curves are measured under PGD against the other
+baseline.
 
 A unit of work is one data set and seed: the networks of Table 2 on images that attack the same
 other baseline.
@@ -32,7 +33,7 @@ NAME = "gat_tf.experiments.fig4"
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of Fig. 4, and returns and writes its results.
+    """Computes the missing units of Fig. 4, and returns and writes the results.
 
     Arguments, results and errors are those of `gat_tf.experiments.fig3.run`; the data sets and
     seeds choose the units, each of which has all methods.

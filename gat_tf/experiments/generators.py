@@ -1,4 +1,4 @@
-"""Generators of GAT, trained against networks that stay as they are (eq. 9)."""
+"""Generators of GAT, trained against fixed networks (eq. 9)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Runner(measuring.Runner):
         self.units.complete(tasks, units.same_networks(self.units.folder, digests))
 
     def _learning_rate(self, dataset: str) -> float:
-        """The configuration's, or the one with the lowest validation loss at `search_c_g`.
+        """The configured learning rate, or the one with the lowest validation loss at `search_c_g`.
 
         Trials train a generator of another seed against the network of seed 0.
         """
@@ -89,7 +89,8 @@ class Runner(measuring.Runner):
         rate: Any,
         epochs: Any,
     ) -> Any:
-        """Trains a generator; for a unit, not for a trial, also sets it beside its rivals."""
+        """Trains a generator; for a unit, but not for a trial, also compares it with other
+        attacks."""
         c = self.config
         splits = self.splits(victim.dataset)
         shape = splits.train.images.shape[1:]
@@ -199,7 +200,7 @@ def _validate(scheme, validation):
 def compare(
     classifier: keras.Model, generator: keras.Model, dataset: tf.data.Dataset, pgd_steps: int
 ) -> dict:
-    """Sets a generator beside attacks of the same power.
+    """Compares a generator with attacks of the same power.
 
     Args:
         classifier: Keras classifier from images `[B, H, W, C]` in [0, 1] to probabilities.

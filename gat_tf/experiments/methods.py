@@ -1,7 +1,7 @@
 """What can be trained: the rows of Table 2 of the GAT paper, and what is compared with them.
 
-A method is the only place that knows its hyperparameters. To add one is to add an entry here, or to
-call `add`: searches, tables, figures and verdicts take it up by its name.
+A method is the only place that knows its hyperparameters. To add a method, add an entry here or
+call `add`: searches, tables, figures and verdicts then find it by its name.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Hyperparameter(NamedTuple):
     """A number that a method needs.
 
     Attributes:
-        value: Where it is neither given nor searched; None is that of the same name of the method
-            that is inherited from.
+        value: The value if it is neither configured nor searched. None takes the value of the same
+            name from the inherited method.
         grid: The values that a search tries; empty if it is not searched.
     """
 
@@ -45,12 +45,12 @@ class Hyperparameter(NamedTuple):
 
 
 class Trainee(NamedTuple):
-    """What a method trains.
+    """The model that a method trains.
 
     Attributes:
         model: Compiled and built, ready for `fit`.
         classifier: The Keras classifier inside it, from images in [0, 1] to probabilities.
-        draws: How many minibatches of its own the generator needs each step.
+        draws: Number of minibatches that the generator needs for itself in each step.
         callbacks: Of the training: functions of the epoch.
     """
 
@@ -99,7 +99,7 @@ def add(name: str, method: Method) -> None:
     """Makes a method known to all experiments.
 
     Raises:
-        ValueError: There is one of that name.
+        ValueError: A method of that name exists.
     """
     if name in METHODS:
         raise ValueError(f"Expected the name of a new method. Received: {name!r}, which there is.")
@@ -107,7 +107,7 @@ def add(name: str, method: Method) -> None:
 
 
 class CleanTraining(MultiWorker, keras.Model):
-    """Keras's own training, on the logits."""
+    """Keras's standard training, on the logits."""
 
 
 def _classifier(settings, num_classes, dropout=0.0):

@@ -1,8 +1,8 @@
 """What has been trained: (data set, method, seed) to a network, trained where it is missing.
 
-A network is trained once, in a folder that all experiments share: Table 2 reports its accuracy, the
-others attack it. A unit of work is one network, or one trial of a search; any number of processes
-that share the folder share the work.
+A network is trained once, in a folder that all experiments share: Table 2 reports its accuracy, and
+the other experiments attack it. A unit of work is one network, or one trial of a search; any number
+of processes may share the folder and the work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SOURCE_SEED = 100
 
 
 class Network(NamedTuple):
-    """Which network is meant."""
+    """Identifies a network."""
 
     dataset: str
     method: str
@@ -74,7 +74,8 @@ class Networks:
 
     @classmethod
     def open(cls, folder: str, preset: str, data_dir: str | None, strategy: str) -> Networks:
-        """The networks of a folder, as its configuration has them, or a preset if it is empty."""
+        """Opens the networks of a folder, with the folder's configuration or, if it is empty, a
+        preset."""
         path = pathlib.Path(folder) / "config.json"
         found = (
             configs.from_file(Config, path, "networks")
@@ -89,7 +90,7 @@ class Networks:
         """The images that the networks are trained, validated and tested on.
 
         Raises:
-            ConfigError: There are not so many.
+            ConfigError: The data set has fewer images than configured.
             DatasetNotFoundError: The data set is not there.
         """
         c = self.config
@@ -107,11 +108,11 @@ class Networks:
     def train(
         self, networks: Iterable[Network], on_trained: Any = lambda name: None
     ) -> dict[str, dict]:
-        """Trains those that are missing, and returns name to unit of all.
+        """Trains the missing networks, and returns the units of all, by name.
 
         Args:
-            networks: Which are wanted.
-            on_trained: Called with the name of each that this process has trained.
+            networks: The networks needed.
+            on_trained: Called with the name of each network that this process has trained.
         """
         networks = list(networks)
         missing = [n for n in networks if self.units.read(n.name) is None]
@@ -135,7 +136,8 @@ class Networks:
     # Hyperparameters.
 
     def hyperparameters(self, dataset: str, method: str) -> dict[str, float]:
-        """What a method needs, given or found by the search, with what it inherits."""
+        """A method's hyperparameters, configured or found by the search, including inherited
+        ones."""
         values: dict[str, float] = {}
         for name in lineage(method):
             if self.config.search:
@@ -147,8 +149,8 @@ class Networks:
     def _search(self, dataset: str, method: str) -> dict[str, float]:
         """Returns the values of the method's own hyperparameters with the best validation score.
 
-        One hyperparameter after the other, each at the best of those before it. Every trial is a
-        unit of its own. A best value at the end of its grid extends the grid.
+        Searches one hyperparameter after the other, with the best values of those before it. Every
+        trial is a unit. If the best value is at an end of its grid, the grid is extended.
         """
         best: dict[str, float] = {}
         best_score = -INF
@@ -182,7 +184,7 @@ class Networks:
         }
 
     def _value(self, dataset: str, method: str, key: str) -> Any:
-        """A hyperparameter's value before its own search: given, or what is inherited."""
+        """A hyperparameter's value before its own search: configured or inherited."""
         value, parent = self._given(method)[key], METHODS[method].inherits
         if value is None and parent is not None:
             return self.hyperparameters(dataset, parent)[key]
@@ -218,7 +220,7 @@ class Networks:
         )  # fmt: skip
 
     def _same_hyperparameters(self, name: str, unit: dict) -> None:
-        """Raises ConfigError unless a unit was trained with what is given now."""
+        """Raises ConfigError unless a unit was trained with the current hyperparameters."""
         wanted = {} if self.config.search else self.hyperparameters(unit["dataset"], unit["method"])
         found = unit["hyperparameters"]
         different = [

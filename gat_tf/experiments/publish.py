@@ -1,8 +1,8 @@
-"""Puts a record's networks into the package, as `models.pretrained` gives them.
+"""Adds a record's networks to the package, for `models.pretrained`.
 
     python -m gat_tf.experiments.publish experiments/table2/full
 
-Of each data set and method that is the full-size network of seed 0, with weights in float16, and a
+For each data set and method this is the full-size network of seed 0, with weights in float16 and a
 card made from the record. `README.md` beside them is a table of the cards.
 """
 

@@ -1,15 +1,15 @@
-"""How robust is GAT really? The networks of Table 2 under many attacks, beside PGD training.
+"""How robust is GAT? The networks of Table 2 under many attacks, compared with PGD training.
 
     python -m gat_tf.experiments.robustness --preset=quick          # built-in images, minutes
     python -m gat_tf.experiments.robustness --dataset=cifar10 --data_dir=...
 
 The GAT paper evaluates its classifiers under the fast gradient alone (Figs. 3 and 4), and no
-evaluation under strong attacks has been published. This one attacks them as
-`gat_tf.evaluation.robustness` does, and for comparison the same network trained on PGD (Madry et
-al. 2018). Attacks are also transferred, from a baseline of another seed.
+evaluation under strong attacks has been published. This experiment runs
+`gat_tf.evaluation.robustness` on them and, for comparison, on the same network trained with PGD
+(Madry et al. 2018). Attacks are also transferred from a baseline of another seed.
 
-A unit of work is one data set, method, seed and ball. Each attack in it is a file of its own until
-the unit is done, so that a run that was stopped continues.
+A unit of work is one data set, method, seed and ball. Until the unit is done, each attack in it has
+its own file, so that an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ PRESETS = {
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of the evaluation, and returns and writes its results.
+    """Computes the missing units of the evaluation, and returns and writes the results.
 
     Args:
         config: Settings. Its data sets, methods, seeds and radii choose the units to compute; the
             results are those of all units in the folder.
-        output_dir: Folder of the results, of this configuration alone.
+        output_dir: Folder for the results of this configuration only.
 
     Returns:
         What `results.json` holds, and the units.
@@ -113,7 +113,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         ConfigError: The folder holds another configuration's results or cannot be written, or a
             network is missing or has not been trained to the end.
         DatasetNotFoundError: A data set is not there.
-        BrokenFileError: A result in the folder is not whole.
+        BrokenFileError: A result in the folder is damaged.
         FullDiskError: The disk is full.
     """
     runner = Runner(NAME, config, output_dir)
@@ -259,7 +259,7 @@ def _readable(ball: str) -> str:
 
 
 def table(results: dict) -> str:
-    """For each ball methods against attacks; the checks that failed; the verdicts."""
+    """Per ball, a table of methods and attacks; then the failed checks and the verdicts."""
     config = results["config"]
     lines = []
     for dataset, balls in results["summary"].items():

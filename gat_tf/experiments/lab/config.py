@@ -16,7 +16,7 @@ FORMAT = 2  # of every stored file; another number is another meaning of its fie
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run, or a folder that holds another one's results."""
+    """A configuration that cannot be run, or a folder with the results of another one."""
 
 
 _REQUIRED = object()
@@ -29,11 +29,11 @@ def option(
 
     Args:
         default: The paper's value, or ours where the paper has none; the help says which.
-        help: What it is.
-        affects_results: Whether a unit's result depends on it. Other fields say which units are
-            run, where and from what folder; they may differ between runs that share a folder.
-        before: For a setting that was added later: the value that stands for what was done before
-            there was a choice. A stored configuration that lacks the setting has this value.
+        help: Description, for `--help`.
+        affects_results: Whether a unit's result depends on it. Other fields choose which units are
+            run, where, and from which folder. They may differ between runs that share a folder.
+        before: For a setting added later: the value that describes the earlier behaviour. A stored
+            configuration without the setting has this value.
     """
     metadata = {"help": help, "affects_results": affects_results, "before": before}
     if isinstance(default, dict):
@@ -42,14 +42,14 @@ def option(
 
 
 def fingerprint(config: Any) -> dict:
-    """The fields that decide what a unit's result is, as JSON knows them."""
+    """The fields that affect a unit's result, as JSON values."""
     fields = dataclasses.fields(config)
     chosen = {f.name: getattr(config, f.name) for f in fields if f.metadata["affects_results"]}
     return json.loads(json.dumps(chosen))
 
 
 def _before(config: Any) -> dict:
-    """The settings that were added later, with what was done before there was a choice."""
+    """The settings that were added later, with the values that describe the earlier behaviour."""
     fields = dataclasses.fields(config)
     values = {f.name: f.metadata["before"] for f in fields if f.metadata["affects_results"]}
     added = {name: value for name, value in values.items() if value is not _REQUIRED}
@@ -80,7 +80,7 @@ def from_file(config_class: type, path: pathlib.Path, experiment: str) -> Any:
 
 
 def _as_tuples(value):
-    """A value as a configuration has it, where JSON has lists."""
+    """A value with tuples in place of JSON's lists."""
     if isinstance(value, dict):
         return {key: _as_tuples(v) for key, v in value.items()}
     return tuple(value) if isinstance(value, list) else value
@@ -89,7 +89,7 @@ def _as_tuples(value):
 def bind_folder(
     experiment: str, config: Any, output_dir: pathlib.Path, *, flag: str = "output_dir", **also: Any
 ) -> None:
-    """Binds a folder to a configuration: writes it there, or checks that it is the one there.
+    """Binds a folder to a configuration: writes it there, or checks that it is the stored one.
 
     Args:
         experiment: Whose results the folder is for.
@@ -162,7 +162,7 @@ def require_values(config: Any, *names: str) -> None:
 
 
 def require_seeds(seeds: tuple[int, ...]) -> None:
-    """Raises ConfigError unless there are seeds, all of them such as TensorFlow takes."""
+    """Raises ConfigError unless there are seeds, all of them valid in TensorFlow."""
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
         raise ConfigError(f"Expected seeds of at least 0 and below 2**31. Received: {seeds}")
 
@@ -190,7 +190,7 @@ def require_precision(precision: str) -> None:
 
 
 def settled_precision(precision: str, folder: pathlib.Path) -> str:
-    """The precision that `auto` comes to: the folder's, or what suits this machine."""
+    """The precision chosen by `auto`: the folder's, or the best one for this machine."""
     if precision != "auto":
         return precision
     path = folder / "config.json"

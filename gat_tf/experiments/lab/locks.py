@@ -1,4 +1,4 @@
-"""Locks on files, which the operating system releases when their process ends, however it ends."""
+"""File locks, which the operating system releases when their process ends for any reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.2
 
 @contextlib.contextmanager
 def held(path: pathlib.Path) -> Iterator[bool]:
-    """Tries to take a lock without waiting; yields whether this process holds it inside."""
+    """Tries to take a lock without waiting; yields whether this process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         taken = _try(file)

@@ -15,13 +15,13 @@ from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 
 
 class ResultsError(ValueError):
-    """Results that are not there, or of another experiment or version."""
+    """Results that are missing, or belong to another experiment or version."""
 
 
 def write(
     name: str, config: Any, output_dir: pathlib.Path, units: list[dict], seconds: float, **more: Any
 ) -> dict:
-    """Writes what an experiment makes of its units.
+    """Writes an experiment's results from its units.
 
     Args:
         name: Of the experiment's module, such as `gat_tf.experiments.fig2`, whose `summarise`,
@@ -29,8 +29,8 @@ def write(
         config: The configuration.
         output_dir: Folder of the results.
         units: The units, which stay in files of their own.
-        seconds: That this run took; those of the runs before are added.
-        **more: What else belongs into results.json.
+        seconds: Duration of this run; that of earlier runs is added.
+        **more: Further content of results.json.
 
     Returns:
         What `load` gives for the folder.
@@ -76,7 +76,7 @@ def save(
 def remake(folder: pathlib.Path) -> None:
     """Makes summary, verdicts, table and figures (as PNG) of a record from its units.
 
-    What the record says of its run stays: configuration, time and environment.
+    The record's information about its run is kept: configuration, time and environment.
     """
     found = load(folder)
     module, units = experiment(found["experiment"]), found.pop("units")
@@ -159,7 +159,7 @@ def verdicts(results: dict) -> str:
 
 
 def made_with(results: dict) -> str:
-    """What a record was made with, in a sentence or two."""
+    """How a record was made, in a sentence or two."""
     units = results["units"]
     trainings = [t for u in units for t in (u, *u.get("trainings", {}).values())]
     hours = sum(t.get("train_seconds", 0) for t in trainings) / 3600

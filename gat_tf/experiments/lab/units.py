@@ -1,8 +1,8 @@
 """Units of work: claimed, computed, written.
 
 A unit is a JSON file in a folder, with what was trained beside it. Any number of processes, on one
-machine or on several that share the folder, may work through the same units: each computes what
-nobody else has begun, and waits only for what it needs.
+machine or on several that share the folder, may work through the same units: each computes the
+units that no other process has begun, and waits only for those it needs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from gat_tf.experiments.lab.config import FORMAT, ConfigError
 
 
 class Units:
-    """The units of a folder: a file each, or all of a record's in one.
+    """The units of a folder: one file per unit, or one file for all units of a record.
 
     Attributes:
-        folder: Of the files. A record packs them into one file beside it, `<folder>.json`.
+        folder: Folder of the files. A record packs them into one file beside it, `<folder>.json`.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -69,16 +69,16 @@ class Units:
         check: Callable[[str, dict], None] = lambda name, found: None,
         on_computed: Callable[[str], None] = lambda name: None,
     ) -> dict[str, dict]:
-        """Computes the units that are missing, shared with all who work on this folder.
+        """Computes the missing units, sharing the work with all processes that use this folder.
 
         Args:
-            tasks: Name to what computes the unit. What it leaves in `<name>.checkpoints` and
-                `<name>.parts` is removed when the unit is written.
-            check: Raises an error if a unit that is there is not the one that is wanted.
-            on_computed: Called with the name of each unit that this process has computed.
+            tasks: Name to the function that computes the unit. The folders `<name>.checkpoints` and
+                `<name>.parts` are removed when the unit is written.
+            check: Raises an error if an existing unit is not the expected one.
+            on_computed: Called with the name of each unit computed by this process.
 
         Returns:
-            Name to unit, of every task.
+            The units of all tasks, by name.
         """
         done: dict[str, dict] = {}
         while len(done) < len(tasks):
@@ -130,7 +130,7 @@ class Units:
         return files.read_json(self._packed) if self._packed.exists() else {}
 
     def pack(self) -> None:
-        """Moves all units into the record's one file; what was trained stays where it is."""
+        """Moves all units into the record's single file; trained networks stay where they are."""
         units = {name: unit for name in self.names() if (unit := self.read(name)) is not None}
         if units:
             files.write_json(self._packed, units)
@@ -152,7 +152,7 @@ def measured(
         about: What the unit is: data set, seed and so on.
         networks: Name to the `digest` of each network in it.
         compute: () -> what is measured.
-        clear: Whether to let go of all of Keras's graphs afterwards.
+        clear: Whether to clear the Keras session afterwards.
     """
 
     def task():
@@ -169,7 +169,7 @@ def measured(
 
 
 def say(line: str) -> None:
-    """Prints a line, once however many workers there are."""
+    """Prints a line, on the chief worker only."""
     if devices.is_chief():
         print(line, flush=True)
 
@@ -213,7 +213,7 @@ def load_network(unit: dict | None, path: pathlib.Path) -> keras.Model:
 def same_networks(
     folder: pathlib.Path, networks: dict[str, dict[str, str | None]]
 ) -> Callable[[str, dict], None]:
-    """A check that a finished unit is of the networks that are there now.
+    """Returns a check that a finished unit was measured on the current networks.
 
     Args:
         folder: Of the units.
