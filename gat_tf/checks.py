@@ -124,7 +124,7 @@ def batch(
     images, labels = typed(images, labels, bounds)
     number, received = tf.shape(images)[0], tf.shape(labels)[0]
     required = _require(
-        tf.equal(number, received), "Expected one label an image:", number, "Received:", received
+        tf.equal(number, received), "Expected one label per image:", number, "Received:", received
     )
     low, high = tf.reduce_min(images), tf.reduce_max(images)
     # Written so that NaN fails and a replica's empty share of a batch does not.
@@ -164,7 +164,7 @@ def typed(images: Array, labels: Array, bounds: Bounds = (0.0, 1.0)) -> tuple[tf
         labels = labels[:, 0]  # as keras.datasets has them
     if not labels.dtype.is_integer or labels.shape.rank != 1:
         raise ValueError(
-            "Expected integer labels [batch], one class number an image. "
+            "Expected integer labels [batch], one class number per image. "
             f"Received: {labels.dtype.name} labels of shape {labels.shape}.{_label_hint(labels)}"
         )
     if labels.dtype not in (tf.int32, tf.int64):

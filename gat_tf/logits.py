@@ -96,7 +96,7 @@ class Logits:
         return tf.concat([tf.zeros_like(z), z], axis=-1) if z.shape[-1] == 1 else z
 
     def _behind(self, outputs: tf.Tensor) -> tf.Tensor:
-        """The logits behind the outputs of a model that is called as it is."""
+        """The logits behind the outputs of a model that is called uncut."""
         kept = logits_behind(outputs)
         outputs = tf.cast(outputs, tf.float32)
         if self._verify:

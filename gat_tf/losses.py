@@ -4,9 +4,9 @@ With m = log(sum over j != y of exp(z_j)) - z_y, the paper's quantities are
 
     J = -log F(x)_y = softplus(m),    F(x)_y = sigmoid(-m),    1 - F(x)_y = sigmoid(m),
 
-so that grad J = sigmoid(m) grad m and grad F_y = -sigmoid(m) sigmoid(-m) grad m, image by image.
-m keeps its gradient where J and F_y, in float32, have lost theirs: sigmoid(m) is exactly zero for
-a network that is confident enough, while m is still nearly linear.
+so that grad J = sigmoid(m) grad m and grad F_y = -sigmoid(m) sigmoid(-m) grad m for each image. m
+keeps its gradient where J and F_y, in float32, have lost theirs: sigmoid(m) is exactly zero for a
+network that is confident enough, while m is still nearly linear.
 """
 
 from __future__ import annotations

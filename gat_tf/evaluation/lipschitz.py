@@ -23,7 +23,7 @@ def local_lipschitz_value(
     from_logits: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> np.ndarray:
-    """Returns the local Lipschitz value ‖∂ℓ/∂x‖₂ of each image: eqs. 4 and 5 of Rob-GAN.
+    """Returns the local Lipschitz value ‖∂ℓ/∂x‖₂ per image: eqs. 4 and 5 of Rob-GAN.
 
     ℓ is the cross-entropy and x the image as the model takes it. On [-1, 1] a picture's pixels lie
     twice as far apart as on [0, 1], and its value is half as large.

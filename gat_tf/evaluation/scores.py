@@ -158,11 +158,11 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
     """Returns the inception score: exp of the mean over images of KL(p(y|x) ‖ p(y)).
 
     From 1, where all images look alike, to K, where each is surely of one class and the classes are
-    equally frequent. p(y) is the mean over a part's images, so each part wants images of all
+    equally frequent. p(y) is the mean over a part's images, so each part needs images of all
     classes in random order, and a score of few images is too low.
 
     Args:
-        probabilities: p(y|x) `[N, K]`, one row an image.
+        probabilities: p(y|x) `[N, K]`, one row per image.
         splits: Number of parts, as equal as can be, that are scored by themselves.
 
     Returns:
@@ -194,7 +194,7 @@ def frechet_distance(features: np.ndarray, reference_features: np.ndarray) -> fl
     images only.
 
     Args:
-        features: `[N, D]`, one row an image, at least two.
+        features: `[N, D]`, one row per image, at least two.
         reference_features: `[M, D]`, those of the real images, at least two.
 
     Raises:
@@ -244,7 +244,7 @@ def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
     images, labels = _checked_images(images), np.asarray(labels)
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"Expected {len(images)} integer labels, one an image. "
+            f"Expected {len(images)} integer labels, one per image. "
             f"Received: {labels.dtype} labels of shape {labels.shape}"
         )
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow as tf
 
 from gat_tf import attacks
 from gat_tf.experiments import measuring
@@ -99,7 +99,7 @@ PRESETS = {
 }
 
 
-def as_curve(epsilons: tf.Tensor, accuracies: Any) -> dict:
+def as_curve(epsilons: Sequence[float], accuracies: Sequence[float] | np.ndarray) -> dict:
     """A curve in the form stored in the results."""
     return {"epsilons": list(epsilons), "accuracy": [float(a) for a in accuracies]}
 

@@ -36,7 +36,7 @@ NAME = "gat_tf.experiments.fig2"
 INF = float("inf")
 PAPER_BASELINE = {"cifar10": 77.0, "cifar100": 44.0}  # "approximately", section 4.2
 LOW_POWER = 0.1  # up to which the claims are checked (ours): an L2 norm of 0.32
-# What stands beside the generator, and how a table's head calls it.
+# The attacks compared with the generator, and their names in the table's head.
 ATTACKS = {
     "gat": "GAT",
     "fg_l2": "FG L2",
@@ -75,7 +75,7 @@ class Config(measuring.Config):
     )
     precision: str = option(
         "float32",
-        "Keras dtype policy of the generator's training; auto is mixed_bfloat16 on a CPU that "
+        "Keras dtype policy of the generator's training; auto means mixed_bfloat16 on a CPU that "
         "computes in bfloat16 and float32 elsewhere (ours).",
         before="float32",
     )
@@ -88,7 +88,7 @@ class Config(measuring.Config):
     generator_learning_rate_grid: tuple[float, ...] = option(
         (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), "Learning rates that are tried (ours)."
     )
-    pgd_steps: int = option(20, "Number of steps of PGD, a rival beyond the paper (ours).")
+    pgd_steps: int = option(20, "Number of steps of PGD, which the paper does not use (ours).")
 
     def __post_init__(self):
         super().__post_init__()

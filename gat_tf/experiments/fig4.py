@@ -58,7 +58,7 @@ def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
     return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
 
 
-def _curves(config: Any, models: dict, images: tf.Tensor, seed: int) -> dict:
+def _curves(config: Any, models: dict, images: tf.data.Dataset, seed: int) -> dict:
     source = models["source"]  # also under its own attack
     accuracy, chance = evaluation.accuracy(source, images), 1 / source.output_shape[-1]
     if accuracy < 2 * chance:

@@ -50,7 +50,7 @@ class Config:
         affects_results=False,
     )
     test_size: int | None = option(
-        None, "Number of test images; none is all that the networks are tested on (paper)."
+        None, "Number of test images; none means all that the networks are tested on (paper)."
     )
 
     def __post_init__(self):

@@ -160,7 +160,7 @@ def _migrate_results(folder: pathlib.Path, name: str, config: dict) -> None:
     }
     if hasattr(module, "summarise"):
         new |= {"summary": module.summarise(units), "verdicts": module.verdicts(units)}
-    else:  # the evaluation of a user's classifier, which stands in results.json alone
+    else:  # the evaluation of a user's classifier, which is only in results.json
         taken_over = {*new, "units", "table2_config", "summary", "verdicts", "trials"}
         new |= {k: v for k, v in old.items() if k not in taken_over}
     files.write_json(folder / "results.json", new)

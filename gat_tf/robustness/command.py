@@ -68,7 +68,7 @@ class Config(budget.Config):
         0.0, "Smallest pixel value that the model takes; 8-bit images are scaled to it."
     )
     high: float = option(1.0, "Largest pixel value that the model takes.")
-    images: int | None = option(None, "Number of test images, the first of them; none is all.")
+    images: int | None = option(None, "Number of test images, from the first; none means all.")
     batch_size: int = option(100, "Number of images attacked at a time.")
     seed: int = option(0, "Seed of the attacks' random choices.")
 
@@ -243,7 +243,7 @@ def _from_tfds(name: str, data_dir: str | None) -> data.Split:
         ) from error
 
 
-def _worst(result: dict, images: tf.Tensor, labels: tf.Tensor) -> list[dict]:
+def _worst(result: dict, images: np.ndarray, labels: np.ndarray) -> list[dict]:
     """Of the correctly classified images, those fooled at the smallest ε."""
     if result["curve"] is None:
         return []

@@ -19,12 +19,12 @@ class TradesStep(NamedTuple):
     """What one step of TRADES computes.
 
     Attributes:
-        loss: CE(f(x), y) + β·KL(f(x) || f(x')) of each image, `[B]`.
-        divergence: KL(f(x) || f(x')) of each image, `[B]`.
+        loss: CE(f(x), y) + β·KL(f(x) || f(x')) per image, `[B]`.
+        divergence: KL(f(x) || f(x')) per image, `[B]`.
         clean: Logits of the images, `[B, K]`.
         adversarial: Logits of x', `[B, K]`.
         perturbation: x' - x, `[B, H, W, C]`, before clipping.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the summed `loss` of the batch, one per trainable variable.
     """
 
     loss: tf.Tensor
