@@ -6,7 +6,9 @@
 On a trained Table 1 classifier (the full-size one of the record) and the first real test images,
 batch 128, alternating in one process, after a first call that compiles. Each library gets the same
 images, budget and step sizes, and hands back adversarial images; what stands is counted outside the
-timing. A library is left out of a row that it does not have. With `--composition` also the whole of
+timing. A library is left out of a row that it does not have. With `--direct` instead calls of our
+attacks as a user makes them, `attack(model, images, labels)`, beside the same attack in a
+`tf.function` of the user's own, at three sizes of a batch. With `--composition` also the whole of
 AutoAttack, beside ART's and, on a PyTorch copy of the weights, torchattacks'.
 """
 
@@ -37,6 +39,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets
 _IMAGES = flags.DEFINE_integer("images", 128, "Test images.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Times that each is measured; the slow ones once.")
 _COMPOSITION = flags.DEFINE_bool("composition", False, "Whether to run the whole of AutoAttack.")
+_DIRECT = flags.DEFINE_bool("direct", False, "Whether to measure direct calls alone.")
 _ROWS = flags.DEFINE_list("rows", None, "Rows to measure; all by default.")
 
 BATCH = 128
@@ -157,6 +160,43 @@ def cleverhans(logits) -> dict:
     }
 
 
+def direct(model, images, labels) -> None:
+    """Direct calls beside compiled ones, in turn: the median of the rounds' ratios."""
+    logits = Logits(model)
+    found = {
+        "FG L∞": attacks.FastGradient(LINF, INF),
+        "PGD-20 L2": attacks.PGD(L2, 2, 20),
+        "PGD-20 L∞": attacks.PGD(LINF, INF, 20),
+    }
+    print("| attack | images | compiled | direct call | direct / compiled | eager / compiled |")
+    print(f"|{'---|' * 6}")
+    for name, attack in found.items():
+        compiled = tf.function(
+            lambda x, y, attack=attack: attack.apply(x, attack.perturb(logits, x, y)),
+            reduce_retracing=True,
+        )
+        for size in (1, 10, 100):
+            x, y = tf.constant(images[:size]), tf.constant(labels[:size])
+            calls = [
+                lambda x=x, y=y, compiled=compiled: compiled(x, y),
+                lambda x=x, y=y, attack=attack: attack(model, x, y),
+                lambda x=x, y=y, attack=attack: attack.apply(x, attack.perturb(logits, x, y)),
+            ]
+            for call in calls:
+                call()
+            seconds = np.array([[_seconds(call) for call in calls] for _ in range(_ROUNDS.value)])
+            medians = np.median(seconds, axis=0)
+            ratios = np.median(seconds / seconds[:, :1], axis=0)
+            print(f"| {name} | {size} | {medians[0] * 1e3:.1f} ms | {medians[1] * 1e3:.1f} ms | "
+                  f"{ratios[1]:.2f} | {ratios[2]:.2f} |", flush=True)  # fmt: skip
+
+
+def _seconds(call) -> float:
+    started = time.perf_counter()
+    np.asarray(call())
+    return time.perf_counter() - started
+
+
 def composition(model, logits, images, labels) -> None:
     """The whole of AutoAttack with the published budgets, one restart, in each library."""
     print("\n| AutoAttack | library | seconds | stand |\n|---|---|---|---|")
@@ -249,6 +289,9 @@ def main(_):
     split = data.load(_DATASET.value, _DATA_DIR.value).test
     split = data.Split(split.images[: _IMAGES.value], split.labels[: _IMAGES.value])
     batches = [(x.numpy(), y.numpy()) for x, y in data.batches(split, BATCH)]
+    if _DIRECT.value:
+        direct(model, *map(np.concatenate, zip(*batches, strict=True)))
+        return
     spec = data.batches(split, BATCH).element_spec
     libraries = {"gat_tf": ours(model, spec), **installed(logits)}
     names = list(libraries)

@@ -15,6 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 _MARK = "gat_tf"
+_OTHER_RANGE = (
+    "Scale them (pixels from 0 to 255: divide by 255), or, if they are what the model takes, set "
+    "clip=(low, high) of the attack, or bounds=(low, high) where there is none."
+)
+MULTI_LABEL = "Multi-label classification, one sigmoid for each of several classes, is unsupported."
 
 
 def _require(condition: tf.Tensor, *parts) -> list[tf.Operation]:
@@ -98,8 +103,8 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
     """Checks a batch of images and integer labels.
 
     Args:
-        images: `[B, H, W, C]` within `bounds`.
-        labels: `[B]` integers in [0, num_classes).
+        images: `[B, H, W, C]` within `bounds`: floats, or also integers if those are (0, 255).
+        labels: `[B]` or `[B, 1]` integers in [0, num_classes).
         num_classes: The classifier's, or None where it is not known.
         bounds: `(low, high)` of the pixels.
 
@@ -109,31 +114,11 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
     Raises:
         ValueError: With what was expected and what was received.
     """
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    if images.shape.rank != 4:
-        raise ValueError(
-            "Expected images [batch, height, width, channels]. "
-            f"Received: a tensor of shape {images.shape}"
-        )
-    if not labels.dtype.is_integer or labels.shape.rank != 1:
-        hint = " One-hot labels: pass their argmax." if labels.shape.rank == 2 else ""
-        raise ValueError(
-            "Expected integer labels [batch], one class number an image. "
-            f"Received: {labels.dtype.name} labels of shape {labels.shape}.{hint}"
-        )
-    if labels.dtype not in (tf.int32, tf.int64):
-        labels = tf.cast(labels, tf.int32)
-    if images.dtype.is_integer:
-        scale = "divide them by 255" if tuple(bounds) == (0, 1) else "scale them"
-        raise ValueError(
-            f"Expected floating-point images in [{bounds[0]}, {bounds[1]}]. "
-            f"Received: {images.dtype.name} images; {scale} first."
-        )
+    images, labels = typed(images, labels, bounds)
     number, received = tf.shape(images)[0], tf.shape(labels)[0]
     required = _require(
         tf.equal(number, received), "Expected one label an image:", number, "Received:", received
     )
-    images = tf.cast(images, tf.float32)
     low, high = tf.reduce_min(images), tf.reduce_max(images)
     # Written so that NaN fails and a replica's empty share of a batch does not.
     inside = (low >= bounds[0]) & (high <= bounds[1]) | tf.equal(tf.size(images), 0)
@@ -143,6 +128,7 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
         low,
         "to",
         high,
+        _OTHER_RANGE,
     )
     if num_classes is not None:
         low, high = tf.reduce_min(labels), tf.reduce_max(labels)
@@ -159,20 +145,97 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
         return tf.identity(images), tf.identity(labels)
 
 
-def logits_or_probabilities(outputs: tf.Tensor, from_logits: bool, name: str) -> tf.Tensor:
-    """Checks the outputs `[B, K]` of a model whose last layer cannot be seen."""
-    sums = tf.reduce_sum(outputs, axis=-1)
-    are_probabilities = tf.reduce_all(outputs >= 0) & tf.reduce_all(tf.abs(sums - 1) < 1e-2)
+def typed(images, labels, bounds=(0.0, 1.0)):
+    """The part of `batch` that takes no computation: kinds and shapes, but not values."""
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    if images.shape.rank != 4:
+        raise ValueError(
+            "Expected images [batch, height, width, channels]. "
+            f"Received: a tensor of shape {images.shape}"
+        )
+    if labels.dtype.is_integer and labels.shape.rank == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]  # as keras.datasets has them
+    if not labels.dtype.is_integer or labels.shape.rank != 1:
+        raise ValueError(
+            "Expected integer labels [batch], one class number an image. "
+            f"Received: {labels.dtype.name} labels of shape {labels.shape}.{_label_hint(labels)}"
+        )
+    if labels.dtype not in (tf.int32, tf.int64):
+        labels = tf.cast(labels, tf.int32)
+    # Whole numbers from 0 to 255 are a range of their own; elsewhere they are a scale forgotten.
+    if images.dtype.is_integer and tuple(bounds) != (0, 255):
+        scale = "divide them by 255" if tuple(bounds) == (0, 1) else "scale them"
+        raise ValueError(
+            f"Expected floating-point images in [{bounds[0]}, {bounds[1]}]. "
+            f"Received: {images.dtype.name} images; {scale} first, or, for a model that takes 0 to "
+            "255, set clip=(0, 255) of the attack, or bounds=(0, 255) where there is none."
+        )
+    return tf.cast(images, tf.float32), labels
+
+
+def _label_hint(labels: tf.Tensor) -> str:
+    if labels.shape.rank != 2 or labels.shape[1] == 1:
+        return ""
+    one_hot = " One-hot labels: pass their argmax."
+    if not hasattr(labels, "numpy"):  # in a graph their values are not known
+        return f"{one_hot} {MULTI_LABEL}"
+    array = labels.numpy()
+    return one_hot if ((array != 0).sum(axis=1) == 1).all() else f" {MULTI_LABEL}"
+
+
+def logits_or_probabilities(
+    outputs: tf.Tensor, from_logits: bool, name: str, made_by_keras: bool = False
+) -> tf.Tensor:
+    """Checks the outputs `[B, K]` of a model whose last layer cannot be seen.
+
+    Args:
+        outputs: `[B, K]`, or `[B, 1]` of a model of two classes with one output.
+        from_logits: Whether they are to be logits.
+        name: The model's.
+        made_by_keras: Whether a softmax or a sigmoid of Keras is known to have made them.
+    """
     kinds = ("probabilities", "logits")
-    required = _require(
-        tf.not_equal(are_probabilities, from_logits) | tf.equal(tf.size(outputs), 0),
+    looks = (
         f"Expected {kinds[from_logits]}, because from_logits={from_logits}, but the outputs of the "
-        f"model {name!r} look like {kinds[not from_logits]}: rows sum from",
-        tf.reduce_min(sums),
-        "to",
-        tf.reduce_max(sums),
-        f"Pass from_logits={not from_logits}.",
+        f"model {name!r} look like {kinds[not from_logits]}:"
     )
+    instead = f"Pass from_logits={not from_logits}."
+    nothing = tf.equal(tf.size(outputs), 0)
+    required = []
+    if outputs.shape[-1] == 1:
+        low, high = tf.reduce_min(outputs), tf.reduce_max(outputs)
+        if from_logits and made_by_keras:
+            raise ValueError(f"{looks} a sigmoid made them. {instead}")
+        if not from_logits:
+            inside = (low >= 0) & (high <= 1)
+            required += _require(inside | nothing, f"{looks} from", low, "to", high, instead)
+    else:
+        sums = tf.reduce_sum(outputs, axis=-1)
+        low, high = tf.reduce_min(sums), tf.reduce_max(sums)
+        positive = tf.reduce_all(outputs >= 0)
+        are_probabilities = positive & tf.reduce_all(tf.abs(sums - 1) < 1e-2)
+        unclear = False
+        if made_by_keras or not from_logits:
+            # Numbers from 0 to 1 with other sums may be a sigmoid's: no reason to say "logits".
+            unclear = positive & tf.reduce_all(outputs <= 1) & ~are_probabilities
+            or_logits = "" if made_by_keras else " If they are logits, pass from_logits=True."
+            required += _require(
+                ~unclear | nothing,
+                f"Expected {kinds[from_logits]}, because from_logits={from_logits}. Received: "
+                f"outputs of the model {name!r} from 0 to 1 whose rows sum from",
+                low,
+                "to",
+                high,
+                MULTI_LABEL + or_logits,
+            )
+        required += _require(
+            tf.not_equal(are_probabilities, from_logits) | unclear | nothing,
+            f"{looks} rows sum from",
+            low,
+            "to",
+            high,
+            instead,
+        )
     with tf.control_dependencies(required):
         return tf.identity(outputs)
 
@@ -191,6 +254,33 @@ def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
     )
     with tf.control_dependencies(required):
         return tf.identity(logits)
+
+
+def bounds(value) -> tuple[float, float]:
+    """Returns `value`, the pixels' `(low, high)` with low < high, or raises ValueError."""
+    array = np.asarray(value, np.float64)
+    if array.shape != (2,) or not array[0] < array[1]:
+        raise ValueError(
+            f"Expected `bounds` as (low, high) with low < high. Received: bounds={value!r}"
+        )
+    return tuple(value)
+
+
+def as_dataset(x, y=None, batch_size=None, shuffle=False):
+    """Returns (images, labels) batches from a dataset, or from arrays and a batch size (32)."""
+    if isinstance(x, tf.data.Dataset):
+        if y is not None or batch_size is not None:
+            raise ValueError("A tf.data.Dataset brings its labels and batches: pass it alone.")
+        return x
+    if x is None or y is None or not hasattr(x, "shape"):
+        raise ValueError(
+            "Expected a tf.data.Dataset of (images, labels) batches, or arrays of images and "
+            f"labels. Received: {type(x).__name__} and {type(y).__name__}"
+        )
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    if shuffle:
+        dataset = dataset.shuffle(len(x))
+    return dataset.batch(batch_size or 32)
 
 
 def checked(

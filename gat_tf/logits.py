@@ -2,6 +2,9 @@
 
 Gradients are taken of the logits' losses, never of a softmax output: on an overconfident network
 the latter vanish in float32. A classifier that ends in a softmax is therefore cut before it.
+
+A classifier with one output z has two classes: its logits are [0, z], of which the softmax is
+[1 - sigmoid(z), sigmoid(z)].
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ import tensorflow as tf
 
 from gat_tf import checks
 
-_SOFTMAX = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax)
+_ENDINGS = {
+    "softmax": (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax),
+    "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
+    "linear": (None, keras.activations.linear),
+}
 _CUT = weakref.WeakKeyDictionary()  # a model is cut once, not once a call
 
 
@@ -23,7 +30,7 @@ class Logits:
 
     Attributes:
         model: The Keras model behind it.
-        num_classes: K.
+        num_classes: K, or 2 for a model with one output; None where it cannot be seen.
         same_in_training: Whether the model computes the same in training and in inference, i.e.
             has no dropout, batch norm or other layer that looks at `training`.
     """
@@ -36,28 +43,26 @@ class Logits:
             )
         self.model = model
         self.from_logits = from_logits
-        ends_in_softmax = _ends_in_softmax(model)
-        if ends_in_softmax and from_logits:
+        shape = getattr(model, "output_shape", None)
+        outputs = shape[-1] if isinstance(shape, tuple) else None
+        ending = _ending(model)
+        _require_classifier(model, ending, outputs)
+        self._cut = ending in ("softmax", "sigmoid")
+        if self._cut and from_logits:
             raise ValueError(
                 f"Expected logits, because from_logits=True, but the model {model.name!r} ends in "
-                "a softmax and gives probabilities. Pass from_logits=False."
+                f"a {ending} and gives probabilities. Pass from_logits=False."
             )
-        if ends_in_softmax is False and not from_logits:
+        if ending == "linear" and not from_logits:
             raise ValueError(
                 "Expected probabilities, because from_logits=False, but the model "
-                f"{model.name!r} ends without a softmax and gives logits. Pass from_logits=True."
+                f"{model.name!r} ends without a softmax or sigmoid and gives logits. "
+                "Pass from_logits=True."
             )
-        self._cut = ends_in_softmax
         # A model whose end cannot be seen is asked at run time whether it keeps its promise.
-        self._verify = ends_in_softmax is None
+        self._verify = ending is None
         self.same_in_training = _same_in_training(model)
-        shape = getattr(model, "output_shape", None)
-        self.num_classes = shape[-1] if isinstance(shape, tuple) else None
-        if self.num_classes is not None and self.num_classes < 2:
-            raise ValueError(
-                "Expected a classifier with at least two outputs, one a class. "
-                f"Received: {model.name!r} with outputs of shape {shape}"
-            )
+        self.num_classes = 2 if outputs == 1 else outputs
 
     @property
     def trainable_variables(self):
@@ -72,9 +77,8 @@ class Logits:
         return images, labels
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if self._cut:
-            return tf.cast(_call_before_softmax(self.model, images, training), tf.float32)
-        outputs = _call(self.model, images, training)
+        call = _call_before_head if self._cut else _call
+        outputs = call(self.model, images, training)
         is_tensor = tf.is_tensor(outputs)
         if not is_tensor or outputs.shape.rank != 2:
             received = f"shape {outputs.shape}" if is_tensor else f"type {type(outputs).__name__}"
@@ -82,16 +86,24 @@ class Logits:
                 "Expected a classifier with outputs [batch, classes]. "
                 f"Received: {self.model.name!r} with outputs of {received}"
             )
+        z = tf.cast(outputs if self._cut else self._behind(outputs), tf.float32)
+        return tf.concat([tf.zeros_like(z), z], axis=-1) if z.shape[-1] == 1 else z
+
+    def _behind(self, outputs: tf.Tensor) -> tf.Tensor:
+        """The logits behind the outputs of a model that is called as it is."""
         # Keras leaves the logits on the output of its own softmax, and of its sigmoid.
-        logits = None if self.from_logits else getattr(outputs, "_keras_logits", None)
+        kept = getattr(outputs, "_keras_logits", None)
         outputs = tf.cast(outputs, tf.float32)
         if self._verify:
-            outputs = checks.logits_or_probabilities(outputs, self.from_logits, self.model.name)
-        if logits is not None:
-            return tf.cast(logits, tf.float32)
+            outputs = checks.logits_or_probabilities(
+                outputs, self.from_logits, self.model.name, made_by_keras=kept is not None
+            )
         if self.from_logits:
             return outputs
-        return tf.math.log(tf.maximum(outputs, np.finfo(np.float32).tiny))
+        if kept is not None:
+            return kept
+        of_class = _log(outputs)
+        return of_class - _log(1 - outputs) if outputs.shape[-1] == 1 else of_class
 
 
 def logits_of(model, from_logits: bool = False) -> Logits:
@@ -112,26 +124,44 @@ def _last_operation(model):
     return operation, operation._inbound_nodes[node_index].input_tensors
 
 
-def _ends_in_softmax(model) -> bool | None:
-    """True, False, or None where it cannot be seen from outside."""
+def _ending(model) -> str | None:
+    """ "softmax", "sigmoid", "linear", or None where it cannot be seen from outside."""
     last = _last_operation(model)
     if last is None:
         return None
     operation, _ = last
     if isinstance(operation, keras.Model):
-        return _ends_in_softmax(operation)
-    if type(operation).__name__ == "Softmax":  # the layer or keras.ops.softmax
-        return True
-    if isinstance(operation, keras.Layer) and hasattr(operation, "activation"):
-        if operation.activation in _SOFTMAX:
-            return True
-        if operation.activation in (None, keras.activations.linear):
+        return _ending(operation)
+    kind = type(operation).__name__
+    if kind in ("Softmax", "Sigmoid"):  # the layer or the operation of keras.ops
+        return kind.lower()
+    if not (isinstance(operation, keras.Layer) and hasattr(operation, "activation")):
+        return None
+    for ending, activations in _ENDINGS.items():
+        if operation.activation in activations:
             # An Activation("linear") may only cast the probabilities made before it.
-            return None if isinstance(operation, keras.layers.Activation) else False
+            hidden = ending == "linear" and isinstance(operation, keras.layers.Activation)
+            return None if hidden else ending
     return None
 
 
-def _call_before_softmax(model, images, training):
+def _require_classifier(model, ending: str | None, outputs: int | None) -> None:
+    """Raises ValueError where the last layer gives no probabilities of exclusive classes."""
+    if ending == "softmax" and outputs == 1:
+        raise ValueError(
+            "Expected a classifier of at least two classes. A softmax over one output is always 1: "
+            "end in a sigmoid, or in a softmax over two outputs. "
+            f"Received: {model.name!r} with outputs of shape {model.output_shape}"
+        )
+    if ending == "sigmoid" and outputs != 1:
+        raise ValueError(
+            f"Expected a classifier whose classes exclude each other. {checks.MULTI_LABEL} "
+            f"Received: {model.name!r}, which ends in a sigmoid, with outputs of shape "
+            f"{model.output_shape}"
+        )
+
+
+def _call_before_head(model, images, training):
     head, (tensor,) = _last_operation(model)
     # A Sequential may have been given other layers since.
     if model not in _CUT or _CUT[model][1] is not tensor:
@@ -139,14 +169,18 @@ def _call_before_softmax(model, images, training):
     body, _ = _CUT[model]
     x = _call(body, images, training)
     if isinstance(head, keras.Model):
-        return _call_before_softmax(head, x, training)
-    if type(head).__name__ == "Softmax":
+        return _call_before_head(head, x, training)
+    if type(head).__name__ in ("Softmax", "Sigmoid"):
         return x
-    softmax, head.activation = head.activation, keras.activations.linear
+    activation, head.activation = head.activation, keras.activations.linear
     try:
         return head(x)
     finally:
-        head.activation = softmax
+        head.activation = activation
+
+
+def _log(probabilities: tf.Tensor) -> tf.Tensor:
+    return tf.math.log(tf.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 def _call(model, images, training):

@@ -142,13 +142,14 @@ CASES = {
         lambda: attacks.PGD(0.5, steps=3, random_start=False)
     ),
     "generator_attack": adversarial_training(lambda: attacks.GeneratorAttack(generator())),
+    "trades": lambda f, **more: training.TRADES(f, attacks.PGD(0.5, steps=3), 2.0, **more),
     "fine_tuning": fine_tuning,
     "generator_training": lambda f, **more: training.GeneratorTraining(f, generator(), 0.1, **more),
     "gat_separate": gat(),
     "gat_shared": gat(minibatches="shared"),
 }
 WITH_GENERATOR = ("generator_training", "gat_separate", "gat_shared")
-RANDOM = ("random", "pgd", "fine_tuning", "gat_separate")
+RANDOM = ("random", "pgd", "trades", "fine_tuning", "gat_separate")
 
 
 def two_replicas():

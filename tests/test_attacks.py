@@ -529,7 +529,7 @@ def test_compiled_and_eager_are_the_same(case, trained, some):
     def compiled(images, labels):
         return attack.perturbation(trained, images, labels, seed=[1, 2])
 
-    eager = attack.perturbation(trained, *some, seed=[1, 2])
+    eager = attack.perturb(Logits(trained), *map(tf.constant, some), seed=tf.constant([1, 2]))
     # The sign of a gradient that is zero but for rounding is anybody's guess.
     differ = np.abs(compiled(*some) - eager) > 1e-5
     assert differ.mean() < 1e-3
@@ -690,9 +690,9 @@ def test_other_errors_of_tensorflow_pass_unchanged():
 def test_bounds_of_the_images_are_those_of_the_clip(two_classes):
     attack = FastGradient(0.1, clip=(-1, 1))
     attack(two_classes, Z - 1, ZEROS)
-    with pytest.raises(ValueError, match=r"images within \[-1, 1\].*from -2.0 to -2.0"):
+    with pytest.raises(ValueError, match=r"images within \[-1, 1\].*from -2(.0)? to -2(.0)?"):
         attack(two_classes, Z - 2, ZEROS)
-    with pytest.raises(ValueError, match=r"images within \[0.0, 1.0\].*from -1.0 to -1.0"):
+    with pytest.raises(ValueError, match=r"images within \[0.0, 1.0\].*from -1(.0)? to -1(.0)?"):
         FastGradient(0.1, clip=None)(two_classes, Z - 1, ZEROS)
 
 

@@ -271,3 +271,18 @@ def test_power_takes_one_epsilon_for_each_image(linear, batches):
     np.testing.assert_allclose(evaluation.power(linear[0], batches, attack), epsilons**2, rtol=1e-5)
     with pytest.raises(ValueError, match="one for each image"):
         evaluation.power(linear[0], batches, dataclasses.replace(FG2, epsilon=epsilons[:50]))
+
+
+def test_arrays_and_bounds_and_a_bar(trained, shapes, capsys):
+    images, labels = (part[:20] for part in shapes)
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(32)
+    attack, epsilons = attacks.FastGradient(1, 2), [0, 0.2]
+    expected = evaluation.accuracy_curve(trained, batches, attack, epsilons)
+    found = evaluation.accuracy_curve(trained, (images, labels), attack, epsilons, verbose=1)
+    np.testing.assert_array_equal(found, expected)
+    assert "1/1" in (printed := capsys.readouterr().out)
+    assert f"accuracy: {expected[-1]:.4f}" in printed
+    attack = attacks.FastGradient(1, 2, clip=None)
+    with pytest.raises(ValueError, match="images within"):
+        evaluation.accuracy_curve(trained, (images * 2, labels), attack, epsilons)
+    evaluation.accuracy_curve(trained, (images * 2, labels), attack, epsilons, bounds=(0, 2))

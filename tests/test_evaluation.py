@@ -221,3 +221,62 @@ def test_lipschitz_value_wants_images_within_bounds(dense_classifier):
         local_lipschitz_value(model, batches)
     with pytest.raises(ValueError, match="Received: no images"):
         local_lipschitz_value(model, batches.take(0), bounds=(-1, 1))
+
+
+# Arrays and progress.
+
+
+def test_arrays_are_measured_as_their_batches(trained, some, batches):
+    attack = ATTACKS["fast gradient"]
+    images, labels = some
+    clean, attacked = accuracy(trained, batches), accuracy(trained, batches, attack)
+    assert accuracy(trained, images, labels) == clean
+    assert accuracy(trained, images, labels[:, None].astype(np.uint8)) == clean
+    assert accuracy(trained, (images, labels)) == clean
+    for found in (
+        accuracy(trained, images, labels, attack),
+        accuracy(trained, images, labels, attack=attack, batch_size=7),
+        accuracy(trained, (images, labels), attack),
+        accuracy(trained, batches, attack=attack),
+    ):
+        assert found == attacked
+
+
+def test_what_is_neither_batches_nor_arrays_is_named(trained, some, batches):
+    for data in (some[0], [1], None, "cifar10"):
+        with pytest.raises(TypeError, match=r"or arrays \(images, labels\).*Received: "):
+            accuracy(trained, data)
+    with pytest.raises(ValueError, match="brings its labels and batches"):
+        accuracy(trained, batches, some[1])
+    with pytest.raises(ValueError, match="brings its labels and batches"):
+        accuracy(trained, batches, batch_size=3)
+
+
+def test_one_sigmoid_is_measured_as_two_classes(dense_classifier, some):
+    kernel, bias = np.random.default_rng(0).normal(size=(768, 1)), np.array([0.1])
+    model = dense_classifier(kernel, bias, (16, 16, 3), "sigmoid")
+    images, labels = some[0], some[1] % 2
+    z = images.reshape(50, -1) @ kernel[:, 0] + 0.1
+    assert accuracy(model, images, labels) == np.mean((z > 0) == labels)
+    # ε times the sum of |w| is how far L-infinity moves the logit of a linear model.
+    attack = FastGradient(0.002, math.inf, clip=None)
+    moved = z + 0.002 * np.abs(kernel).sum() * np.where(labels == 1, -1, 1)
+    expected = np.mean((moved > 0) == labels)
+    assert accuracy(model, images, labels, attack) == expected
+    assert 0 < expected < accuracy(model, images, labels)
+
+
+def test_progress_is_keras_own_bar(trained, some, batches, capsys):
+    value = accuracy(trained, batches)
+    assert not capsys.readouterr().out
+    assert accuracy(trained, batches, verbose=1) == value
+    printed = capsys.readouterr().out
+    assert "4/4" in printed
+    assert f"accuracy: {value:.4f}" in printed
+    accuracy(trained, batches, verbose=2)
+    assert capsys.readouterr().out.count("4/4") == 1
+    unknown = batches.filter(lambda x, y: True)
+    accuracy(trained, unknown, verbose=1)
+    assert "4/Unknown" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="`verbose` must be 0, 1 or 2"):
+        accuracy(trained, batches, verbose="yes")

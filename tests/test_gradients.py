@@ -296,10 +296,123 @@ def test_layers_that_look_at_training_are_found():
     assert not Logits(nested).same_in_training
 
 
-def test_one_output_is_no_classifier():
-    model = _sequential(layers.Flatten(), layers.Dense(1))
-    with pytest.raises(ValueError, match=r"at least two outputs.*outputs of shape \(None, 1\)"):
-        input_gradient(model, X, Y * 0, from_logits=True)
+# One output: two classes, with logits [0, z].
+
+ONE_PROBABILITY = {
+    "dense": lambda: _sequential(layers.Flatten(), layers.Dense(1, "sigmoid")),
+    "activation layer": lambda: _sequential(
+        layers.Flatten(), layers.Dense(1), layers.Activation("sigmoid")
+    ),
+    "ops": lambda: _functional(
+        lambda x: keras.ops.sigmoid(_sequential(layers.Flatten(), layers.Dense(1))(x))
+    ),
+    "nested": lambda: _functional(
+        _sequential(_sequential(layers.Flatten(), layers.Dense(1, "sigmoid")))
+    ),
+    "subclassed": lambda: Unseen(layers.Flatten(), layers.Dense(1, "sigmoid")),
+    "subclassed, by hand": lambda: Unseen(layers.Flatten(), layers.Dense(1), _sigmoid_by_hand),
+}
+ONE_LOGIT = {
+    "dense": lambda: _sequential(layers.Flatten(), layers.Dense(1)),
+    "subclassed": lambda: Unseen(layers.Flatten(), layers.Dense(1)),
+}
+ONE_OUTPUT = [(name, build, False) for name, build in ONE_PROBABILITY.items()]
+ONE_OUTPUT += [(name, build, True) for name, build in ONE_LOGIT.items()]
+one_output = pytest.mark.parametrize(
+    ("build", "from_logits"),
+    [pytest.param(*m[1:], id=f"{'logit' if m[2] else 'sigmoid'}: {m[0]}") for m in ONE_OUTPUT],
+)
+
+
+def _sigmoid_by_hand(x):
+    return 1 / (1 + tf.exp(-x))
+
+
+def _one_output(build, scale=1.0):
+    model = build()
+    model(X)
+    model.set_weights([scale * W[:, :1], scale * b[:1]])
+    return model
+
+
+@pytest.mark.parametrize("of", gradients.QUANTITIES)
+@one_output
+def test_one_output_is_the_second_of_two_logits(build, from_logits, of):
+    model, labels = _one_output(build), Y % 2
+    two = np.concatenate([np.zeros((D, 1)), W[:, :1]], axis=1), np.array([0, b[0]])
+    gradient = input_gradient(model, X, labels, of=of, from_logits=from_logits)
+    np.testing.assert_allclose(gradient, _expected(of, *two, y=labels), atol=2e-6)
+    logits = Logits(model, from_logits)
+    z = X.reshape(6, D) @ W[:, :1] + b[0]
+    np.testing.assert_allclose(
+        logits(tf.constant(X)), np.concatenate([0 * z, z], axis=1), atol=1e-5
+    )
+    assert logits.num_classes == (None if isinstance(model, Unseen) else 2)
+
+
+@pytest.mark.parametrize("name", [name for name in ONE_PROBABILITY if "by hand" not in name])
+def test_a_saturated_sigmoid_does_not_stop_the_fast_gradient(name):
+    model, labels = _one_output(ONE_PROBABILITY[name], 3000.0), Y % 2
+    assert set(np.unique(model(X))) <= {0.0, 1.0}
+    eta = attacks.FastGradient(0.5, 2).perturbation(model, X, labels)
+    direction = W[:, 0] / np.linalg.norm(W[:, 0])
+    expected = np.where(labels == 0, 0.5, -0.5)[:, None] * direction
+    np.testing.assert_allclose(np.reshape(eta, (6, D)), expected, atol=1e-6)
+
+
+def test_labels_of_one_output_are_0_and_1():
+    with pytest.raises(ValueError, match=r"labels from 0 to 1, for a classifier with 2 classes"):
+        input_gradient(_one_output(ONE_PROBABILITY["dense"]), X, Y)
+
+
+@pytest.mark.parametrize("name", ["dense", "nested", "subclassed"])
+def test_one_sigmoid_is_not_taken_for_a_logit_nor_a_logit_for_one(name):
+    with pytest.raises(ValueError, match=r"Expected logits.*Pass from_logits=False"):
+        input_gradient(_one_output(ONE_PROBABILITY[name]), X, Y % 2, from_logits=True)
+    if name in ONE_LOGIT:
+        with pytest.raises(ValueError, match=r"Expected probabilities.*Pass from_logits=True"):
+            input_gradient(_one_output(ONE_LOGIT[name], 10.0), X, Y % 2)
+
+
+def test_a_softmax_over_one_output_is_no_classifier():
+    model = _sequential(layers.Flatten(), layers.Dense(1, "softmax"))
+    with pytest.raises(ValueError, match=r"always 1.*outputs of shape \(None, 1\)"):
+        input_gradient(model, X, Y * 0)
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: _sequential(*_dense("sigmoid")),
+        lambda: _functional(_sequential(*_dense(), layers.Activation("sigmoid"))),
+        lambda: _functional(lambda x: keras.ops.sigmoid(_sequential(*_dense())(x))),
+        lambda: Unseen(*_dense("sigmoid")),
+    ],
+    ids=["dense", "activation layer", "ops", "subclassed"],
+)
+def test_sigmoids_of_several_classes_are_refused(build, from_logits):
+    with pytest.raises(ValueError, match=r"Multi-label classification.*is unsupported") as error:
+        input_gradient(build(), X, Y, from_logits=from_logits)
+    assert "Pass from_logits" not in str(error.value)
+
+
+def test_multi_hot_labels_are_not_told_to_pass_their_argmax():
+    model, one_hot = _built(PROBABILITIES["dense"]), np.eye(K)[Y]
+    multi_hot = one_hot.copy()
+    multi_hot[0, 3] = 1
+    with pytest.raises(ValueError, match="pass their argmax") as error:
+        input_gradient(model, X, one_hot)
+    assert "Multi-label" not in str(error.value)
+    with pytest.raises(ValueError, match="Multi-label classification") as error:
+        input_gradient(model, X, multi_hot)
+    assert "argmax" not in str(error.value)
+
+
+def test_labels_may_be_a_column_as_in_keras_datasets():
+    model = _built(PROBABILITIES["dense"])
+    gradient = input_gradient(model, X, Y[:, None].astype(np.uint8))
+    np.testing.assert_allclose(gradient, _expected("probability"), atol=2e-6)
 
 
 def test_outputs_per_pixel_are_no_classification():
@@ -327,9 +440,8 @@ def test_a_model_without_gradient_is_named():
 
 
 @pytest.mark.parametrize("kind", ["seen", "unseen"])
-@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-def test_outputs_that_are_no_probabilities_are_not_taken_for_them(kind, activation):
+def test_outputs_that_are_no_probabilities_are_not_taken_for_them(kind):
     build = _sequential if kind == "seen" else Unseen
-    model = build(*_dense(activation))
+    model = build(*_dense("relu"))
     with pytest.raises(ValueError, match=r"Expected probabilities.*from_logits=False"):
         input_gradient(model, X, Y)

@@ -30,10 +30,9 @@ def test_every_full_size_network_of_seed_0_is_there_with_the_records_accuracy():
 @pytest.mark.parametrize("name", list(of_seed_0()))
 def test_weights_are_the_records_in_half_precision(name):
     dataset, method = name.split("/")
-    theirs = keras.models.load_model(RECORD / f"units/{dataset}-{method}-seed0.keras")
-    for ours, theirs in zip(
-        models.pretrained(name).get_weights(), theirs.get_weights(), strict=True
-    ):
+    record = keras.models.load_model(RECORD / f"units/{dataset}-{method}-seed0.keras")
+    published = models.pretrained(name)
+    for ours, theirs in zip(published.get_weights(), record.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2**-11, atol=2**-25)
 
 

@@ -1,74 +1,104 @@
-"""The tables in the Markdown files are those of the record."""
+"""The record: its tables and sentences in Markdown, packing, drawing, and migration."""
 
+import dataclasses
 import json
 import pathlib
+import shutil
 
 import pytest
 
-from gat_tf.experiments import record
+from gat_tf.experiments import record, table2
+from gat_tf.experiments.lab import results
+from gat_tf.experiments.lab.units import Units
 
 ROOT = pathlib.Path(__file__).parent.parent
+ENVIRONMENT = {
+    "devices": ["some device"],
+    "versions": {"tensorflow": "2.0", "keras": "3.0"},
+    "code": {"digest": "0", "git_revision": "abc"},
+}
 
 
-@pytest.mark.parametrize("name", record.DEFAULT_FILES)
-def test_tables_in_the_markdown_are_the_records(name):
-    path = ROOT / name
-    assert "<!-- record: " in path.read_text()
-    assert record.filled(path) == path.read_text()
-
-
-def test_table_is_put_between_its_marks(tmp_path):
-    environment = {"devices": ["some device"], "versions": {"tensorflow": "2.0", "keras": "3.0"}}
-    unit = {
+def unit(method="baseline", seed=0, accuracy=0.5):
+    return {
+        "format": 2,
         "dataset": "cifar10",
-        "method": "baseline",
-        "seed": 0,
+        "method": method,
+        "seed": seed,
         "status": "done",
         "reason": None,
-        "test_accuracy": 0.5,
+        "test_accuracy": accuracy,
         "best_epoch": 3,
         "epochs": 4,
         "seconds_per_epoch": 1.0,
-        "train_seconds": 5400.0,
+        "train_seconds": 1800.0,
         "hyperparameters": {},
-        "environment": environment,
+        "history": {"validation_accuracy": [0.4, 0.5, 0.6, 0.5]},
+        "environment": ENVIRONMENT,
     }
-    results = {"experiment": "table2", "format": 1, "units": [unit], "trials": []}
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    page = tmp_path / "page.md"
-    page.write_text("a\n<!-- record: results.json -->\nold\n<!-- end of record -->\nb\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small record of Table 2: the baseline and GAT, three seeds."""
+    units = [unit("baseline", s, a) for s, a in enumerate((0.50, 0.52, 0.54))]
+    units += [unit("gat", s, a) for s, a in enumerate((0.60, 0.61, 0.65))]
+    folder = tmp_path / "table2"
+    for u in units:
+        path = folder / "units" / f"cifar10-{u['method']}-seed{u['seed']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(u))
+    written = {
+        "experiment": table2.NAME,
+        "format": 2,
+        "config": {},
+        "wall_seconds": 1.0,
+        "environment": ENVIRONMENT,
+        "summary": table2.summarise(units),
+        "verdicts": table2.verdicts(units),
+    }
+    (folder / "results.json").write_text(json.dumps(written))
+    return folder
+
+
+@pytest.mark.parametrize("name", record.DEFAULT_FILES)
+def test_the_projects_tables_and_sentences_are_the_records(name):
+    assert record.check([ROOT / name]) == []
+    assert "<!-- record: " in (ROOT / name).read_text() or name == "README.md"
+
+
+def test_table_is_put_between_its_marks(folder):
+    page = folder.parent / "page.md"
+    page.write_text(
+        "a\n<!-- record: table2/results.json -->\nOLD TABLE\n<!-- end of record -->\nb\n"
+    )
     record.main([str(page)])
     text = page.read_text()
-    assert "old" not in text
-    assert text.startswith("a\n<!-- record: results.json -->\n**cifar10**")
-    assert "| Baseline | 77.48 ± 0.46 | 50.00 | 1 |" in text
-    assert "1 unit(s), 1.5 h of training time" in text
+    assert "OLD TABLE" not in text
+    assert text.startswith("a\n<!-- record: table2/results.json -->\n**cifar10**")
+    assert "| Baseline | 77.48 ± 0.46 | 52.00 ± 2.00 | 3 |" in text
+    assert "6 unit(s), 3.0 h of training time" in text  # six half hours
     assert "some device; TensorFlow 2.0, Keras 3.0" in text
     assert text.endswith("<!-- end of record -->\nb\n")
     assert record.filled(page) == text
 
 
-def test_verdicts_alone_are_put_between_their_marks(tmp_path):
-    verdict = {
-        "claim": "up is up",
-        "verdict": "holds",
-        "mean": 1.25,
-        "standard_error": 0.25,
-        "seeds": 3,
-    }
-    unit = {"environment": {"devices": ["some device"], "versions": {"keras": "3.0"}}}
-    results = {
-        "experiment": "fig2",
-        "format": 1,
-        "units": [unit],
-        "trials": [],
-        "verdicts": {"cifar10": [verdict]},
-    }
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    page = tmp_path / "page.md"
-    page.write_text("<!-- verdicts: results.json -->\n<!-- end of record -->\n")
+def test_verdicts_alone_are_put_between_their_marks(folder):
+    page = folder.parent / "page.md"
+    page.write_text("<!-- verdicts: table2/results.json -->\n<!-- end of record -->\n")
     record.main([str(page)])
-    assert "| up is up | **holds** | +1.2 ± 0.2 (3 seeds) |" in page.read_text()
+    text = page.read_text()
+    # Differences 10, 9 and 11 points: mean 10, standard error 1 / √3, t(2) = 4.303.
+    assert "GAT) above Baseline | paper | **holds** | 3 | +10.0 [+7.5, +12.5] | 0.003 |" in text
+    assert "52.00" not in text
+
+
+def test_page_without_an_end_of_record_keeps_its_prose(folder):
+    page = folder.parent / "page.md"
+    page.write_text("<!-- record: table2/results.json -->\nprose\n")
+    with pytest.raises(SystemExit, match="Expected <!-- end of record -->"):
+        record.main([str(page)])
+    assert page.read_text().endswith("prose\n")
 
 
 def test_record_that_is_not_there_is_one_line(tmp_path):
@@ -76,3 +106,129 @@ def test_record_that_is_not_there_is_one_line(tmp_path):
     page.write_text("<!-- record: results.json -->\n<!-- end of record -->\n")
     with pytest.raises(SystemExit, match=r"Error: Expected results in .*results.json"):
         record.main([str(page)])
+
+
+def test_check_finds_a_number_that_is_not_in_the_record(folder):
+    page = folder.parent / "page.md"
+    page.write_text(
+        "<!-- from: table2 -->\nThe baseline has 52.00 %, GAT gains 10.0 (see 3.5).\n"
+        "`0.25` is code, and [a link](a/2.5.md) is not read.\n\nAnother paragraph: 99.9.\n"
+    )
+    assert record.unsupported(page) == [
+        f"{page}: 3.5 is not in table2 (The baseline has 52.00 %, GAT gains 10.0 (see 3.5). `0.25` i...)"
+    ]
+    with pytest.raises(SystemExit, match=r"3\.5 is not in table2"):
+        record.main(["--check", str(page)])
+    page.write_text(page.read_text().replace("(see 3.5)", ""))
+    record.main(["--check", str(page)])
+
+
+def test_check_finds_an_old_table(folder):
+    page = folder.parent / "page.md"
+    page.write_text("<!-- record: table2/results.json -->\nOLD TABLE\n<!-- end of record -->\n")
+    with pytest.raises(SystemExit, match="tables are not the record's"):
+        record.main(["--check", str(page)])
+    assert "OLD TABLE" in page.read_text()
+
+
+def test_packed_record_reads_the_same_in_one_file(folder):
+    before = results.load(folder)
+    record.main(["--pack", str(folder)])
+    assert not list((folder / "units").glob("*.json"))
+    assert len(json.loads((folder / "units.json").read_text())) == 6
+    assert results.load(folder) == before
+
+
+def test_drawn_again_is_a_png_alone(folder):
+    record.main(["--draw", str(folder)])
+    assert (folder / "table2.png").stat().st_size > 10_000
+    assert not list(folder.glob("*.pdf"))
+
+
+def test_folder_of_format_1_is_brought_up_to_date(tmp_path):
+    folder = tmp_path / "old"
+    old_environment = {**ENVIRONMENT, "git_revision": "abc"}
+    del old_environment["code"]
+    old_unit = unit("dropout_gat") | {
+        "hyperparameters": {"c_g": 0.3, "dropout_gat_dropout": 0.2},
+        "environment": old_environment,
+    }
+    del old_unit["format"]
+    old_config = {
+        "experiment": "table2",
+        "epochs": 7,
+        "dropout": 0.1,  # the method's own
+        "fg_l2_epsilon": 0.5,
+        "dropout_gat_dropout": 0.2,
+        "dropout_grid": [0.1, 0.3],
+        "linf_epsilon_grid": [0.25],
+    }
+    stored = {
+        "config.json": old_config,
+        "units/cifar10-dropout_gat-seed0.json": old_unit,
+        "search/cifar10-dropout_gat-dropout_gat_dropout=0.2.json": old_unit,
+        "results.json": {
+            "experiment": "table2",
+            "format": 1,
+            "environment": old_environment,
+            "wall_seconds": 5.0,
+            "units": [old_unit],
+        },
+    }
+    for name, content in stored.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    record.main(["--migrate", str(folder)])
+    config = json.loads((folder / "config.json").read_text())
+    assert config == {
+        "format": 2,
+        "experiment": "networks",
+        "epochs": 7,
+        "hyperparameters": {"fg_l2.epsilon": 0.5, "dropout_gat.rate": 0.2},
+        "grids": {
+            "dropout.rate": [0.1, 0.3],
+            "dropout_gat.rate": [0.1, 0.3],
+            "random.epsilon": [0.25],
+            "fg_linf.epsilon": [0.25],
+        },
+    }
+    found = Units(folder / "units").read("cifar10-dropout_gat-seed0")
+    assert found["hyperparameters"] == {"c_g": 0.3, "rate": 0.2}
+    assert found["environment"]["code"] == {"digest": None, "git_revision": "abc"}
+    assert Units(folder / "search").names() == ["cifar10-dropout_gat-rate=0.2"]
+    loaded = results.load(folder)
+    assert loaded["wall_seconds"] == 5.0
+    assert loaded["summary"]["cifar10"]["dropout_gat"]["accuracy_mean"] == 50
+    assert "units" not in json.loads((folder / "results.json").read_text())
+    before = (folder / "config.json").read_bytes()
+    record.main(["--migrate", str(folder)])  # once is enough
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_folder_without_a_configuration_is_not_migrated(tmp_path):
+    with pytest.raises(SystemExit, match=r"without config\.json"):
+        record.main(["--migrate", str(tmp_path)])
+
+
+def test_the_projects_record_is_continued_by_its_presets(tmp_path):
+    """The record's configuration is today's preset: its command has nothing left to train."""
+    for preset in ("reduced", "full"):
+        stored = ROOT / "experiments/table2" / preset
+        copy = tmp_path / preset
+        copy.mkdir()
+        for name in ("config.json", "units.json", "search.json"):
+            if (stored / name).exists():
+                shutil.copy(stored / name, copy)
+        config = table2.PRESETS[preset]
+        found = {u["method"] for u in results.load(stored)["units"]}
+        seeds = {u["seed"] for u in results.load(stored)["units"] if u["seed"] < 100}
+        methods = tuple(m for m in config.methods if m in found)
+        config = dataclasses.replace(
+            config,
+            datasets=("cifar10",),
+            methods=methods[:1],
+            seeds=tuple(sorted(seeds)),
+            precision="mixed_bfloat16" if preset == "full" else "float32",
+        )
+        written = table2.run(config, copy)
+        assert written["summary"] == json.loads((stored / "results.json").read_text())["summary"]

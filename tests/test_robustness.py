@@ -90,6 +90,18 @@ def test_curve_goes_down_to_zero(honest):
         assert np.mean(np.array(fooled) > epsilon) <= accuracy + 1e-9
 
 
+def test_arrays_are_evaluated_and_every_attack_has_its_bar(trained, shapes, capsys):
+    arrays = tuple(part[:20] for part in shapes)
+    evaluator = Evaluator(trained, arrays, batch_size=8, verbose=1)
+    np.testing.assert_array_equal(evaluator.images, arrays[0])
+    found = evaluator.attack(attacks.FastGradient(0.03, INF))
+    batches = -(-int(evaluator.correct.sum()) // 8)
+    printed = capsys.readouterr().out
+    assert f"{batches}/{batches}" in printed
+    standing = found.standing[evaluator.correct].mean()
+    assert f"standing: {standing:.4f}" in printed
+
+
 def test_only_the_chosen_images_are_attacked(trained, shapes):
     evaluator = Evaluator(trained, dataset(shapes), batch_size=7)
     only = np.arange(40) % 3 == 0
@@ -221,7 +233,10 @@ def test_quantised_input_is_caught_and_attacked_without_gradients(trained, shape
         masked(trained, "quantised"), dataset(shapes), INF, 0.1, budget=SMALL
     )
     assert not result["differentiable"]
-    assert checks_of(result) == {"the model has input gradients": False}
+    assert checks_of(result) == {
+        "the model has input gradients": False,
+        "the model gives the same logits twice": True,
+    }
     names = [row["name"] for row in result["attacks"]]
     assert names == ["random noise", "Square", "HopSkipJump"]
     assert result["curve"] is None
@@ -250,6 +265,34 @@ def test_gradient_that_points_away_is_caught(trained, shapes):
     assert any(name.startswith("Square") for name in failed)
 
 
+@pytest.mark.parametrize("source", ["tensorflow", "keras", "numpy"])
+def test_random_numbers_in_the_model_are_caught(trained, shapes, source):
+    class Noise(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seeds = keras.random.SeedGenerator(0)
+
+        def call(self, x):
+            if source == "tensorflow":
+                return x + 0.1 * tf.random.normal(tf.shape(x))
+            if source == "keras":
+                return x + 0.1 * keras.random.normal(tf.shape(x), seed=self.seeds)
+            return x + 0.1 * np.random.default_rng().normal()  # a constant once compiled
+
+    images = keras.Input((16, 16, 3))
+    noisy = Evaluator(keras.Model(images, trained(Noise()(images))), dataset(shapes))
+    assert noisy.change() > 0.01
+    assert Evaluator(trained, dataset(shapes)).change() < 1e-6
+    if source == "tensorflow":
+        from gat_tf.evaluation.robustness import _checks
+
+        result = {"differentiable": False, "attacks": []}
+        _, check = _checks(result, None, noisy.change(), SMALL, 10)
+        assert check["check"] == "the model gives the same logits twice"
+        assert not check["passed"]
+        assert "`samples` of PGD and APGD" in check["evidence"]
+
+
 def test_bad_arguments_are_named(trained, shapes):
     with pytest.raises(ValueError, match="norm"):
         evaluation.robustness(trained, dataset(shapes), 1, 0.1)
@@ -269,7 +312,7 @@ def test_hard_label_attack_is_judged_by_the_images_it_has_seen(honest):
         row["standing"] = "1" * 40
         if row["name"] == "HopSkipJump":
             row["standing"] = "0" + "1" * 39
-    found = {c["check"]: c for c in _checks(result, {"zero_gradients": 0.0}, SMALL, 10)}
+    found = {c["check"]: c for c in _checks(result, {"zero_gradients": 0.0}, 0.0, SMALL, 10)}
     (name,) = (name for name in found if name.startswith("HopSkipJump"))
     assert not found[name]["passed"]
     assert found[name]["evidence"].startswith("20.0%")  # one of five

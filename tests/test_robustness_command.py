@@ -161,9 +161,9 @@ def test_folder_of_another_model_is_not_mixed(grey, tmp_path):
         (
             lambda path: keras.Sequential(
                 [keras.Input((32, 32, 3)), keras.layers.Flatten(),
-                 keras.layers.Dense(1, "sigmoid")]
+                 keras.layers.Dense(10, "sigmoid")]
             ).save(path),
-            "at least two outputs",
+            "Multi-label classification",
         ),
     ],
 )  # fmt: skip

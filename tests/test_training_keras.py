@@ -29,6 +29,8 @@ OF_FINE_TUNING = COMMON - {"clean_loss", "clean_accuracy"} | {"fake_loss", "fake
 def metric_names(case):
     if case == "fine_tuning":
         return OF_FINE_TUNING
+    if case == "trades":
+        return COMMON | {"divergence"}
     return COMMON | OF_GAT if case in WITH_GENERATOR else COMMON
 
 
@@ -45,7 +47,7 @@ def fitted(case, epochs=1, data=None, fit=(), **kwargs):
 def test_every_scheme_has_a_case():
     built = {type(build(case, compiled=False)).__name__ for case in CASES}
     # The others train GANs: test_training_gan.py.
-    assert built == {"AdversarialTraining", "FineTuning", "GAT", "GeneratorTraining"}
+    assert built == {"AdversarialTraining", "FineTuning", "GAT", "GeneratorTraining", "TRADES"}
 
 
 @every_case
@@ -243,7 +245,7 @@ def test_xla_gives_the_same_weights(case):
     got = fitted(case, optimizer=schemes.sgd, jit_compile=True)
     expected = fitted(case, optimizer=schemes.sgd)
     # XLA has random numbers of its own, whose steps are as long.
-    if case in ("random", "pgd", "fine_tuning"):
+    if case in ("random", "pgd", "trades", "fine_tuning"):
         start = weights(build(case))
         lengths = np.linalg.norm(got - start), np.linalg.norm(expected - start)
         np.testing.assert_allclose(*lengths, rtol=0.3)
@@ -601,6 +603,20 @@ def test_validation_data_of_another_structure_are_an_error(case):
 def test_what_a_scheme_does_not_take_is_named(argument):
     with pytest.raises(ValueError, match=f"takes no `{next(iter(argument))}`"):
         build("gat_shared").fit(*schemes.arrays(), verbose=0, **argument)
+
+
+@one_of_each
+def test_loss_and_metrics_are_the_schemes_own(case):
+    scheme = build(case, compiled=False)
+    with pytest.raises(
+        TypeError, match=f"takes no loss, metrics.*defines {type(scheme).__name__}"
+    ) as e:
+        scheme.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    message = str(e.value)
+    assert "it records loss, clean_loss" in message
+    assert "training.RobustAccuracy" in message
+    with pytest.raises(TypeError, match=r"takes no weighted_metrics\.$"):
+        scheme.compile(weighted_metrics=["accuracy"])
 
 
 def test_no_batches_to_draw_from_are_named():

@@ -6,6 +6,8 @@ evaluation alike:
     attack = FastGradient(epsilon=0.5, norm=2)
     perturbation = attack.perturbation(model, images, labels)    # [B, H, W, C]
     adversarial_images = attack(model, images, labels)           # clipped to attack.clip
+
+Such a call compiles the attack, once for a model, unless it is inside a `tf.function` already.
 """
 
 from gat_tf.attacks.apgd import APGD

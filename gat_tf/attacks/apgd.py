@@ -48,6 +48,9 @@ class APGD(iterative.IterativeAttack):
         early_stop: Whether to leave an image alone as soon as it fools the classifier. The
             accuracy under the attack is the same at a fraction of the price; the image is not
             driven further. `gat_tf.evaluation` turns it on. Not for XLA.
+        samples: For a model with random numbers in it, forward and backward passes of which a step
+            takes the mean: of gradients, and of the logits that tell whether an image is fooled
+            (expectation over transformation, Athalye et al. 2018).
 
     Raises:
         ValueError: An argument is outside its range, or the classifier has too few classes.
@@ -56,11 +59,13 @@ class APGD(iterative.IterativeAttack):
     loss: str = "cross_entropy"
     restarts: int = 1
     targets: int = 9
+    samples: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
         checks.count("restarts", self.restarts)
         checks.count("targets", self.targets)
+        checks.count("samples", self.samples)
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={self.loss!r}")
 
@@ -103,8 +108,11 @@ class APGD(iterative.IterativeAttack):
             x, y, target, radius = (
                 tf.gather(t, state.index) for t in (images, labels, targets, epsilon)
             )
-            z, loss, gradient = loss_and_input_gradient(
-                logits, x + state.here, lambda z: self._loss(z, y, target)
+            z, loss, gradient = iterative.averaged(
+                self.samples,
+                lambda: loss_and_input_gradient(
+                    logits, x + state.here, lambda z: self._loss(z, y, target)
+                ),
             )
             margin = losses.worst_margin(z, y)
             worst = worst.offered(state.index, state.here, margin)

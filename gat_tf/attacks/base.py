@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf.attacks import compiled
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits, logits_of
 
@@ -48,6 +49,9 @@ class Attack(abc.ABC):
     def perturbation(self, model, images, labels, *, from_logits=False, seed=None) -> tf.Tensor:
         """Returns the perturbation η of each image, before any clipping of the sum.
 
+        Outside a `tf.function` the first call compiles the attack, for this model and batches of
+        any size, and later ones run what was compiled, also with another ε.
+
         Args:
             model: Keras classifier from images to probabilities or logits `[B, K]`. It runs in
                 inference mode and is not changed.
@@ -63,16 +67,14 @@ class Attack(abc.ABC):
         Raises:
             ValueError: Images, labels or the model are not of the kinds above.
         """
-        logits, images, labels = self._checked(model, images, labels, from_logits)
-        return self.perturb(logits, images, labels, seed)
+        return self._checked_call(model, images, labels, from_logits, seed)[0]
 
     def __call__(self, model, images, labels, *, from_logits=False, seed=None) -> tf.Tensor:
         """Returns the adversarial images, `[B, H, W, C]`: images + η, clipped to `clip`.
 
         Arguments and errors are those of `perturbation`.
         """
-        logits, images, labels = self._checked(model, images, labels, from_logits)
-        return self.apply(images, self.perturb(logits, images, labels, seed))
+        return self._checked_call(model, images, labels, from_logits, seed)[1]
 
     @abc.abstractmethod
     def perturb(self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed) -> tf.Tensor:
@@ -87,10 +89,20 @@ class Attack(abc.ABC):
         """The attack as it is cheapest where only the accuracy under it is wanted."""
         return self
 
-    def _checked(self, model, images, labels, from_logits):
-        logits = logits_of(model, from_logits)
+    def checked_and_attacked(self, logits, images, labels, seed) -> tuple[tf.Tensor, tf.Tensor]:
+        """`perturbation` and the adversarial images, where the model is known to be good."""
         images, labels = logits.checked(images, labels, self.clip or (0.0, 1.0))
-        return logits, images, labels
+        perturbation = self.perturb(logits, images, labels, seed)
+        return perturbation, self.apply(images, perturbation)
+
+    def _checked_call(self, model, images, labels, from_logits, seed):
+        logits = logits_of(model, from_logits)
+        # Nobody's function is around it, nor a strategy or logits of somebody's own.
+        direct = tf.executing_eagerly() and not tf.distribute.has_strategy()
+        if direct and not tf.config.functions_run_eagerly() and type(logits) is Logits:
+            images, labels = checks.typed(images, labels, self.clip or (0.0, 1.0))
+            return compiled.attacked(self, logits, images, labels, seed_or_random(seed))
+        return self.checked_and_attacked(logits, images, labels, seed)
 
 
 class GradientAttack(Attack):

@@ -78,6 +78,23 @@ def loop(condition: Callable, body: Callable, variables, shrinking=()) -> tuple:
     return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
 
 
+def averaged(samples: int, compute: Callable):
+    """The mean of the tensors that `compute()` returns, over so many calls one after the other.
+
+    For models with random numbers in them: of gradients it is the gradient of the expected loss
+    (expectation over transformation, Athalye et al. 2018).
+    """
+    first = compute()
+    if samples == 1:
+        return first
+
+    def again(i, total):
+        return i + 1, tf.nest.map_structure(tf.add, total, compute())
+
+    total = loop(lambda i, _: i < samples, again, (1, first))[1]
+    return tf.nest.map_structure(lambda t: t / samples, total)
+
+
 def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
     """The part of the perturbation that clipping images + perturbation leaves."""
     if attack.clip is None:

@@ -61,12 +61,17 @@ def radius(epsilon, images: tf.Tensor) -> tf.Tensor:
         ValueError: There are as many ε as neither one nor the images.
     """
     epsilon = tf.convert_to_tensor(epsilon, tf.float32)
+    require_as_many(epsilon, images)
+    return _per_image(tf.broadcast_to(epsilon, tf.shape(images)[:1]))
+
+
+def require_as_many(epsilon: tf.Tensor, images: tf.Tensor) -> None:
+    """Raises ValueError where there are known to be as many ε as neither one nor the images."""
     expected, received = images.shape[0], epsilon.shape[0] if epsilon.shape.rank else None
     if None not in (expected, received) and expected != received:
         raise ValueError(
             f"Expected one epsilon, or one for each of the {expected} images. Received: {received}"
         )
-    return _per_image(tf.broadcast_to(epsilon, tf.shape(images)[:1]))
 
 
 def _per_image(values: tf.Tensor) -> tf.Tensor:

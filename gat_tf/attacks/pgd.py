@@ -11,7 +11,6 @@ from gat_tf import checks, losses
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import logits_and_input_gradient
-from gat_tf.logits import Logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +30,9 @@ class PGD(iterative.IterativeAttack):
             accuracy under the attack is that of the worst point on the way, at a fraction of the
             price; the loss of the images is not driven further. `gat_tf.evaluation` turns it on.
             Not for XLA.
+        samples: For a model with random numbers in it, forward and backward passes of which a step
+            takes the mean: of gradients, and of the logits that tell whether an image is fooled
+            (expectation over transformation, Athalye et al. 2018).
 
     Raises:
         ValueError: An argument is outside its range, or restarts without a random start.
@@ -41,10 +43,12 @@ class PGD(iterative.IterativeAttack):
     random_start: bool = True
     restarts: int = 1
     targeted: bool = dataclasses.field(default=False, kw_only=True)
+    samples: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
         checks.count("restarts", self.restarts)
+        checks.count("samples", self.samples)
         if self.step_size is not None:
             checks.number("step_size", self.step_size, low=0)
         if self.restarts > 1 and not self.random_start:
@@ -62,7 +66,7 @@ class PGD(iterative.IterativeAttack):
         epsilon = norms.radius(self.epsilon, images)
         seed = seed_or_random(seed)
         if self.restarts == 1 and not self.early_stop and only is None:
-            return self.ascend(_margin_gradient(logits, labels), images, seed)
+            return self.ascend(self._margin_gradient(logits, labels), images, seed)
 
         seeds = seed[None] if self.restarts == 1 else tf.random.split(seed, self.restarts)
         ascend = self._ascend_until_fooled if self.early_stop else self._ascend_margin
@@ -75,7 +79,8 @@ class PGD(iterative.IterativeAttack):
             # Drawn for all images, so that each one's does not depend on which are left.
             start = tf.gather(self._start(images, epsilon, seeds[i]), active)
             perturbation = ascend(logits, x, y, radius, start)
-            reached = self._success_margin(logits(x + perturbation), y)
+            z = iterative.averaged(self.samples, lambda: logits(x + perturbation))
+            reached = self._success_margin(z, y)
             worst = worst.offered(active, perturbation, reached)
             if self.early_stop:
                 active = tf.boolean_mask(active, reached <= 0)
@@ -108,7 +113,8 @@ class PGD(iterative.IterativeAttack):
         return iterative.loop(lambda i, _: i < self.steps, step, (0, start))[1]
 
     def _ascend_margin(self, logits, images, labels, epsilon, start):
-        return self._ascend(_margin_gradient(logits, labels), images, epsilon, start)
+        gradient = self._margin_gradient(logits, labels)
+        return self._ascend(gradient, images, epsilon, start)
 
     def _ascend_until_fooled(self, logits, images, labels, epsilon, start):
         """As `_ascend_margin`, but each step goes on with those images alone that still stand."""
@@ -121,7 +127,7 @@ class PGD(iterative.IterativeAttack):
             x, eta, y, size, radius = (
                 tf.gather(t, standing) for t in (images, perturbation, labels, step_size, epsilon)
             )
-            z, gradient = logits_and_input_gradient(logits, x + eta, y, "margin")
+            z, gradient = self._logits_and_gradient(logits, x + eta, y)
             stands = self._success_margin(z, y) <= 0
             moved = self._move(x, eta, gradient, size, radius)
             standing = tf.boolean_mask(standing, stands)
@@ -153,6 +159,10 @@ class PGD(iterative.IterativeAttack):
         margin = losses.worst_margin(logits, labels)
         return -margin if self.targeted else margin
 
+    def _logits_and_gradient(self, logits, images, labels):
+        return iterative.averaged(
+            self.samples, lambda: logits_and_input_gradient(logits, images, labels, "margin")
+        )
 
-def _margin_gradient(logits: Logits, labels: tf.Tensor) -> Callable:
-    return lambda images: logits_and_input_gradient(logits, images, labels, "margin")[1]
+    def _margin_gradient(self, logits, labels) -> Callable:
+        return lambda images: self._logits_and_gradient(logits, images, labels)[1]

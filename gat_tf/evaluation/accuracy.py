@@ -10,45 +10,67 @@ import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf.attacks import Attack, norms
+from gat_tf.evaluation.progress import Progress
 from gat_tf.logits import Logits, logits_of
 
 
 def accuracy(
     model,
-    dataset: tf.data.Dataset,
+    x,
+    y=None,
     attack: Attack | None = None,
     *,
+    batch_size: int | None = None,
     from_logits=False,
     seed=0,
     bounds=(0.0, 1.0),
+    verbose: int = 0,
 ) -> float:
     """Returns the share of images classified correctly, clean or under attack.
 
+        accuracy(model, images, labels)
+        accuracy(model, images, labels, PGD(8 / 255, math.inf))
+        accuracy(model, dataset, PGD(8 / 255, math.inf))
+
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
-        dataset: (images, labels) batches: images `[B, H, W, C]` within the attack's `clip`, or
-            `bounds` where there is none; labels `[B]` integers.
+        x: Images `[N, H, W, C]` within the attack's `clip`, or `bounds` where there is none; or a
+            `tf.data.Dataset` of (images, labels) batches; or a tuple (images, labels).
+        y: Labels `[N]`, integers, where x is an array of images. Where x has the labels, the
+            attack may be in this place.
         attack: An untargeted attack, or None for the clean accuracy. Images are attacked with
-            their true labels. Where its `epsilon` is a vector, it is one ε for each image of the
-            dataset, in the dataset's order.
+            their true labels. Where its `epsilon` is a vector, it is one ε for each image, in
+            their order.
+        batch_size: Of arrays, as for Keras's `evaluate`; 32 by default.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
         bounds: `(low, high)` of the pixels: (-1, 1) for the networks of Rob-GAN.
+        verbose: 0 for silence, 1 for Keras's progress bar, 2 for a line at the end.
 
     Returns:
         The accuracy in [0, 1].
 
     Raises:
-        ValueError: The dataset is empty, its batches, the model or `bounds` are not of the kinds
-            above, or there are as many ε as neither one nor the images.
+        ValueError: There are no images, they, the labels, the model or `bounds` are not of the
+            kinds above, or there are as many ε as neither one nor the images.
     """
-    logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
+    if isinstance(y, Attack) and attack is None:
+        y, attack = None, y
+    data = x if y is None else (x, y)
+    logits, dataset = prepared(model, data, attack, from_logits, bounds, batch_size)
     correct = correct_function(logits, attack, dataset.element_spec)
-    return float(np.mean(of_each_image(correct, dataset, attack, seed)))
+    return float(np.mean(of_each_image(correct, dataset, attack, seed, "accuracy", verbose)))
 
 
 def power(
-    model, dataset: tf.data.Dataset, attack: Attack, *, from_logits=False, seed=0, clipped=False
+    model,
+    dataset,
+    attack: Attack,
+    *,
+    from_logits=False,
+    seed=0,
+    clipped=False,
+    bounds=(0.0, 1.0),
 ) -> np.ndarray:
     """Returns the power ‖η‖₂² of each image's perturbation: the sum of squares over its values.
 
@@ -57,11 +79,12 @@ def power(
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
-        dataset: (images, labels) batches, as for `accuracy`.
+        dataset: (images, labels), batches or arrays, as for `accuracy`.
         attack: An untargeted attack, with one ε or one for each image, as for `accuracy`.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
         clipped: Whether to measure what the attack's `clip` leaves of η.
+        bounds: `(low, high)` of the pixels where the attack has no `clip`.
 
     Returns:
         `[N]` float32, in the dataset's order.
@@ -69,7 +92,7 @@ def power(
     Raises:
         ValueError: As for `accuracy`.
     """
-    logits, dataset = prepared(model, dataset, attack, from_logits)
+    logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
 
     @tf.function(input_signature=signature(dataset.element_spec, attack))
     def of_batch(images, labels, seed, *epsilon):
@@ -123,15 +146,20 @@ def is_correct(logits: Logits, images: tf.Tensor, labels: tf.Tensor) -> tf.Tenso
 
 
 def prepared(
-    model, dataset, attack, from_logits, bounds=(0.0, 1.0)
+    model, data, attack, from_logits, bounds=(0.0, 1.0), batch_size=None
 ) -> tuple[Logits, tf.data.Dataset]:
-    """Checks what a measurement is given; returns the classifier and the checked batches."""
+    """Checks what a measurement is given; returns the classifier and the checked batches.
+
+    `data` is a dataset of (images, labels) batches, or arrays (images, labels).
+    """
     logits = logits_of(model, from_logits)
-    if not isinstance(dataset, tf.data.Dataset):
+    pair = data if isinstance(data, tuple) else (data,)
+    if not (isinstance(data, tf.data.Dataset) or len(pair) == 2):
         raise TypeError(
-            "Expected a tf.data.Dataset of (images, labels) batches. "
-            f"Received: {type(dataset).__name__}"
+            "Expected a tf.data.Dataset of (images, labels) batches, or arrays (images, labels). "
+            f"Received: {type(data).__name__}"
         )
+    dataset = checks.as_dataset(*pair, batch_size=batch_size)
     if attack is not None and not isinstance(attack, Attack):
         raise TypeError(f"Expected an attack from gat_tf.attacks, or None. Received: {attack!r}")
     if getattr(attack, "targeted", False):
@@ -152,11 +180,7 @@ def require_images(count: int) -> None:
 
 def require_bounds(bounds) -> None:
     """Raises ValueError unless they are `(low, high)` with low < high."""
-    array = np.asarray(bounds, np.float64)
-    if array.shape != (2,) or not array[0] < array[1]:
-        raise ValueError(
-            f"Expected `bounds` as (low, high) with low < high. Received: bounds={bounds!r}"
-        )
+    checks.bounds(bounds)
 
 
 def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]:
@@ -169,9 +193,15 @@ def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]
     return [*batch, tf.TensorSpec([2], tf.int32), *epsilon]
 
 
-def of_each_image(function, dataset, attack: Attack | None = None, seed=0) -> np.ndarray:
-    """What a compiled function of that signature gives for each image, `[N]`."""
+def of_each_image(
+    function, dataset, attack: Attack | None = None, seed=0, name="mean", verbose=0
+) -> np.ndarray:
+    """What a compiled function of that signature gives for each image, `[N]`.
+
+    A progress bar shows the mean so far, under the name given.
+    """
     epsilons, seen, results = _epsilons(attack), 0, []
+    progress = Progress(dataset, verbose)
     with checks.readable_errors():
         for i, (images, labels) in enumerate(dataset):
             size = int(tf.shape(images)[0])
@@ -180,6 +210,8 @@ def of_each_image(function, dataset, attack: Attack | None = None, seed=0) -> np
             if epsilons is not None and seen > len(epsilons):
                 raise _unequal(len(epsilons), "more images than that")
             results.append(function(images, labels, tf.constant([seed, i]), *extra).numpy())
+            progress.show(name, np.sum(results[-1]), size)
+    progress.end()
     require_images(seen)
     if epsilons is not None and seen != len(epsilons):
         raise _unequal(len(epsilons), f"{seen} images")

@@ -16,18 +16,21 @@ import tensorflow as tf
 from gat_tf import checks
 from gat_tf.attacks import PGD, Attack, GradientAttack
 from gat_tf.evaluation.accuracy import is_correct, prepared, require_images, signature
+from gat_tf.evaluation.progress import Progress
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits, logits_of
 
 
 def accuracy_curve(
     model,
-    dataset: tf.data.Dataset,
+    dataset,
     attack: Attack,
     epsilons: Sequence[float],
     *,
     from_logits=False,
     seed=0,
+    bounds=(0.0, 1.0),
+    verbose: int = 0,
 ) -> np.ndarray:
     """Returns the accuracy under the attack at each ε: Fig. 3 of the GAT paper.
 
@@ -37,12 +40,15 @@ def accuracy_curve(
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
-        dataset: (images, labels) batches, as for `accuracy`.
+        dataset: (images, labels), batches or arrays, as for `accuracy`.
         attack: An untargeted attack with an `epsilon`, the value of which is not used. A
             `step_size` of PGD that is given is kept; by default it follows ε.
         epsilons: Sizes in the attack's norm, rising, in units of pixel values.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
+        bounds: `(low, high)` of the pixels where the attack has no `clip`.
+        verbose: 0 for silence, 1 for Keras's progress bar, 2 for a line at the end; with the
+            accuracy at the largest ε.
 
     Returns:
         `[len(epsilons)]`, each in [0, 1].
@@ -52,23 +58,25 @@ def accuracy_curve(
             the dataset or the model are not of the kinds above.
     """
     epsilons = _checked_epsilons(attack, epsilons)
-    logits, dataset = prepared(model, dataset, attack, from_logits)
+    logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
     if isinstance(attack, PGD):
         count = _standing_counts(logits, attack.for_accuracy(), epsilons)
     else:
         count = _correct_counts(logits, [logits], attack, epsilons)
-    return _curve(count, dataset, seed, len(epsilons)).reshape(-1)
+    return _curve(count, dataset, seed, verbose).reshape(-1)
 
 
 def transfer_curves(
     models: Sequence,
     source,
-    dataset: tf.data.Dataset,
+    dataset,
     attack: Attack,
     epsilons: Sequence[float],
     *,
     from_logits=False,
     seed=0,
+    bounds=(0.0, 1.0),
+    verbose: int = 0,
 ) -> np.ndarray:
     """Returns each model's accuracy on images that attack another one: Fig. 4 of the GAT paper.
 
@@ -78,11 +86,14 @@ def transfer_curves(
     Args:
         models: Keras classifiers from images to probabilities or logits `[B, K]`.
         source: The classifier whose gradients the attack follows.
-        dataset: (images, labels) batches, as for `accuracy`.
+        dataset: (images, labels), batches or arrays, as for `accuracy`.
         attack: An untargeted attack with an `epsilon`, the value of which is not used.
         epsilons: Sizes in the attack's norm, rising, in units of pixel values.
         from_logits: Whether the models and the source give logits instead of probabilities.
         seed: Seed of the attack's random choices.
+        bounds: `(low, high)` of the pixels where the attack has no `clip`.
+        verbose: 0 for silence, 1 for Keras's progress bar, 2 for a line at the end; with the
+            accuracy at the largest ε.
 
     Returns:
         `[len(models), len(epsilons)]`, each in [0, 1].
@@ -91,22 +102,25 @@ def transfer_curves(
         ValueError: As for `accuracy_curve`.
     """
     epsilons = _checked_epsilons(attack, epsilons)
-    source, dataset = prepared(source, dataset, attack, from_logits)
+    source, dataset = prepared(source, dataset, attack, from_logits, bounds)
     targets = [logits_of(model, from_logits) for model in models]
     if not targets:
         raise ValueError("Expected at least one model to attack. Received: none.")
     count = _correct_counts(source, targets, attack, epsilons)
-    return _curve(count, dataset, seed, len(epsilons))
+    return _curve(count, dataset, seed, verbose)
 
 
-def _curve(count, dataset, seed, length) -> np.ndarray:
+def _curve(count, dataset, seed, verbose) -> np.ndarray:
     counts, seen = 0, 0
+    progress = Progress(dataset, verbose)
     compiled = tf.function(count, input_signature=signature(dataset.element_spec))
     compiled = compiled.get_concrete_function()
     with checks.readable_errors():
         for i, (images, labels) in enumerate(dataset):
-            counts = counts + compiled(images, labels, tf.constant([seed, i])).numpy()
-            seen += int(tf.shape(images)[0])
+            right, size = compiled(images, labels, tf.constant([seed, i])).numpy(), len(images)
+            progress.show("accuracy", right[0, -1], size)
+            counts, seen = counts + right, seen + size
+    progress.end()
     require_images(seen)
     return counts / seen
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from gat_tf import attacks, checks
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import is_correct, prepared, require_bounds
+from gat_tf.evaluation.progress import Progress
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
 
@@ -63,11 +64,12 @@ class Evaluator:
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
-        dataset: (images, labels) batches; they are kept in memory.
+        dataset: (images, labels), batches or arrays; they are kept in memory.
         from_logits: Whether the model gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels; every attack is clipped to it.
         batch_size: Images attacked at a time.
         seed: Seed of the attacks' random choices.
+        verbose: 0 for silence, 1 for a progress bar of each attack, 2 for a line at its end.
 
     Attributes:
         images: `[N, H, W, C]`.
@@ -76,7 +78,15 @@ class Evaluator:
     """
 
     def __init__(
-        self, model, dataset, *, from_logits=False, bounds=(0.0, 1.0), batch_size=100, seed=0
+        self,
+        model,
+        dataset,
+        *,
+        from_logits=False,
+        bounds=(0.0, 1.0),
+        batch_size=100,
+        seed=0,
+        verbose=0,
     ):
         require_bounds(bounds)
         _, dataset = prepared(model, dataset, None, from_logits, bounds)
@@ -88,6 +98,7 @@ class Evaluator:
         self.bounds = bounds
         self.batch_size = checks.count("batch_size", batch_size)
         self.seed = seed
+        self.verbose = verbose
         self.logits = _Counted(model, from_logits)
         # The dataset's own check cannot see how many classes a subclassed model has.
         self.logits.checked(self.images, self.labels, bounds)
@@ -152,6 +163,7 @@ class Evaluator:
         evaluations, gradients = self._counts()
         started = time.perf_counter()
         standing, adversarial = self.correct.copy(), self.images.copy()
+        progress = Progress(-(-len(chosen) // self.batch_size), self.verbose)
         for i, batch in enumerate(_batches(chosen, self.batch_size)):
             with checks.readable_errors():
                 x, stands = compiled(
@@ -160,6 +172,8 @@ class Evaluator:
                     tf.constant([self.seed, i]),
                 )
             adversarial[batch], standing[batch] = x.numpy(), stands.numpy()
+            progress.show("standing", standing[batch].sum(), len(batch))
+        progress.end()
         seconds = time.perf_counter() - started
         after = self._counts()
         return Attacked(
@@ -178,6 +192,18 @@ class Evaluator:
             )
         )
         return self._of_batches(compiled, np.arange(self.size))
+
+    def change(self) -> float:
+        """The largest change of a logit between two calls for the first images, compiled or not.
+
+        In units of the largest logit; nothing but rounding for a model without random numbers.
+        """
+        x = tf.constant(self.images[: self.batch_size])
+        largest = 0.0
+        for call in (tf.function(self.logits).get_concrete_function(x), self.logits):
+            once, twice = (call(x).numpy() for _ in range(2))
+            largest = max(largest, np.abs(twice - once).max() / max(np.abs(once).max(), 1e-20))
+        return float(largest)
 
     def _of_batches(self, function, indices) -> np.ndarray:
         parts = [

@@ -20,6 +20,7 @@ from gat_tf.logits import logits_of
 INF = math.inf
 _CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until nothing stands
 _TOLERANCE = 0.01  # one image in a hundred: less is noise
+_ROUNDING = 1e-3  # of the largest logit, between two calls of a model without random numbers
 _STARTS = 0.05  # of the images may fall to further random starts alone
 
 
@@ -64,6 +65,7 @@ def robustness(
     budget: Budget = Budget(),
     batch_size: int = 100,
     seed: int = 0,
+    verbose: int = 0,
     stage: Callable[[str, Callable[[], dict]], dict] = lambda name, compute: compute(),
 ) -> dict:
     """Returns a classifier's accuracy under many attacks, and what the known checks say of it.
@@ -75,8 +77,8 @@ def robustness(
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
-        dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`, labels `[B]`. All
-            are kept in memory.
+        dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`, labels `[B]`; or
+            two arrays (images, labels). All are kept in memory.
         norm: 2 or `math.inf`.
         epsilon: Radius of the ball, in units of pixel values.
         source: Another classifier of the same images, from which PGD is transferred.
@@ -85,6 +87,8 @@ def robustness(
         budget: What the attacks may spend.
         batch_size: Images attacked at a time.
         seed: Seed of the attacks' random choices.
+        verbose: 0 for silence, 1 for Keras's progress bar of each attack, 2 for a line at its end;
+            with the share of the images attacked that stand.
         stage: Called with the name of each part and a function that computes it; it may keep what
             the function returns, a dictionary for JSON, and give that back another time.
 
@@ -104,7 +108,13 @@ def robustness(
     checks.norm(norm)
     checks.number("epsilon", epsilon, low=0)
     evaluator = Evaluator(
-        model, dataset, from_logits=from_logits, bounds=bounds, batch_size=batch_size, seed=seed
+        model,
+        dataset,
+        from_logits=from_logits,
+        bounds=bounds,
+        batch_size=batch_size,
+        seed=seed,
+        verbose=verbose,
     )
     if not evaluator.correct.any():
         raise ValueError(
@@ -176,8 +186,9 @@ class _Evaluation:
             "composition": list(composition),
             "curve": curve,
         }
+        change = self.stage("same logits", lambda: {"change": e.change()})["change"]
         zero = self.stage("gradients", self._zero_gradients) if differentiable else None
-        return {**result, "checks": list(_checks(result, zero, b, few))}
+        return {**result, "checks": list(_checks(result, zero, change, b, few))}
 
     def attack(self, name, attack, only=None, source=None, of=None) -> np.ndarray:
         """Runs an attack as a stage; returns which images stand it, `[N]` booleans.
@@ -193,6 +204,7 @@ class _Evaluation:
         e = self.evaluator
 
         def compute():
+            self._announce(name)
             attacked = e.correct if only is None else only
             found = e.attack(attack, attacked, source)
             return {
@@ -207,6 +219,10 @@ class _Evaluation:
 
         self.rows[name] = self.stage(name, compute)
         return standing_of(self.rows[name])
+
+    def _announce(self, name: str) -> None:
+        if self.evaluator.verbose:
+            print(name)
 
     def _curve(self) -> dict:
         """Accuracy under PGD against ε, until nothing stands or the pixels' range is used up."""
@@ -223,6 +239,7 @@ class _Evaluation:
             epsilon = 2 * epsilons[-1] if multiple is None else multiple * self.epsilon
             epsilon = min(epsilon, diameter)
             steps = min(20, self.budget.pgd_steps)
+            self._announce(f"PGD-{steps}, ε = {epsilon:.3g}")
             standing = e.attack(attacks.PGD(epsilon, self.norm, steps)).standing
             epsilons.append(epsilon)
             accuracy.append(float(standing.mean()))
@@ -240,7 +257,7 @@ def standing_of(row: dict) -> np.ndarray:
     return np.array([stands == "1" for stands in row["standing"]])
 
 
-def _checks(result: dict, zero: dict | None, budget: Budget, few: int):
+def _checks(result: dict, zero: dict | None, change: float, budget: Budget, few: int):
     """The signs of masked gradients that Carlini et al. (2019) and others list."""
     rows = {row["name"]: row for row in result["attacks"]}
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
@@ -257,6 +274,10 @@ def _checks(result: dict, zero: dict | None, budget: Budget, few: int):
         result["differentiable"],
         "gradient attacks run" if result["differentiable"] else "none: only attacks without them",
     )
+    evidence = f"they change by {change:.1%} of the largest between two calls"
+    if change > _ROUNDING:
+        evidence += ": average gradients over calls, with the `samples` of PGD and APGD"
+    yield found("the model gives the same logits twice", change <= _ROUNDING, evidence)
     if not result["differentiable"]:
         return
     short, long = f"PGD-{few}", f"PGD-{budget.pgd_steps}, {budget.restarts} starts"

@@ -135,7 +135,7 @@ def _clean(settings, values, num_classes, seed) -> Trainee:
     return Trainee(logits, classifier)
 
 
-def _adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None):
+def adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None):
     """Training on an attack, by eqs. 2 and 4; alpha is the settings' unless it is given."""
 
     def build(settings, values, num_classes, seed) -> Trainee:
@@ -151,7 +151,7 @@ def _adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=Non
 def _scheduled(settings, values, num_classes, seed) -> Trainee:
     epsilon = tf.Variable(0.0, trainable=False, aggregation=tf.VariableAggregation.MEAN)
     attack = surrogates.ScheduledFastGradient(epsilon, clip=None)
-    trainee = _adversarial(lambda _: attack)(settings, values, num_classes, seed)
+    trainee = adversarial(lambda _: attack)(settings, values, num_classes, seed)
     schedule = surrogates.PowerSchedule(epsilon, *GAT_POWER)
     return trainee._replace(callbacks=(schedule,))
 
@@ -216,19 +216,19 @@ METHODS = {
     ),
     "random": Method(
         "Random perturbation",
-        _adversarial(_random_noise),
+        adversarial(_random_noise),
         {"epsilon": Hyperparameter(1 / 255, tuple(n / 255 for n in (2, 4, 8, 16, 32, 64)))},
         paper=_paper((77.59, 0.57), (44.43, 0.71)),
     ),
     "fg_linf": Method(
         "Adv. training (FG, L∞)",
-        _adversarial(_fg_linf),
+        adversarial(_fg_linf),
         {"epsilon": Hyperparameter(1 / 255, _LINF_GRID)},
         paper=_paper((78.12, 0.59), (45.16, 0.73)),
     ),
     "fg_l2": Method(
         "Adv. training (FG, L2)",
-        _adversarial(_fg_l2),
+        adversarial(_fg_l2),
         {"epsilon": Hyperparameter(1 / 255 * 3072**0.5, _L2_GRID)},
         paper=_paper((77.99, 0.45), (45.67, 0.63)),
     ),
@@ -251,7 +251,7 @@ METHODS = {
     # Not in the paper: what every defence is compared with (Madry et al. 2018).
     "pgd": Method(
         "Adv. training (PGD)",
-        _adversarial(_pgd, alpha=0.0),
+        adversarial(_pgd, alpha=0.0),
         {"epsilon": Hyperparameter(8 / 255), "steps": Hyperparameter(7)},
         validation_attack=_pgd,
     ),
@@ -261,15 +261,15 @@ METHODS = {
 _POWER = 0.237
 METHODS |= {
     "fg_l2_gat_power": Method(
-        "FG L2, GAT's power", _adversarial(_fg_l2), {"epsilon": Hyperparameter(0.4865)}
+        "FG L2, GAT's power", adversarial(_fg_l2), {"epsilon": Hyperparameter(0.4865)}
     ),
     "fg_l2_gat_schedule": Method("FG L2, GAT's power by epoch", _scheduled),
     "shared_power": Method(
-        "s·Δ, GAT's power", _adversarial(_shared_power), {"power": Hyperparameter(_POWER)}
+        "s·Δ, GAT's power", adversarial(_shared_power), {"power": Hyperparameter(_POWER)}
     ),
     "scaled_gradient": Method(
         "s·Δ, fixed s",
-        _adversarial(_scaled_gradient),
+        adversarial(_scaled_gradient),
         {"scale": Hyperparameter(round((_POWER / 0.205) ** 0.5, 3))},
     ),
     "gat_frozen": Method(

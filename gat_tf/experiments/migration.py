@@ -88,8 +88,8 @@ def _training_config(old: dict) -> dict:
         if value is not None and value != _own(now).value:
             hyperparameters[now] = value
     for now, names in _GRIDS.items():
-        grid = next((old[name] for name in names if old.get(name) is not None), ())
-        if tuple(grid) != _own(now).grid:
+        grid = next((old[name] for name in names if old.get(name) is not None), None)
+        if grid is not None and tuple(grid) != _own(now).grid:
             grids[now] = grid
     return {**new, "hyperparameters": hyperparameters, "grids": grids}
 

@@ -2,8 +2,8 @@
 
     python -m gat_tf.experiments.publish experiments/table2/full
 
-Of each data set and method, the full-size network of seed 0, its weights in float16, and a card made
-from the record. The table of cards, `README.md`, stands beside them.
+Of each data set and method that is the full-size network of seed 0, with weights in float16, and a
+card made from the record. `README.md` beside them is a table of the cards.
 """
 
 from __future__ import annotations

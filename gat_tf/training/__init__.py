@@ -6,14 +6,18 @@ from gat_tf.training.gat import GAT
 from gat_tf.training.generator import GeneratorTraining
 from gat_tf.training.halving import LearningRateHalving
 from gat_tf.training.robgan import RobGAN
+from gat_tf.training.robust_accuracy import RobustAccuracy
 from gat_tf.training.sngan import SNGAN
+from gat_tf.training.trades import TRADES
 
 __all__ = [
     "GAT",
     "SNGAN",
+    "TRADES",
     "AdversarialTraining",
     "FineTuning",
     "GeneratorTraining",
     "LearningRateHalving",
     "RobGAN",
+    "RobustAccuracy",
 ]

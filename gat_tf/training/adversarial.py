@@ -11,7 +11,7 @@ from gat_tf import checks, losses
 from gat_tf.attacks import Attack, GradientAttack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
-from gat_tf.training.classifier import ClassifierScheme, mixed, mixed_gradients
+from gat_tf.training.classifier import ClassifierScheme, bounds_with, mixed, mixed_gradients
 
 
 class AdversarialStep(NamedTuple):
@@ -91,16 +91,18 @@ class AdversarialTraining(ClassifierScheme):
         scheme.classifier.save("robust.keras")
 
     Args:
-        classifier: Keras model from images `[B, H, W, C]` within the attack's `clip`, or [0, 1],
-            to `[B, K]`.
+        classifier: Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
         attack: Attack from `gat_tf.attacks`. Clipping is the attack's: the paper's equations
             have none, so pass `clip=None` to it for the letter of them.
         alpha: Weight of the clean loss, in [0, 1]. 0.5 in the paper.
         from_logits: Whether the classifier gives logits instead of probabilities.
+        bounds: `(low, high)` of the pixels. By default the attack's `clip`, or [0, 1] where that is
+            None.
         seed: Seed of the attack's random choices.
 
     Raises:
-        ValueError: α is outside [0, 1], or `from_logits` does not fit the classifier.
+        ValueError: α is outside [0, 1], `from_logits` does not fit the classifier, or `bounds` not
+            the attack's `clip`.
         TypeError: The attack or the classifier is none.
     """
 
@@ -111,19 +113,25 @@ class AdversarialTraining(ClassifierScheme):
         alpha: float = 0.5,
         *,
         from_logits: bool = False,
+        bounds: tuple[float, float] | None = None,
         seed: int = 0,
         name: str | None = None,
     ):
         if not isinstance(attack, Attack):
             raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
-        bounds = attack.clip or (0.0, 1.0)
+        bounds = bounds_with(attack, bounds)
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.alpha = checks.number("alpha", alpha, 0, 1)
 
     def get_config(self):
         attack = keras.saving.serialize_keras_object(self.attack)
-        return {**super().get_config(), "attack": attack, "alpha": self.alpha}
+        return {
+            **super().get_config(),
+            "attack": attack,
+            "alpha": self.alpha,
+            "bounds": list(self.bounds),
+        }
 
     def train_step(self, data):
         images, labels = self._unpacked(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from gat_tf import checks
 from gat_tf.logits import Logits
 from gat_tf.training.metrics import Quantiles
 from gat_tf.training.scheme import ADAM_EPSILON, Scheme, require_built
@@ -35,6 +36,7 @@ class ClassifierScheme(Scheme):
     ):
         logits = Logits(classifier, from_logits)
         require_built(classifier)
+        bounds = checks.bounds(bounds)
         super().__init__(logits.num_classes, bounds, self._recorded, seed=seed, name=name)
         self._logits = logits
         self.classifier = classifier
@@ -65,6 +67,23 @@ class ClassifierScheme(Scheme):
 
     def _record(self, **values):
         return super()._record(power_quantiles=values["power"], **values)
+
+
+def bounds_with(attack, bounds) -> tuple[float, float]:
+    """The pixels' range of a scheme: the attack's `clip`, or `bounds` where there is none.
+
+    Raises:
+        ValueError: There are both, and they differ.
+    """
+    if attack.clip is None:
+        return (0.0, 1.0) if bounds is None else bounds
+    if bounds is not None and tuple(checks.bounds(bounds)) != tuple(attack.clip):
+        raise ValueError(
+            "Expected the `clip` of the attack to be the range of the images. "
+            f"Received: bounds={bounds!r} and clip={attack.clip!r}. Pass clip={bounds!r} to the "
+            "attack, or None for no clipping."
+        )
+    return attack.clip
 
 
 def mixed(clean, adversarial, alpha: float):

@@ -151,8 +151,12 @@ class GAT(GeneratorScheme):
     Each step updates the generator k times by eq. 9 and then the classifier once by eq. 10. The
     perturbed images x + G(Δ) are not clipped.
 
+    Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
+    [0, 1], and what it takes to fool F 255 times larger: put `keras.layers.Rescaling(255)` before
+    and behind G, and divide c_g by 255².
+
     Args:
-        classifier: F, a Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
+        classifier: F, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
         generator: G, a Keras model from gradients `[B, H, W, C]` to perturbations of that shape.
         c_g: Weight of the perturbation's power in eq. 9, not negative: the larger, the smaller
             the perturbations.
@@ -164,6 +168,7 @@ class GAT(GeneratorScheme):
             and the perturbation made before the generator's (last) update serves both, which
             saves a third of the work.
         from_logits: Whether the classifier gives logits instead of probabilities.
+        bounds: `(low, high)` of the pixels.
         seed: Seed of the generator's minibatches.
 
     Raises:
@@ -181,10 +186,19 @@ class GAT(GeneratorScheme):
         minibatches: str = "separate",
         *,
         from_logits: bool = False,
+        bounds: tuple[float, float] = (0.0, 1.0),
         seed: int = 0,
         name: str | None = None,
     ):
-        super().__init__(classifier, generator, c_g, from_logits=from_logits, seed=seed, name=name)
+        super().__init__(
+            classifier,
+            generator,
+            c_g,
+            from_logits=from_logits,
+            bounds=bounds,
+            seed=seed,
+            name=name,
+        )
         if minibatches not in MINIBATCHES:
             raise ValueError(
                 f"`minibatches` must be one of {MINIBATCHES}. Received: {minibatches!r}"
@@ -301,8 +315,10 @@ class GAT(GeneratorScheme):
 
     @tf.autograph.experimental.do_not_convert
     def _checked_draws(self, minibatch, draws):
-        classes = self.num_classes
-        return checks.batch(*minibatch, classes), tuple(checks.batch(*d, classes) for d in draws)
+        def checked(images, labels):
+            return checks.batch(images, labels, self.num_classes, self.bounds)
+
+        return checked(*minibatch), tuple(checked(*draw) for draw in draws)
 
 
 def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Dataset:

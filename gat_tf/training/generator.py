@@ -74,15 +74,26 @@ class GeneratorScheme(ClassifierScheme):
     """A scheme with a generator against the classifier.
 
     Args:
-        classifier: F, a Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`.
+        classifier: F, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
         generator: G, a Keras model from gradients `[B, H, W, C]` to perturbations of that shape.
         c_g: Weight of the perturbation's power in eq. 9, not negative.
         from_logits: Whether the classifier gives logits instead of probabilities.
+        bounds: `(low, high)` of the pixels.
         seed: Seed of the scheme's random choices.
     """
 
-    def __init__(self, classifier, generator, c_g, *, from_logits=False, seed=0, name=None):
-        super().__init__(classifier, from_logits=from_logits, seed=seed, name=name)
+    def __init__(
+        self,
+        classifier,
+        generator,
+        c_g,
+        *,
+        from_logits=False,
+        bounds=(0.0, 1.0),
+        seed=0,
+        name=None,
+    ):
+        super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         _check_shapes(classifier, generator)
         require_built(generator)
         self.generator = generator
@@ -96,7 +107,12 @@ class GeneratorScheme(ClassifierScheme):
 
     def get_config(self):
         generator = keras.saving.serialize_keras_object(self.generator)
-        return {**super().get_config(), "generator": generator, "c_g": self.c_g}
+        return {
+            **super().get_config(),
+            "generator": generator,
+            "c_g": self.c_g,
+            "bounds": list(self.bounds),
+        }
 
     def test_step(self, data):
         images, labels = self._unpacked(data)
@@ -154,13 +170,18 @@ class GeneratorTraining(GeneratorScheme):
 
     The loss, and `loss` among the metrics, is L_G of eq. 9; x + G(Δ) is not clipped.
 
+    Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
+    [0, 1], and what it takes to fool F 255 times larger: put `keras.layers.Rescaling(255)` before
+    and behind G, and divide c_g by 255².
+
     Args:
-        classifier: F, a trained Keras model from images `[B, H, W, C]` in [0, 1] to `[B, K]`. It
-            runs in inference mode and is not changed.
+        classifier: F, a trained Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
+            It runs in inference mode and is not changed.
         generator: G, a Keras model from gradients `[B, H, W, C]` to perturbations of that shape.
         c_g: Weight of the perturbation's power in eq. 9, not negative: the larger, the smaller
             the perturbations.
         from_logits: Whether the classifier gives logits instead of probabilities.
+        bounds: `(low, high)` of the pixels.
 
     Raises:
         ValueError: c_g is negative, `from_logits` does not fit the classifier, or the generator's

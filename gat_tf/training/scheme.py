@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf.checks import as_dataset
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
 
@@ -76,8 +77,9 @@ class Scheme(MultiWorker, keras.Model):
         jit_compile="auto",
         steps_per_execution=1,
         run_eagerly=False,
+        **others,
     ):
-        """Configures training.
+        """Configures training. The loss and the metrics are the scheme's own.
 
         Args:
             optimizer: Keras optimiser; by default the paper's.
@@ -85,7 +87,12 @@ class Scheme(MultiWorker, keras.Model):
                 on CPUs XLA's convolutions are slower than TensorFlow's.
             steps_per_execution: Number of steps in one call of the compiled function.
             run_eagerly: Whether to run the step without compiling it, for debugging.
+
+        Raises:
+            TypeError: There is another argument, such as `loss` or `metrics`.
         """
+        if others:
+            raise TypeError(self._not_compiled_with(sorted(others)))
         if jit_compile == "auto":
             with self.distribute_strategy.scope():
                 jit_compile = xla_by_default()
@@ -96,6 +103,17 @@ class Scheme(MultiWorker, keras.Model):
             run_eagerly=run_eagerly,
             auto_scale_loss=False,
         )
+
+    def _not_compiled_with(self, names: list[str]) -> str:
+        recorded = ", ".join(self.results)
+        instead = {
+            "loss": f"the loss is the one that defines {type(self).__name__}, from the settings of "
+            "its constructor",
+            "metrics": f"it records {recorded}, each with `val_` before it for validation data; "
+            "the callback training.RobustAccuracy adds the accuracy under another attack",
+        }
+        known = [f"No `{name}`: {instead[name]}." for name in names if name in instead]
+        return " ".join([f"A training scheme's `compile` takes no {', '.join(names)}.", *known])
 
     def get_compile_config(self):
         return {
@@ -232,23 +250,6 @@ def added(gradients, others) -> list:
         b if a is None else a if b is None else a + b
         for a, b in zip(gradients, others, strict=True)
     ]
-
-
-def as_dataset(x, y=None, batch_size=None, shuffle=False):
-    """Returns (images, labels) batches from a dataset, or from arrays and a batch size."""
-    if isinstance(x, tf.data.Dataset):
-        if y is not None or batch_size is not None:
-            raise ValueError("A tf.data.Dataset brings its labels and batches: pass it alone.")
-        return x
-    if x is None or y is None or not hasattr(x, "shape"):
-        raise ValueError(
-            "Expected a tf.data.Dataset of (images, labels) batches, or arrays of images and "
-            f"labels. Received: {type(x).__name__} and {type(y).__name__}"
-        )
-    dataset = tf.data.Dataset.from_tensor_slices((x, y))
-    if shuffle:
-        dataset = dataset.shuffle(len(x))
-    return dataset.batch(batch_size or 32)
 
 
 def _pair(data):

@@ -1,0 +1,79 @@
+"""Accuracy under attack after every epoch, for any Keras model."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from gat_tf.attacks import Attack
+from gat_tf.evaluation.accuracy import correct_function, of_each_image, prepared
+from gat_tf.training.classifier import ClassifierScheme
+
+
+class RobustAccuracy(keras.callbacks.Callback):
+    """Puts `val_robust_accuracy` into the logs of every epoch, for callbacks that come after it.
+
+        model.fit(
+            images, labels, validation_data=validation, epochs=10,
+            callbacks=[
+                RobustAccuracy(validation, PGD(8 / 255, math.inf, steps=10)),
+                ModelCheckpoint("best.keras", monitor="val_robust_accuracy", mode="max",
+                                save_best_only=True),
+            ],
+        )
+
+    The model is the one that is trained, or the classifier of a scheme of `gat_tf.training`. The
+    attack's random choices are the same after every epoch, so that epochs compare. It is compiled
+    once.
+
+    Args:
+        data: (images, labels) batches as a `tf.data.Dataset`, or arrays (images, labels).
+        attack: An untargeted attack.
+        name: What it is called in the logs.
+        batch_size: Of arrays; 32 by default.
+        from_logits: Whether the model gives logits instead of probabilities.
+        bounds: `(low, high)` of the pixels where the attack has no `clip`.
+        seed: Seed of the attack's random choices.
+
+    Raises:
+        ValueError: After the first epoch, where `evaluation.accuracy` would raise it.
+    """
+
+    def __init__(
+        self,
+        data,
+        attack: Attack,
+        *,
+        name: str = "val_robust_accuracy",
+        batch_size: int | None = None,
+        from_logits: bool = False,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.data = data
+        self.attack = attack
+        self.name = name
+        self.batch_size = batch_size
+        self.from_logits = from_logits
+        self.bounds = bounds
+        self.seed = seed
+
+    def on_train_begin(self, logs=None):
+        self._measure = None  # the model may be another one, or changed
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._measure is None:
+            self._measure = self._compiled()
+        if logs is not None:
+            logs[self.name] = self._measure()
+
+    def _compiled(self):
+        scheme = isinstance(self.model, ClassifierScheme)
+        model = self.model.classifier if scheme else self.model
+        logits, dataset = prepared(
+            model, self.data, self.attack, self.from_logits, self.bounds, self.batch_size
+        )
+        # A training that diverges goes on: what is not finite is no success.
+        correct = correct_function(logits, self.attack, dataset.element_spec, finite=False)
+        return lambda: float(np.mean(of_each_image(correct, dataset, self.attack, self.seed)))

@@ -1,0 +1,118 @@
+"""TRADES against its loss, its attack and its gradient in NumPy, on a linear softmax model."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import schemes
+import tensorflow as tf
+
+from gat_tf import attacks, training
+from gat_tf.logits import Logits
+from gat_tf.training.trades import trades_step
+
+SHAPE, D, K = (2, 2, 1), 4, 3
+rng = np.random.default_rng(0)
+W, B = rng.normal(size=(D, K)), rng.normal(size=K)
+X = rng.uniform(0.2, 0.8, (5, D))
+Y = np.array([0, 1, 2, 1, 0])
+BETA, EPSILON, STEP, SEED = 3.0, 0.1, 0.04, [1, 2]
+
+
+def log_softmax(x):
+    z = x @ W + B
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+def numpy_attack(start, norm, steps):
+    """Step along the gradient (q - p) Wᵀ of KL(p || q), project, clip."""
+    p, eta = np.exp(log_softmax(X)), start
+    for _ in range(steps):
+        gradient = (np.exp(log_softmax(X + eta)) - p) @ W.T
+        if norm == 2:
+            eta = eta + STEP * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+            length = np.linalg.norm(eta, axis=1, keepdims=True)
+            eta = eta * np.minimum(1, EPSILON / length)
+        else:
+            eta = np.clip(eta + STEP * np.sign(gradient), -EPSILON, EPSILON)
+        eta = np.clip(X + eta, 0, 1) - X
+    return eta
+
+
+def network(dense_classifier):
+    return dense_classifier(W.astype("float32"), B.astype("float32"), SHAPE)
+
+
+@pytest.mark.parametrize("norm", [2, math.inf])
+def test_step_is_the_loss_and_gradient_in_numpy(dense_classifier, norm):
+    logits = Logits(network(dense_classifier))
+    images, labels = tf.constant(X.reshape(5, *SHAPE), tf.float32), tf.constant(Y)
+    starts, steps = (attacks.PGD(EPSILON, norm, n, step_size=s) for n, s in ((1, 0), (6, STEP)))
+    start = starts.ascend(tf.zeros_like, images, tf.constant(SEED)).numpy().reshape(5, D)
+    eta = numpy_attack(start, norm, 6)
+    assert np.abs(eta - start).max() > 0.02
+    step = trades_step(logits, steps, images, labels, BETA, seed=tf.constant(SEED), loss_scale=4.0)
+    np.testing.assert_allclose(np.reshape(step.perturbation, (5, D)), eta, atol=1e-5)
+
+    log_p, log_q = log_softmax(X), log_softmax(X + eta)
+    p, q = np.exp(log_p), np.exp(log_q)
+    divergence = np.sum(p * (log_p - log_q), axis=1)
+    loss = -log_p[np.arange(5), Y] + BETA * divergence
+    np.testing.assert_allclose(step.divergence, divergence, rtol=1e-3)
+    np.testing.assert_allclose(step.loss, loss, rtol=1e-5)
+
+    of_clean = p - np.eye(K)[Y] + BETA * p * (log_p - log_q - divergence[:, None])
+    of_adversarial = BETA * (q - p)
+    kernel, bias = step.gradients
+    expected = X.T @ of_clean + (X + eta).T @ of_adversarial
+    np.testing.assert_allclose(kernel, 4 * expected, atol=2e-5)
+    np.testing.assert_allclose(bias, 4 * (of_clean + of_adversarial).sum(axis=0), atol=2e-5)
+
+
+def test_beta_0_is_training_on_clean_images():
+    found = []
+    for build in (
+        lambda f: training.TRADES(f, attacks.PGD(0.5, steps=2), 0.0),
+        lambda f: training.AdversarialTraining(f, attacks.RandomPerturbation(0.1), alpha=1.0),
+    ):
+        scheme = build(schemes.classifier())
+        scheme.compile(schemes.sgd())
+        scheme.fit(schemes.dataset(), verbose=0)
+        found.append(schemes.weights(scheme))
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
+def test_a_large_beta_keeps_outputs_together_under_attack():
+    divergence = []
+    for beta in (0.0, 30.0):
+        keras.utils.set_random_seed(0)
+        scheme = training.TRADES(schemes.classifier(), attacks.PGD(0.5, steps=3), beta)
+        scheme.compile(keras.optimizers.Adam(1e-2))
+        scheme.fit(schemes.dataset(), epochs=20, verbose=0)
+        results = scheme.evaluate(schemes.dataset(), verbose=0, return_dict=True)
+        divergence.append(results["divergence"])
+        expected = results["clean_loss"] + beta * results["divergence"]
+        np.testing.assert_allclose(results["loss"], expected, rtol=1e-5)
+    assert divergence[1] < divergence[0] / 3
+
+
+@pytest.mark.parametrize(
+    ("attack", "error", "message"),
+    [
+        (attacks.FastGradient(0.1), TypeError, r"Expected attacks\.PGD"),
+        (attacks.PGD(0.1, random_start=False), ValueError, "random_start=True"),
+        (attacks.PGD(0.1, restarts=2), ValueError, "without restarts"),
+        (attacks.PGD(0.1, early_stop=True), ValueError, "early_stop"),
+        (attacks.PGD(0.1, targeted=True), ValueError, "untargeted"),
+        (attacks.PGD(0.1, samples=2), ValueError, "samples"),
+    ],
+)
+def test_attacks_that_do_not_climb_the_divergence_are_named(attack, error, message):
+    with pytest.raises(error, match=message):
+        training.TRADES(schemes.classifier(), attack)
+
+
+def test_beta_is_checked():
+    with pytest.raises(ValueError, match=r"`beta`.*-1"):
+        training.TRADES(schemes.classifier(), attacks.PGD(0.1), -1)
