@@ -156,6 +156,13 @@ def _scheduled(settings, values, num_classes, seed) -> Trainee:
     return trainee._replace(callbacks=(schedule,))
 
 
+def _trades(settings, values, num_classes, seed) -> Trainee:
+    classifier = _classifier(settings, num_classes)
+    scheme = training.TRADES(classifier, _pgd(values), values["beta"], seed=seed)
+    scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
+    return Trainee(scheme, classifier)
+
+
 def _gat(settings, values, num_classes, seed) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     gat = training.GAT(
@@ -248,11 +255,22 @@ METHODS = {
         inherits="gat",
         paper=_paper((81.62, 0.34), (50.71, 0.49)),
     ),
-    # Not in the paper: what every defence is compared with (Madry et al. 2018).
+    # Not in the paper: what defences are compared with (Madry et al. 2018).
     "pgd": Method(
         "Adv. training (PGD)",
         adversarial(_pgd, alpha=0.0),
         {"epsilon": Hyperparameter(8 / 255), "steps": Hyperparameter(7)},
+        validation_attack=_pgd,
+    ),
+    # Zhang et al. 2019.
+    "trades": Method(
+        "TRADES",
+        _trades,
+        {
+            "epsilon": Hyperparameter(8 / 255),
+            "steps": Hyperparameter(7),
+            "beta": Hyperparameter(6.0),
+        },
         validation_attack=_pgd,
     ),
 }

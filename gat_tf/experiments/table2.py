@@ -240,7 +240,9 @@ def _gains_and_curves(units):
             m: [u for u in units if (u["dataset"], u["method"]) == (dataset, m)] for m in methods
         }
         dots([_gains(dataset, ours)], figure=left)
-        curves([[_validation(dataset, ours, found)]], figure=right)
+        validation = _validation(dataset, ours, found)
+        if validation.lines:
+            curves([[validation]], figure=right)
     legend(figure, ncols=3)
     return figure
 
