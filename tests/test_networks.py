@@ -204,6 +204,29 @@ def test_dropout_gat_may_search_its_own_c_g_from_gats(searched, score, c_g):
     assert read == {*OF_GAT, *of_dropout}
 
 
+def test_trials_are_trained_with_what_is_inherited_given_and_tried(tmp_path, monkeypatch):
+    tried = {}
+
+    def trial(self, name, dataset, method, values, point):
+        tried[name] = (values, point)
+        accuracy = 1 - abs(point[list(point)[-1]] - 0.3)  # the best is next to 0.3
+        history = {"validation_accuracy": [accuracy]}
+        return lambda: {"validation_accuracy": accuracy, "history": history}
+
+    monkeypatch.setattr(Networks, "_trial", trial)
+    grids = {"gat.c_g": (0.3, 1.0), "gat.generator_learning_rate": (), "dropout_gat.rate": (0.2,)}
+    config = dataclasses.replace(SEARCH, grids=grids, hyperparameters={
+        "gat.generator_learning_rate": 1e-4, "dropout_gat.rate": 0.5})  # fmt: skip
+    found = Networks(config, tmp_path)
+    gat = {"c_g": 0.3, "generator_learning_rate": 1e-4}
+    assert found.hyperparameters("shapes", "dropout_gat") == {**gat, "rate": 0.2}
+    assert tried == {
+        "shapes-gat-c_g=0.3": (gat, {"c_g": 0.3}),
+        "shapes-gat-c_g=1.0": ({**gat, "c_g": 1.0}, {"c_g": 1.0}),
+        "shapes-dropout_gat-rate=0.2": ({**gat, "rate": 0.2}, {"rate": 0.2}),
+    }
+
+
 def test_without_a_search_values_are_given_inherited_or_the_methods(tmp_path):
     given = {"gat.c_g": 0.7, "dropout_gat.rate": 0.4}
     config = dataclasses.replace(NETWORKS, hyperparameters=given)
