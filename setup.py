@@ -30,7 +30,12 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20"],
         "test": ["psutil>=5", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
         "notebooks": ["jupyterlab>=4"],
-        "benchmarks": ["adversarial-robustness-toolbox>=1.20", "cleverhans>=4.0", "foolbox>=3.3.4"],
+        "benchmarks": [
+            "adversarial-robustness-toolbox>=1.20",
+            "cleverhans>=4.0",
+            "foolbox>=3.3.4",
+            "torch>=2.4",
+        ],
     },
     classifiers=[
         "Intended Audience :: Science/Research",

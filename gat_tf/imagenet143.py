@@ -1,7 +1,8 @@
 """ImageNet-143, the dogs to cats of ImageNet: the large data set of the Rob-GAN paper.
 
-Chosen and cropped as in the authors' code: labels 151 to 293 of the sorted synsets, images of at
-least 256 pixels on both sides, of each the square at its centre. The authors resize the shorter
+Chosen and cropped as in the authors' code: labels 151 to 293 of the sorted synsets, of each image
+the square at its centre. Training images have at least 256 pixels on both sides; ImageNet's
+validation images, which are the test images, are all there: 7,150. The authors resize the shorter
 side to 256 and crop 256x256; this is the same square, interpolated once to its final size.
 """
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 LABELS = range(151, 294)  # n02085620 to n02130308
 HELD_OUT = 50  # training images of each class for validation, as many as there are for the test
-_SHORTEST_SIDE = 256
+_SHORTEST_SIDE = 256  # of training images
 
 
 def load(
@@ -44,14 +45,25 @@ def load(
     )
     train_end = None if train_each is None else HELD_OUT + train_each
     return [
-        read(train, round(1.25 * image_size), HELD_OUT, train_end),
-        read(train, image_size, 0, HELD_OUT if validation_each is None else validation_each),
+        read(train, round(1.25 * image_size), HELD_OUT, train_end, shortest_side=_SHORTEST_SIDE),
+        read(
+            train,
+            image_size,
+            0,
+            HELD_OUT if validation_each is None else validation_each,
+            shortest_side=_SHORTEST_SIDE,
+        ),
         read(test, image_size, 0, test_each),
     ]
 
 
 def read(
-    examples: tf.data.Dataset, size: int, start: int = 0, stop: int | None = None
+    examples: tf.data.Dataset,
+    size: int,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    shortest_side: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns images of ImageNet-143 as arrays: of each class those numbered `start` to `stop`.
 
@@ -60,6 +72,7 @@ def read(
         size: Height and width of the result, made by bilinear interpolation with antialiasing.
         start: Number of a class's first image, counted in the order of the examples.
         stop: Number after its last; none is as many as there are.
+        shortest_side: Images with fewer pixels on a side are left out, and not counted.
 
     Returns:
         Images `[N, size, size, 3]` uint8 and labels `[N]` int64 from 0 to 142, in the order of the
@@ -75,7 +88,7 @@ def read(
 
     def is_large(image, label):
         del label
-        return tf.reduce_min(tf.shape(image)[:2]) >= _SHORTEST_SIDE
+        return tf.reduce_min(tf.shape(image)[:2]) >= shortest_side
 
     def number(seen, example):
         image, label = example

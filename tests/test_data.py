@@ -171,11 +171,13 @@ def test_imagenet_143_are_the_labels_from_151_to_293():
     np.testing.assert_array_equal(images, np.broadcast_to(expected, (3, 8, 8, 3)))
 
 
-def test_images_with_a_side_below_256_pixels_are_left_out():
+def test_images_with_a_short_side_are_left_out_where_asked():
     sizes = [(255, 300), (256, 300), (300, 255), (300, 256), (255, 255), (256, 256)]
     examples = _examples(*((_grey(i, *size), 160) for i, size in enumerate(sizes)))
-    images, _ = imagenet143.read(examples, 8)
+    images, _ = imagenet143.read(examples, 8, shortest_side=256)
     np.testing.assert_array_equal(images[:, 0, 0, 0], [1, 3, 5])
+    images, _ = imagenet143.read(examples, 8)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], range(6))
 
 
 def test_square_at_the_centre_is_taken():
@@ -201,10 +203,10 @@ def test_images_of_a_class_are_numbered_in_their_order():
     examples = [(_grey(i), label) for i, label in enumerate(labels)]
     examples.insert(0, (_grey(99, 255), 151))  # too small to be counted
     for start, stop, expected in ((0, 2, [0, 1, 2, 4]), (1, 3, [2, 3, 4]), (2, None, [3, 5])):
-        images, kept = imagenet143.read(_examples(*examples), 4, start, stop)
+        images, kept = imagenet143.read(_examples(*examples), 4, start, stop, shortest_side=256)
         np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
         np.testing.assert_array_equal(kept + 151, np.array(labels)[expected])
-    images, kept = imagenet143.read(_examples(*examples), 4, 4)
+    images, kept = imagenet143.read(_examples(*examples), 4, 4, shortest_side=256)
     assert images.shape == (0, 4, 4, 3)
     assert kept.shape == (0,)
 
@@ -213,22 +215,25 @@ def test_images_of_a_class_are_numbered_in_their_order():
 def imagenet(tmp_path, monkeypatch):
     """A folder of TFDS's ImageNet, with 2 images of each class held out and few to train.
 
-    The training images of a class are of colours 0 to 4 (0 to 3 of the last), the test images of
-    20 to 22.
+    The training images of a class are of colours 0 to 4 (0 to 3 of the last) and a small one, the
+    test images of 20 to 22 and small too.
     """
     monkeypatch.setattr(imagenet143, "HELD_OUT", 2)
     monkeypatch.setattr(tfds.core.splits.SplitDict, "total_num_examples", 12)
-    colours = {"train": range(5), "validation": range(20, 23)}
+    images = {
+        "train": [*map(_grey, range(5)), _grey(5, 255)],
+        "validation": [_grey(colour, 40, 255) for colour in range(20, 23)],
+    }
 
     def as_dataset(builder, split, decoders, **kwargs):
         assert builder.name == "imagenet2012"
         assert isinstance(decoders["image"], tfds.decode.SkipDecoding)
-        files = [tf.io.encode_png(_grey(colour)).numpy() for colour in colours[split]]
-        images, labels = zip(
+        files = [tf.io.encode_png(image).numpy() for image in images[split]]
+        encoded, labels = zip(
             *((f, n) for i, f in enumerate(files) for n in range(150, 295) if (i, n) != (4, 293)),
             strict=True,
         )
-        return tf.data.Dataset.from_tensor_slices({"image": list(images), "label": list(labels)})
+        return tf.data.Dataset.from_tensor_slices({"image": list(encoded), "label": list(labels)})
 
     with tfds.testing.mock_data(as_dataset_fn=as_dataset):
         yield str(tmp_path)

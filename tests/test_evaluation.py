@@ -8,7 +8,13 @@ import pytest
 import tensorflow as tf
 
 from gat_tf.attacks import PGD, FastGradient, RandomPerturbation
-from gat_tf.evaluation import accuracy, correct_function, local_lipschitz_value
+from gat_tf.evaluation import (
+    accuracy,
+    correct_function,
+    lipschitz_function,
+    local_lipschitz_value,
+    of_each_image,
+)
 from gat_tf.gradients import input_gradient
 from gat_tf.logits import Logits
 
@@ -213,6 +219,19 @@ def test_lipschitz_value_is_the_norm_of_the_gradient_in_inference(
     expected = np.linalg.norm(gradient.reshape(50, -1), axis=1)
     values = local_lipschitz_value(trained_with_state, batches)
     np.testing.assert_allclose(values, expected, rtol=1e-4)
+
+
+def test_lipschitz_value_after_every_epoch_is_traced_once(dense_classifier):
+    """The compiled function sees the weights as they become."""
+    kernel = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
+    model = dense_classifier(kernel, np.zeros(3, "float32"), (2, 2, 3), None)
+    images = np.random.default_rng(1).uniform(size=(10, 2, 2, 3)).astype("float32")
+    batches = tf.data.Dataset.from_tensor_slices((images, np.arange(10) % 3)).batch(4)
+    compiled = lipschitz_function(Logits(model, from_logits=True), batches.element_spec)
+    for scale in (1, 3):
+        model.set_weights([scale * kernel, np.zeros(3, "float32")])
+        expected = local_lipschitz_value(model, batches, from_logits=True)
+        np.testing.assert_allclose(of_each_image(compiled, batches), expected, rtol=1e-5)
 
 
 def test_lipschitz_value_wants_images_within_bounds(dense_classifier):

@@ -151,7 +151,7 @@ def test_without_fakes_it_is_adversarial_training(random_start):
 
 
 def test_the_generator_is_not_changed_and_the_body_of_d_is():
-    """With batch norm in both: G runs in inference mode, D in training mode but in the attack."""
+    """With batch norm in both: G's statistics stay, D runs in training mode but in the attack."""
     d, g = schemes.discriminator(normalised=True), schemes.image_generator(BOUNDS, normalised=True)
     scheme = compiled(training.FineTuning(models.class_head(d), g, pgd()))
     before = schemes.vector(g)
@@ -166,6 +166,67 @@ def test_the_generator_is_not_changed_and_the_body_of_d_is():
     norm.moving_variance.assign(tf.fill(norm.moving_variance.shape, 1e6))
     scheme.train_step(batch(0))
     np.testing.assert_allclose(norm.moving_variance, 1e6 / 4, rtol=1e-3)
+
+
+# Fakes.
+
+
+def fakes_of(scheme, steps, size=6):
+    """The fakes of each step, as `train_step` makes them."""
+    images, _ = batch(0, size)
+    return [tuple(t.numpy() for t in scheme._fakes(images, step)) for step in range(steps)]
+
+
+@pytest.mark.parametrize("statistics", ["batch", "moving"])
+def test_fakes_have_the_statistics_of_their_batch_or_the_generators(statistics):
+    """By default the authors': with the moving ones, a last batch would decide how fakes look."""
+    arguments = {} if statistics == "batch" else {"statistics": statistics}
+    scheme = fine_tuning(normalised=True, seed=5, **arguments)
+    copy = keras.models.clone_model(scheme.generator)
+    copy.set_weights(scheme.generator.get_weights())
+    noise, c = draw(batch(0)[0], LATENT, schemes.CLASSES, [5, 0])
+    expected = copy([noise, c], training=statistics == "batch")
+    ((fakes, labels),) = fakes_of(scheme, 1)
+    np.testing.assert_allclose(fakes, expected, atol=1e-6)
+    np.testing.assert_array_equal(labels, c)
+    # And it is these that the classifier learns from.
+    logs = scheme.train_step(batch(0))
+    (norm,) = (x for x in scheme.generator.layers if hasattr(x, "moving_mean"))
+    norm.moving_mean.assign(norm.moving_mean + 3)
+    again = fine_tuning(normalised=True, seed=5, **arguments)
+    again.generator.set_weights(scheme.generator.get_weights())
+    other = again.train_step(batch(0))
+    assert (abs(float(other["fake_loss"] - logs["fake_loss"])) < 1e-6) == (statistics == "batch")
+
+
+def test_fixed_fakes_are_as_many_as_asked_for_of_all_classes():
+    scheme = fine_tuning(normalised=True, statistics="moving", fake_images=7, seed=5)
+    fakes, labels = map(np.concatenate, zip(*fakes_of(scheme, 20), strict=True))
+    different = {fake.tobytes(): label for fake, label in zip(fakes, labels, strict=True)}
+    assert len(different) == 7
+    assert sorted(different.values()) == [0, 0, 0, 1, 1, 2, 2]
+    for fake, label in zip(fakes, labels, strict=True):
+        assert different[fake.tobytes()] == label
+    others = fine_tuning(normalised=True, statistics="moving", fake_images=7, seed=6)
+    assert not {x.tobytes() for x in fakes_of(others, 1)[0][0]} & set(different)
+    fresh, _ = map(np.concatenate, zip(*fakes_of(fine_tuning(seed=5), 20), strict=True))
+    assert len({fake.tobytes() for fake in fresh}) == 120
+
+
+def test_a_new_optimiser_does_not_bring_the_old_fakes_back():
+    scheme = fine_tuning(seed=5)
+    seen, fakes = [], scheme._fakes
+
+    def spied(images, step):
+        seen.append(fakes(images, step))
+        return seen[-1]
+
+    scheme._fakes = spied
+    for _ in range(2):
+        compiled(scheme)  # its count begins again
+        scheme.train_step(batch(0))
+    assert np.abs(seen[0][0] - seen[1][0]).max() > 0.1
+    assert (int(scheme.steps), int(scheme.optimizer.iterations)) == (2, 1)
 
 
 # Keras.
@@ -201,10 +262,37 @@ def test_two_replicas_are_one():
         np.testing.assert_allclose(results[1][1][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_each_replica_has_the_statistics_of_its_fakes():
+    """As in the authors' code on several devices; an empty share of a batch does no harm."""
+    strategy = schemes.two_replicas()
+    with strategy.scope():
+        g = schemes.image_generator(BOUNDS, normalised=True)
+        scheme = training.FineTuning(classifier(), g, pgd(), seed=5)
+        scheme.compile(keras.optimizers.SGD(RATE))
+    before = schemes.vector(g)
+
+    @tf.function
+    def fakes(images):
+        return strategy.run(lambda x: scheme._fakes(x, 0)[0], (images,))
+
+    (images, _), *_ = strategy.experimental_distribute_dataset(dataset(8))
+    seen = [part.numpy() for part in strategy.experimental_local_results(fakes(images))]
+    noise, labels = draw(np.zeros(8), LATENT, schemes.CLASSES, [5, 0])
+    copy = schemes.image_generator(BOUNDS, normalised=True)
+    for ours, part in ((slice(4), seen[0]), (slice(4, 8), seen[1])):
+        expected = copy([noise[ours], labels[ours]], training=True)
+        np.testing.assert_allclose(part, expected, atol=1e-5)
+    history = scheme.fit(dataset(17), epochs=2, verbose=0).history
+    assert np.isfinite(list(history.values())).all()
+    assert np.isfinite(schemes.weights(scheme)).all()
+    np.testing.assert_array_equal(schemes.vector(g), before)
+
+
 @pytest.mark.parametrize("with_generator", [True, False])
 def test_a_scheme_saved_whole_goes_on_where_it_was(with_generator, tmp_path):
     if with_generator:
-        scheme = fine_tuning(0.4, attack=pgd(random_start=True), seed=7)
+        settings = {"statistics": "moving", "fake_images": 9, "seed": 7}
+        scheme = fine_tuning(0.4, attack=pgd(random_start=True), **settings)
     else:
         scheme = compiled(training.FineTuning(classifier(), None, pgd(), 0.0, seed=7))
     checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "scheme.keras")
@@ -212,6 +300,7 @@ def test_a_scheme_saved_whole_goes_on_where_it_was(with_generator, tmp_path):
     loaded = keras.models.load_model(tmp_path / "scheme.keras")
     assert type(loaded) is training.FineTuning
     assert (loaded.fake_weight, loaded.seed) == (scheme.fake_weight, 7)
+    assert (loaded.statistics, loaded.fake_images) == (scheme.statistics, scheme.fake_images)
     assert (loaded.attack.steps, loaded.attack.epsilon) == (3, 0.1)
     assert (loaded.generator is None) != with_generator
     np.testing.assert_array_equal(schemes.weights(loaded), schemes.weights(scheme))
@@ -261,6 +350,8 @@ def test_images_are_those_of_the_attacks_clip():
         ({"attack": "pgd"}, TypeError, "Expected an attack from gat_tf.attacks.*'pgd'"),
         ({"attack": None}, TypeError, "Expected an attack from gat_tf.attacks.*None"),
         ({"fake_weight": -0.1}, ValueError, "`fake_weight`.*-0.1"),
+        ({"statistics": "live"}, ValueError, "`statistics` must be one of.*batch.*'live'"),
+        ({"fake_images": 0}, ValueError, "`fake_images`.*at least 1.*0"),
         ({"fake_weight": float("nan")}, ValueError, "`fake_weight`.*nan"),
         ({"from_logits": False}, ValueError, "Pass from_logits=True"),
         ({"classifier": schemes.classifier()}, ValueError, "Pass from_logits=False"),

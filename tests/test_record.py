@@ -115,7 +115,8 @@ def test_check_finds_a_number_that_is_not_in_the_record(folder):
         "`0.25` is code, and [a link](a/2.5.md) is not read.\n\nAnother paragraph: 99.9.\n"
     )
     assert record.unsupported(page) == [
-        f"{page}: 3.5 is not in table2 (The baseline has 52.00 %, GAT gains 10.0 (see 3.5). `0.25` i...)"
+        f"{page}: 3.5 is not in table2 (The baseline has 52.00 %, GAT gains 10.0 (see 3.5). "
+        "`0.25` i...)"
     ]
     with pytest.raises(SystemExit, match=r"3\.5 is not in table2"):
         record.main(["--check", str(page)])
@@ -139,10 +140,15 @@ def test_packed_record_reads_the_same_in_one_file(folder):
     assert results.load(folder) == before
 
 
-def test_drawn_again_is_a_png_alone(folder):
-    record.main(["--draw", str(folder)])
+def test_remade_from_its_units(folder):
+    path = folder / "results.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "summary": {}, "verdicts": {}}))
+    record.main(["--remake", str(folder)])
+    assert json.loads(path.read_text()) == json.loads(json.dumps(stored))
     assert (folder / "table2.png").stat().st_size > 10_000
     assert not list(folder.glob("*.pdf"))
+    assert "| Baseline | 77.48 ± 0.46 | 52.00 ± 2.00 |" in (folder / "table2.md").read_text()
 
 
 def test_folder_of_format_1_is_brought_up_to_date(tmp_path):

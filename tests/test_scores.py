@@ -1,5 +1,8 @@
 """Image scores against closed forms, and the network behind them against calling it by hand."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -218,6 +221,41 @@ def test_network_gives_probabilities_and_what_enters_the_last_layer(images, batc
     _check(ScoreNetwork(model), images, expected, batch_size=batch_size)
 
 
+def test_images_may_come_a_few_at_a_time(images):
+    network = ScoreNetwork(_classifier())
+    expected = network(images)
+    parts = [images[:3], images[3:4], images[4:]]
+    _check(network, (part for part in parts), expected)
+    _check(network, parts, expected, batch_size=2)
+
+
+def test_no_more_than_one_array_of_images_is_kept(images):
+    """Each is gone when the next but one is asked for."""
+    alive = []
+
+    def arrays():
+        for _ in range(5):
+            array = images.copy()
+            alive.append(weakref.ref(array))
+            yield array
+            del array
+            gc.collect()
+            assert sum(reference() is not None for reference in alive) <= 1
+
+    probabilities, _ = ScoreNetwork(_classifier())(arrays())
+    assert len(probabilities) == 5 * len(images)
+
+
+def test_samples_are_scored_without_all_being_there():
+    g, labels = models.image_generator(3, width=1 / 32), np.arange(9) % 3
+    network = ScoreNetwork(_classifier(shape=(32, 32, 3)))
+    places, batches = zip(*models.sample_batches(g, labels, batch_size=4), strict=True)
+    got = network(batch for batch in batches)
+    whole = network(models.sample(g, labels, batch_size=4)[np.concatenate(places)])
+    for a, b in zip(got, whole, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_network_of_logits(images):
     model = _classifier(activation=None)
     logits, features = _by_hand(model, images / 2 + 0.5)
@@ -337,8 +375,12 @@ def test_bounds_are_low_and_high(bounds):
     ids=["range", "nan", "integers", "one image", "grey", "none"],
 )
 def test_images_that_cannot_be_scored_are_named(images, change, message):
-    with pytest.raises(ValueError, match=message):
-        ScoreNetwork(_classifier())(change(images))
+    network = ScoreNetwork(_classifier())
+    for spoilt in (change(images), [images, change(images)]):
+        with pytest.raises(ValueError, match=message):
+            network(spoilt)
+    with pytest.raises(ValueError, match="at least one array of images"):
+        network([])
 
 
 def test_logits_taken_for_probabilities_are_found_where_the_end_cannot_be_seen(images):

@@ -1,8 +1,8 @@
 """Measurements of classifiers, of attacks and of generated images."""
 
-from gat_tf.evaluation.accuracy import accuracy, correct_function, power
+from gat_tf.evaluation.accuracy import accuracy, correct_function, of_each_image, power
 from gat_tf.evaluation.curves import accuracy_curve, transfer_curves
-from gat_tf.evaluation.lipschitz import local_lipschitz_value
+from gat_tf.evaluation.lipschitz import lipschitz_function, local_lipschitz_value
 from gat_tf.evaluation.robustness import Budget, robustness
 from gat_tf.evaluation.scores import (
     ScoreNetwork,
@@ -20,7 +20,9 @@ __all__ = [
     "correct_function",
     "frechet_distance",
     "inception_score",
+    "lipschitz_function",
     "local_lipschitz_value",
+    "of_each_image",
     "power",
     "robustness",
     "transfer_curves",

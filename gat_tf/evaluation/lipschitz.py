@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import of_each_image, prepared, signature
 from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.logits import Logits
 
 
 def local_lipschitz_value(
@@ -34,11 +37,23 @@ def local_lipschitz_value(
             above.
     """
     logits, dataset = prepared(model, dataset, None, from_logits, bounds)
+    return of_each_image(lipschitz_function(logits, dataset.element_spec), dataset)
 
-    @tf.function(input_signature=signature(dataset.element_spec))
+
+def lipschitz_function(logits: Logits, element_spec) -> Callable[..., tf.Tensor]:
+    """Returns a compiled (images, labels, seed) -> `[B]` local Lipschitz values.
+
+    Traced once, for every batch and whatever the weights become: for a value after each epoch.
+
+    Args:
+        logits: The classifier.
+        element_spec: Of the (images, labels) batches.
+    """
+
+    @tf.function(input_signature=signature(element_spec))
     def of_batch(images, labels, seed):
         del seed  # nothing is random
         _, gradient = logits_and_input_gradient(logits, images, labels, "cross_entropy")
         return norms.l2_norm(gradient)
 
-    return of_each_image(of_batch.get_concrete_function(), dataset)
+    return of_batch.get_concrete_function()

@@ -7,6 +7,8 @@ preprocessings or numbers of images.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -88,11 +90,19 @@ class ScoreNetwork:
         name = "Inception v3 of keras.applications with its imagenet weights"
         return cls(model, bounds=(-1.0, 1.0), name=name)
 
-    def __call__(self, images: np.ndarray, batch_size: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, images: np.ndarray | Iterable[np.ndarray], batch_size: int = 100
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the network's probabilities and features.
 
+        50,000 images of 128 pixels fill 9.8 GB, so they may come a few at a time:
+
+            batches = models.sample_batches(generator, labels)
+            probabilities, features = network(images for _, images in batches)
+
         Args:
-            images: `[N, H, W, C]` floats in [-1, 1], as generators make them.
+            images: `[N, H, W, C]` floats in [-1, 1], as generators make them, or an iterable of
+                such arrays, of which one at a time is kept.
             batch_size: Images that pass through the network at a time.
 
         Returns:
@@ -102,6 +112,20 @@ class ScoreNetwork:
             ValueError: The images or the probabilities are not of the kinds above.
         """
         checks.count("batch_size", batch_size)
+        arrays = [images] if hasattr(images, "shape") else images
+        batches = []
+        for array in arrays:
+            array = self._checked(array)
+            for i in range(0, len(array), batch_size):
+                with checks.readable_errors():
+                    outputs = self._compiled(tf.constant(array[i : i + batch_size]))
+                batches.append([part.numpy() for part in outputs])
+        if not batches:
+            raise ValueError("Expected at least one array of images. Received: none")
+        probabilities, features = map(np.concatenate, zip(*batches, strict=True))
+        return probabilities, features
+
+    def _checked(self, images) -> np.ndarray:
         images = _checked_images(images)
         channels = self._model.inputs[0].shape[-1]
         if not images.size or channels not in (None, images.shape[-1]):
@@ -109,13 +133,7 @@ class ScoreNetwork:
                 f"Expected at least one image, with {channels} channels. "
                 f"Received: images of shape {images.shape}"
             )
-        with checks.readable_errors():
-            batches = [
-                [part.numpy() for part in self._compiled(tf.constant(images[i : i + batch_size]))]
-                for i in range(0, len(images), batch_size)
-            ]
-        probabilities, features = map(np.concatenate, zip(*batches, strict=True))
-        return probabilities, features
+        return images
 
     def _of_batch(self, images):
         low, high = self._bounds

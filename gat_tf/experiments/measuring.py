@@ -18,7 +18,8 @@ from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.networks import Network, Networks
 
-_TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000}  # the built-in ones are drawn without end
+# The built-in ones are drawn without end.
+_TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet143": 7_150}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
     python -m gat_tf.experiments.record                   # write the tables into the files
     python -m gat_tf.experiments.record --check           # fail where tables or prose differ
     python -m gat_tf.experiments.record --pack FOLDER     # make a run's folder a record
-    python -m gat_tf.experiments.record --draw FOLDER     # draw a record's figures again
+    python -m gat_tf.experiments.record --remake FOLDER   # summary, verdicts, figures from units
     python -m gat_tf.experiments.record --migrate FOLDER  # bring an older folder up to date
 
 Between `<!-- record: PATH -->` and `<!-- end of record -->`, PATH being a results.json beside or
@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> None:
     for name, text in (
         ("check", "Check the tables and the prose, and change nothing."),
         ("pack", "Put all units of the folders into one file each."),
-        ("draw", "Draw the figures of the folders again."),
+        ("remake", "Make summary, verdicts, table and figures of the folders from their units."),
         ("migrate", "Bring folders that older versions have written up to date."),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=text)
@@ -119,10 +119,10 @@ def main(arguments: list[str]) -> None:
             if given.pack:
                 pack(path)
                 print(f"{path}: packed")
-            if given.draw:
-                results.draw(results.load(path), path, ("png",))
-                print(f"{path}: drawn")
-            if not (given.migrate or given.pack or given.draw):
+            if given.remake:
+                results.remake(path)
+                print(f"{path}: made from its units")
+            if not (given.migrate or given.pack or given.remake):
                 path.write_text(filled(path))
                 print(f"{path}: tables written")
     except _ERRORS as error:

@@ -1,6 +1,7 @@
-"""The networks of the papers, as functional Keras models made of built-in layers only.
+"""The networks of the papers, as functional Keras models made of built-in layers.
 
-A model saved from here as `.keras` opens in a project that does not have gat_tf.
+A model saved from here as `.keras` opens in a project that does not have gat_tf, but for SN-GAN's
+discriminator, whose `SpectralNorm` Keras does not have.
 """
 
 from gat_tf.models.gat import classifier, perturbation_generator
@@ -11,9 +12,11 @@ from gat_tf.models.robgan import (
     image_generator,
     projection_discriminator,
 )
-from gat_tf.models.sampling import sample
+from gat_tf.models.sampling import sample, sample_batches, with_fixed_statistics
+from gat_tf.models.spectral import SpectralNorm
 
 __all__ = [
+    "SpectralNorm",
     "class_head",
     "classifier",
     "discriminator",
@@ -22,4 +25,6 @@ __all__ = [
     "pretrained",
     "projection_discriminator",
     "sample",
+    "sample_batches",
+    "with_fixed_statistics",
 ]

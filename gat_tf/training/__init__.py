@@ -4,9 +4,9 @@ from gat_tf.training.adversarial import AdversarialTraining
 from gat_tf.training.finetuning import FineTuning
 from gat_tf.training.gat import GAT
 from gat_tf.training.generator import GeneratorTraining
-from gat_tf.training.halving import LearningRateHalving
 from gat_tf.training.robgan import RobGAN
 from gat_tf.training.robust_accuracy import RobustAccuracy
+from gat_tf.training.schedules import LearningRateHalving, LearningRateStages, LinearDecay
 from gat_tf.training.sngan import SNGAN
 from gat_tf.training.trades import TRADES
 
@@ -18,6 +18,8 @@ __all__ = [
     "FineTuning",
     "GeneratorTraining",
     "LearningRateHalving",
+    "LearningRateStages",
+    "LinearDecay",
     "RobGAN",
     "RobustAccuracy",
 ]

@@ -61,7 +61,10 @@ class ClassifierScheme(Scheme):
         }
 
     def _step_seed(self) -> tf.Tensor:
-        seed = tf.stack([self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)])
+        return self._seed_of(self.optimizer.iterations.value)
+
+    def _seed_of(self, step) -> tf.Tensor:
+        seed = tf.stack([self.seed, tf.cast(tf.convert_to_tensor(step), tf.int32)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.random.fold_in(seed, replica)
 

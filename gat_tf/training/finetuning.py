@@ -8,9 +8,9 @@ import tensorflow as tf
 from gat_tf import checks, losses
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
-from gat_tf.models.sampling import latent_size
+from gat_tf.models import sampling
 from gat_tf.training.classifier import ClassifierScheme
-from gat_tf.training.gan import check_networks, draw
+from gat_tf.training.gan import check_networks, draw, step_counter
 from gat_tf.training.scheme import added, require_built
 
 
@@ -21,26 +21,37 @@ class FineTuning(ClassifierScheme):
         classifier = models.class_head(robgan.discriminator)
         scheme = FineTuning(classifier, robgan.generator, PGD(...), fake_weight=0.3)
         scheme.compile(keras.optimizers.Adam(1e-3))
-        scheme.fit(dataset, epochs=60)
+        scheme.fit(dataset, epochs=60, callbacks=[LearningRateStages()])
 
     Lowers J(x_adv) over real images plus λ times J(x_adv) over as many fakes of uniform classes.
-    With λ = 0 and a new classifier it is adversarial training as in eq. 3 (Madry et al. 2018), the
-    paper's rival.
+    The paper's rival and two controls are the same scheme:
+
+    - A new classifier with λ = 0: adversarial training, eq. 3 (Madry et al. 2018).
+    - The class head with λ = 0: fine-tuning without fakes.
+    - A new classifier with λ > 0: eq. 6, fakes as more training data; with `fake_images`, of a
+      fixed number.
 
     Args:
         classifier: f, a Keras model from images `[B, H, W, C]` within the attack's `clip` to
             `[B, K]`.
-        generator: G, a Keras model from `[noise, labels]` to images within `clip`; it runs in
-            inference mode and is not changed. None where λ is 0.
+        generator: G, a Keras model from `[noise, labels]` to images within `clip`; it is not
+            changed. None where λ is 0.
         attack: The attack that makes x_adv; the authors' is
             `PGD(0.03125, math.inf, 5, step_size=0.00625, random_start=False, clip=(-1, 1))`.
         fake_weight: λ, not negative. 0.3 in the paper's code.
+        statistics: What G's batch norm uses: `"batch"`, as in the paper's code, the statistics of
+            the fakes of a step, on each device its own; `"moving"`, those of the generator (see
+            `models.with_fixed_statistics`).
+        fake_images: The number of different pairs of noise and class that fakes are made from, each
+            step's drawn with replacement; by default every step has new ones. With
+            `statistics="moving"` it is the number of different images.
         from_logits: Whether the classifier gives logits, as `models.class_head` does.
         seed: Seed of noise, classes and the attack's random choices.
 
     Raises:
         ValueError: λ is negative or positive without a generator, `from_logits` does not fit the
-            classifier, or the generator's images do not.
+            classifier or the generator's images do not, or `statistics` or `fake_images` is none of
+            the above.
         TypeError: The attack or the classifier is none.
     """
 
@@ -60,6 +71,8 @@ class FineTuning(ClassifierScheme):
         attack: Attack,
         fake_weight: float = 0.3,
         *,
+        statistics: str = "batch",
+        fake_images: int | None = None,
         from_logits: bool = True,
         seed: int = 0,
         name: str | None = None,
@@ -76,8 +89,17 @@ class FineTuning(ClassifierScheme):
         self.attack = attack
         self.fake_weight = checks.number("fake_weight", fake_weight, low=0)
         self.generator = generator
+        sampling.require_statistics(statistics)
+        self.statistics = statistics
+        self.fake_images = fake_images
+        if fake_images is not None:
+            checks.count("fake_images", fake_images)
         if self.fake_weight:
             _check_generator(generator, classifier, self.num_classes)
+            if fake_images is not None:
+                shape = fake_images, sampling.latent_size(generator)
+                self._noise = tf.random.stateless_normal(shape, (self.seed, 0))
+        self.steps = step_counter(self)
 
     def get_config(self):
         return {
@@ -85,6 +107,8 @@ class FineTuning(ClassifierScheme):
             "generator": keras.saving.serialize_keras_object(self.generator),
             "attack": keras.saving.serialize_keras_object(self.attack),
             "fake_weight": self.fake_weight,
+            "statistics": self.statistics,
+            "fake_images": self.fake_images,
         }
 
     def train_step(self, data):
@@ -92,7 +116,7 @@ class FineTuning(ClassifierScheme):
         real, perturbation = self._pass(images, labels, self._step_seed())
         gradients = real.weight_gradients
         if self.fake_weight:
-            fakes, fake_labels = self._fakes(images, self.optimizer.iterations.value)
+            fakes, fake_labels = self._fakes(images, self.steps)
             seed = tf.random.fold_in(self._step_seed(), 1)
             fake, _ = self._pass(fakes, fake_labels, seed)
             weighted = [None if g is None else self.fake_weight * g for g in fake.weight_gradients]
@@ -100,6 +124,7 @@ class FineTuning(ClassifierScheme):
         else:
             fake = real
         self._apply_mean(self.optimizer, self.classifier, gradients, images)
+        self.steps.assign_add(1)
         return self._recorded_of(real.loss, real.correct, fake.loss, fake.correct, perturbation)
 
     def test_step(self, data):
@@ -123,10 +148,18 @@ class FineTuning(ClassifierScheme):
         loss = losses.cross_entropy(losses.margin(z, labels))
         return loss, losses.is_correct(z, labels), perturbation
 
+    def _step_seed(self):
+        return self._seed_of(self.steps)
+
     def _fakes(self, images, step):
-        seed = tf.stack([self.seed, tf.cast(step, tf.int32)])
-        noise, labels = draw(images, latent_size(self.generator), self.num_classes, seed)
-        fakes = self.generator([noise, labels], training=False)
+        seed = tf.stack([self.seed, tf.convert_to_tensor(step)])
+        if self.fake_images is None:
+            size = sampling.latent_size(self.generator)
+            noise, labels = draw(images, size, self.num_classes, seed)
+        else:
+            _, places = draw(images, 0, self.fake_images, seed)
+            noise, labels = tf.gather(self._noise, places), places % self.num_classes
+        fakes = sampling.images_of(self.generator, noise, labels, self.statistics)
         return tf.cast(fakes, images.dtype), labels
 
     def _recorded_of(self, loss, correct, fake_loss, fake_correct, perturbation) -> dict:
@@ -146,5 +179,5 @@ def _check_generator(generator, classifier: keras.Model, num_classes: int) -> No
             f"Expected a generator, a Keras model, because λ is not 0. Received: {generator!r}"
         )
     require_built(generator)
-    latent_size(generator)
+    sampling.latent_size(generator)
     check_networks(classifier.input_shape[1:], generator, num_classes)

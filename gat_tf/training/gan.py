@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks
-from gat_tf.models.sampling import latent_size
+from gat_tf.models import sampling
 from gat_tf.training.scheme import ADAM_EPSILON, Scheme, as_dataset, require_built
 
 
@@ -37,7 +37,7 @@ class GAN(Scheme):
     ):
         require_built(discriminator)
         require_built(generator)
-        noise_size = latent_size(generator)
+        noise_size = sampling.latent_size(generator)
         image_shape = discriminator.inputs[0].shape[1:]
         check_networks(image_shape, generator, num_classes)
         super().__init__(num_classes, (-1.0, 1.0), metrics, seed=seed, name=name)
@@ -46,15 +46,7 @@ class GAN(Scheme):
         self.latent_size = noise_size
         self.image_shape = image_shape
         self.discriminator_steps = checks.count("discriminator_steps", discriminator_steps)
-        # Not an optimiser's: those restart with its moments.
-        self.steps = self.add_weight(
-            name="steps",
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-        )
+        self.steps = step_counter(self)
 
     @property
     def _learner(self):
@@ -181,8 +173,8 @@ class GAN(Scheme):
         return groups.take(number).apply(tf.data.experimental.assert_cardinality(number))
 
 
-def adam(learning_rate: float = 2e-4) -> keras.optimizers.Adam:
-    """The Rob-GAN paper's optimiser."""
+def adam(learning_rate=2e-4) -> keras.optimizers.Adam:
+    """The optimiser of Rob-GAN and SN-GAN; the learning rate is a number or a Keras schedule."""
     return keras.optimizers.Adam(learning_rate, beta_1=0.0, beta_2=0.9, epsilon=ADAM_EPSILON)
 
 
@@ -212,6 +204,42 @@ def draw(batch: tf.Tensor, latent_size: int, num_classes: int, seed) -> tuple[tf
     return noise[first : first + ours], labels[first : first + ours]
 
 
+def step_counter(scheme: Scheme) -> keras.Variable:
+    """A weight that counts the scheme's steps: an optimiser's count restarts with its moments."""
+    return scheme.add_weight(
+        name="steps",
+        shape=(),
+        dtype="int32",
+        initializer="zeros",
+        trainable=False,
+        aggregation="only_first_replica",
+    )
+
+
+def judged_together(discriminator: keras.Model, real, fake) -> tuple:
+    """Returns what D, in training mode, makes of real and of fake images.
+
+    In one pass over both, unless batch norm would mix their statistics.
+
+    Args:
+        discriminator: D.
+        real: What D takes: images `[B, H, W, C]`, or a list of tensors.
+        fake: As many more.
+    """
+    if any(isinstance(x, keras.layers.BatchNormalization) for x in discriminator._flatten_layers()):
+        return discriminator(real, training=True), discriminator(fake, training=True)
+
+    def both(a, b):
+        return tf.concat([a, tf.cast(b, a.dtype)], 0)
+
+    count = tf.shape(tf.nest.flatten(real)[0])[0]
+    outputs = discriminator(tf.nest.map_structure(both, real, fake), training=True)
+    return (
+        tf.nest.map_structure(lambda t: t[:count], outputs),
+        tf.nest.map_structure(lambda t: t[count:], outputs),
+    )
+
+
 def check_networks(images, generator: keras.Model, num_classes: int) -> None:
     """Raises ValueError unless a generator makes such images of so many classes."""
     made = generator.output_shape[1:]
@@ -220,13 +248,9 @@ def check_networks(images, generator: keras.Model, num_classes: int) -> None:
             f"Expected a generator of images {tuple(images)}, as the other network takes them. "
             f"Received: one of images {tuple(made)}"
         )
-    embedded = {
-        layer.input_dim
-        for layer in generator._flatten_layers()
-        if isinstance(layer, keras.layers.Embedding)
-    }
-    if embedded - {num_classes}:
+    embedded = sampling.num_classes(generator)
+    if embedded not in (None, num_classes):
         raise ValueError(
             f"Expected a generator of the discriminator's {num_classes} classes. "
-            f"Received: one of {', '.join(map(str, sorted(embedded)))} classes"
+            f"Received: one of {embedded} classes"
         )

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from gat_tf import losses
 from gat_tf.attacks import PGD
-from gat_tf.training.gan import GAN
+from gat_tf.training.gan import GAN, judged_together
 
-CLASS_LOSSES = ("split", "acgan")
+CLASS_LOSSES = ("split", "split_equal", "acgan")
 
 
 def real_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
@@ -32,16 +32,19 @@ def fake_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor, class_loss: str)
 
     -log P(fake | x) under the split loss (eq. 9), which leaves its class head alone there; half of
     it plus half of -log P(y | x) under AC-GAN's (eq. 8). The weights are those of the authors'
-    code, in which the split loss weighs -log P(fake | x) twice as much.
+    code, in which the split loss weighs -log P(fake | x) twice as much, so that a comparison of the
+    two changes two things. `"split_equal"` is the split loss at AC-GAN's weight.
 
     Args:
         outputs: Logits of the discriminator, `real` `[B, 1]` and `classes` `[B, K]`.
         labels: `[B]`, the classes that the generator was asked for.
-        class_loss: `"split"` or `"acgan"`.
+        class_loss: One of `CLASS_LOSSES`.
     """
     judged = tf.math.softplus(_judgement(outputs))
     if class_loss == "split":
         return judged
+    if class_loss == "split_equal":
+        return 0.5 * judged
     return 0.5 * judged + 0.5 * class_loss_of(outputs, labels)
 
 
@@ -95,17 +98,16 @@ def discriminator_step(
     """Losses and gradients of D's share of eq. 8 or 9; nothing is updated.
 
     Args:
-        discriminator: D, run in training mode, on reals and fakes apart.
+        discriminator: D, run in training mode; with batch norm, on reals and fakes apart.
         images: Real images, `[B, H, W, C]`, attacked already.
         labels: `[B]`.
         fakes: `[B, H, W, C]`, taken as constants.
         fake_labels: `[B]`.
-        class_loss: `"split"` or `"acgan"`.
+        class_loss: One of `CLASS_LOSSES`.
         loss_scale: Factor that the gradients come out multiplied with (mixed precision).
     """
     with tf.GradientTape() as tape:
-        real = discriminator(images, training=True)
-        fake = discriminator(fakes, training=True)
+        real, fake = judged_together(discriminator, images, fakes)
         loss = real_loss(real, labels) + fake_loss(fake, fake_labels, class_loss)
         scaled = tf.reduce_sum(loss) * loss_scale
     gradients = tape.gradient(scaled, discriminator.trainable_variables)
@@ -173,7 +175,9 @@ class RobGAN(GAN):
             authors' for CIFAR; its five steps of 0.0078 never reach their ε of 0.07. D runs in
             inference mode during the attack.
         class_loss: `"split"` (eq. 9): D's class head learns from real images alone. `"acgan"`
-            (eq. 8): from fakes too.
+            (eq. 8): from fakes too. `"split_equal"`: as `"split"`, with D's judgement of fakes
+            weighing 1/2 as under `"acgan"` instead of the authors' 1, so that the class head is all
+            that differs.
         discriminator_steps: n_dis, updates of D for each of G, on minibatches of their own. 1 for
             CIFAR and 5 otherwise in the paper. The batches must be of one size then, but for the
             last; those that do not fill a group at the end of the data are left out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from gat_tf.training.gan import GAN
+from gat_tf.training.gan import GAN, judged_together
 
 
 @keras.saving.register_keras_serializable("gat_tf")
@@ -13,13 +13,11 @@ class SNGAN(GAN):
     """Trains a generator against a spectrally normalised projection discriminator.
 
         sngan = SNGAN(models.projection_discriminator(), models.image_generator(143, 64), 143)
-        sngan.compile()
-        sngan.fit(dataset, epochs=100)
+        sngan.compile(adam(LinearDecay(updates=5)), adam(LinearDecay()))
+        sngan.fit(dataset.repeat(), steps_per_epoch=1_000, epochs=250)
+        images = models.sample(sngan.generator, labels, statistics="moving")
 
     D lowers max(0, 1 - D(x, y)) + max(0, 1 + D(G(z, y'), y')), G lowers -D(G(z, y'), y').
-
-    Keras's `SpectralNormalization` divides the kernels themselves by their norm at each training
-    call, so that gradients do not pass through the norm as in the authors' code.
 
     Args:
         discriminator: D, a Keras model from `[images, labels]`, images in [-1, 1], to `[B, 1]`.
@@ -65,8 +63,7 @@ class SNGAN(GAN):
     def _update_discriminator(self, images, labels, noise, fake_labels):
         fakes = self.generator([noise, fake_labels], training=True)
         with tf.GradientTape() as tape:
-            real = self.discriminator([images, labels], training=True)
-            fake = self.discriminator([fakes, fake_labels], training=True)
+            real, fake = judged_together(self.discriminator, [images, labels], [fakes, fake_labels])
             loss = _hinge(real, fake)
             scaled = self.optimizer.scale_loss(tf.reduce_sum(loss))
         gradients = tape.gradient(scaled, self.discriminator.trainable_variables)

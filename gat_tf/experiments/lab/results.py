@@ -62,12 +62,28 @@ def save(
         module = experiment(name)
         with files.replacing(output_dir / f"{_file_name(name)}.md") as table:
             table.write_text(module.table(results))
-        draw(results, output_dir)
+        _draw(results, output_dir, ("png", "pdf"))
         say(f"{module.table(results)}\nResults, tables and figures are in {output_dir}/.")
     return results
 
 
-def draw(results: dict, output_dir: pathlib.Path, formats: Iterable[str] = ("png", "pdf")) -> None:
+def remake(folder: pathlib.Path) -> None:
+    """Makes summary, verdicts, table and figures (as PNG) of a record from its units.
+
+    What the record says of its run stays: configuration, time and environment.
+    """
+    found = load(folder)
+    module, units = experiment(found["experiment"]), found.pop("units")
+    if hasattr(module, "summarise"):
+        found |= {"summary": module.summarise(units), "verdicts": module.verdicts(units)}
+    files.write_json(folder / "results.json", found)
+    found["units"] = units
+    with files.replacing(folder / f"{_file_name(found['experiment'])}.md") as table:
+        table.write_text(module.table(found))
+    _draw(found, folder, ("png",))
+
+
+def _draw(results: dict, output_dir: pathlib.Path, formats: Iterable[str]) -> None:
     """Draws the figures of results into files of a folder."""
     from gat_tf import plotting  # matplotlib takes a while to load
 

@@ -1,0 +1,293 @@
+"""What Rob-GAN's Table 1 and Figs. 2 and 6 share: its classifiers under PGD against δmax."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from gat_tf import attacks, data, evaluation
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.significance import image_error
+from gat_tf.experiments.lab.verdicts import plus_minus
+from gat_tf.experiments.measuring import Measurement, sampling_error
+from gat_tf.experiments.robgan import images, settings
+from gat_tf.experiments.robgan.networks import BOUNDS, CLASSIFIERS, Network, Runner
+from gat_tf.experiments.robgan.settings import INF
+
+_SWEPT = tuple(n / 100 for n in range(11))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(settings.Config):
+    """Settings of Rob-GAN's Table 1, Fig. 2 and Fig. 6."""
+
+    epsilons: tuple[float, ...] = option(
+        _SWEPT, "Values of δmax in the figures, of pixels in [-1, 1], rising (paper)."
+    )
+    attacked_images: int | None = option(
+        None,
+        "Number of test images, and of training images, that are attacked; none is as many as "
+        "there are test images (ours).",
+    )
+    evaluation_steps: int = option(20, "Number of PGD steps, each a fifth of δmax (paper).")
+
+    def __post_init__(self):
+        super().__post_init__()
+        configs.require_values(self, "epsilons")
+        configs.require_range(
+            self, ("epsilons", 0, 2), ("evaluation_steps", 1, INF), ("attacked_images", 1, INF)
+        )
+        if list(self.epsilons) != sorted(set(self.epsilons)):
+            raise ConfigError(
+                f"Expected epsilons to rise from one to the next. Received: {self.epsilons}"
+            )
+
+
+PRESETS = settings.presets(
+    Config,
+    reduced={"attacked_images": 1_000},
+    quick={"attacked_images": 200, "evaluation_steps": 10, "epsilons": _SWEPT[::2]},
+)
+
+
+def run(
+    name: str,
+    config: Config,
+    output_dir: str | pathlib.Path,
+    classifiers: Sequence[str],
+    splits: Sequence[str],
+    epsilons: dict[int, Sequence[float]] | None = None,
+) -> dict:
+    """Computes what is missing of an experiment, and returns and writes its results.
+
+    Args:
+        name: Of the experiment's module.
+        config: Settings.
+        output_dir: Folder of the results.
+        classifiers: Of `networks.CLASSIFIERS`, each of which is attacked.
+        splits: "train" and "test", or one of them: the images on which it is attacked.
+        epsilons: Height of the images to δmax, rising; the settings' if None.
+    """
+    runner = Runner(name, config, output_dir)
+    for dataset in config.datasets:
+        rising = epsilons[images.size(config, dataset)] if epsilons else config.epsilons
+        runner.measure(
+            _measurement(runner, dataset, seed, classifiers, splits, rising)
+            for seed in config.seeds
+        )
+    return runner.write()
+
+
+def _measurement(runner, dataset, seed, names, splits, epsilons) -> Measurement:
+    networks = {name: Network(dataset, "classifier", name, seed) for name in names}
+    folder, c = runner.networks, runner.config
+
+    def measured():
+        train, test = folder.images(dataset)
+        size, count = test.images.shape[1], c.attacked_images or len(test.labels)
+        of_split = {"train": train, "test": test}
+        chosen = {split: images.first(of_split[split], count, size) for split in splits}
+
+        def curve(classifier, split):
+            found = pgd_accuracies(classifier, chosen[split], epsilons, c.evaluation_steps)
+            return {"epsilons": list(epsilons), "accuracy": found}
+
+        models = {name: folder.load(network) for name, network in networks.items()}
+        return {
+            "image_size": size,
+            "images": {split: len(found.labels) for split, found in chosen.items()},
+            "curves": {
+                name: {split: curve(model, split) for split in splits}
+                for name, model in models.items()
+            },
+            "trainings": {name: folder.training(n) for name, n in networks.items()},
+        }
+
+    about = {"dataset": dataset, "seed": seed}
+    return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
+
+
+def pgd_accuracies(
+    classifier, split: data.Split, epsilons: Sequence[float], steps: int
+) -> list[float]:
+    """Accuracies in [0, 1] under PGD as the paper evaluates: sign steps of ε/5, no random start.
+
+    Args:
+        classifier: Keras model from images in [-1, 1] to logits.
+        split: The images.
+        epsilons: δmax in L∞, in units of pixel values in [-1, 1].
+        steps: Number of PGD steps.
+    """
+    found = images.batches(split)
+
+    def accuracy(epsilon):
+        attack = None
+        if epsilon:
+            attack = attacks.PGD(epsilon, INF, steps, epsilon / 5, random_start=False, clip=BOUNDS)
+        return evaluation.accuracy(classifier, found, attack, from_logits=True, bounds=BOUNDS)
+
+    return [float(np.round(accuracy(epsilon), 6)) for epsilon in epsilons]
+
+
+def by_dataset(units: list[dict]) -> dict[str, list[dict]]:
+    """The units of each data set."""
+    names = dict.fromkeys(u["dataset"] for u in units)
+    return {name: [u for u in units if u["dataset"] == name] for name in names}
+
+
+def accuracies(unit: dict, name: str, split: str) -> np.ndarray:
+    """A classifier's accuracy in % at each δmax."""
+    return 100 * np.array(unit["curves"][name][split]["accuracy"])
+
+
+def mean_accuracies(units: list[dict], name: str, split: str) -> np.ndarray:
+    """The mean over the δmax of a classifier's accuracy in %, for each seed."""
+    return np.array([accuracies(u, name, split).mean() for u in units])
+
+
+def gaps(units: list[dict], name: str) -> np.ndarray:
+    """The mean over the δmax of training accuracy less test accuracy in points, for each seed."""
+    return mean_accuracies(units, name, "train") - mean_accuracies(units, name, "test")
+
+
+def gap_error(units: list[dict], *names: str) -> float:
+    """The standard error that the samples of images add to a gap, or to the difference of two.
+
+    The attacked training images are a sample of those that were trained on.
+    """
+    first = units[0]
+    counts, trained_on = first["images"], first["trainings"][names[0]]["train_images"]
+    train, test = ([mean_accuracies(units, n, split) for n in names] for split in ("train", "test"))
+    population = max(counts["train"], trained_on)
+    return math.hypot(
+        image_error(*train, images=counts["train"], population=population),
+        sampling_error(first["dataset"], counts["test"], *test),
+    )
+
+
+def summarise(units: list[dict]) -> dict:
+    """Means and standard deviations over seeds.
+
+    Returns:
+        data set -> "curves" -> classifier -> split -> epsilons; mean and std of the accuracy in %
+        at each, std None with one seed.
+    """
+    return {
+        dataset: {
+            "curves": {
+                name: {
+                    split: {
+                        "epsilons": curve["epsilons"],
+                        **spread([accuracies(u, name, split) for u in ours]),
+                    }
+                    for split, curve in of_split.items()
+                }
+                for name, of_split in ours[0]["curves"].items()
+            }
+        }
+        for dataset, ours in by_dataset(units).items()
+    }
+
+
+def spread(curves) -> dict:
+    """Mean and standard deviation over the first axis, the latter None where it has length one."""
+    values = np.array(curves, np.float64)
+    return {
+        "mean": values.mean(axis=0).tolist(),
+        "std": values.std(axis=0, ddof=1).tolist() if len(values) > 1 else None,
+    }
+
+
+def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[str]:
+    """The points of a data set's curves as lines of Markdown.
+
+    Args:
+        results: Of Table 1, Fig. 2 or Fig. 6.
+        dataset: Data set.
+        paper: Classifier to the paper's test accuracies in % at the same δmax; may be empty.
+    """
+    ours = by_dataset(results["units"])[dataset]
+    curves = ours[0]["curves"]
+    epsilons = next(iter(next(iter(curves.values())).values()))["epsilons"]
+    counts = ", ".join(f"{n} {split}" for split, n in ours[0]["images"].items())
+    lines = [
+        f"**{dataset}**, accuracy in % under PGD in L∞ against δmax (pixels in [-1, 1]), on "
+        f"{counts} images, mean ± standard deviation over {len(ours)} seed(s)",
+        "",
+        f"| classifier | images | {' | '.join(f'{e:g}' for e in epsilons)} |",
+        f"|{'---|' * (2 + len(epsilons))}",
+    ]
+    for name, of_split in curves.items():
+        for split in of_split:
+            columns = np.transpose([accuracies(u, name, split) for u in ours]).tolist()
+            cells = [plus_minus(column) for column in columns]
+            lines.append(f"| {CLASSIFIERS[name]} | {split} | {' | '.join(cells)} |")
+        if name in paper:
+            cells = [f"{value:.2f}" for value in paper[name]]
+            lines.append(f"| {CLASSIFIERS[name]}, the paper's | test | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def panel(dataset: str, curves: dict, paper: dict[str, list[float]]):
+    """A panel of accuracy against δmax, solid on test images and dashed on training images.
+
+    Args:
+        dataset: Data set.
+        curves: classifier -> split -> epsilons, mean, std.
+        paper: Classifier to the paper's test accuracies in % at the same δmax, open markers.
+    """
+    from gat_tf.plotting import Mark, Panel, looks
+
+    found = looks(CLASSIFIERS)
+    marks = [
+        Mark(
+            x=epsilon,
+            y=accuracy,
+            label=f"{CLASSIFIERS[name]}, the paper's (full size)",
+            look={key: found[name][key] for key in ("color", "marker")},
+        )
+        for name, of_paper in paper.items()
+        for epsilon, accuracy in zip(curves[name]["test"]["epsilons"], of_paper, strict=True)
+    ]
+    return Panel(
+        f"{dataset}: accuracy under PGD",
+        [
+            line(name, split, curve["epsilons"], curve)
+            for name, of_split in curves.items()
+            for split, curve in of_split.items()
+        ],
+        xlabel="δmax in L∞ (pixels in [-1, 1])",
+        ylabel="accuracy, %",
+        ylim_bottom=0,
+        marks=marks,
+    )
+
+
+def line(name: str, split: str, x, curve: dict):
+    """A line of a classifier on a split, in the same look in every panel."""
+    from gat_tf.plotting import Line, looks
+
+    look = looks(CLASSIFIERS)[name] | {"linestyle": "-" if split == "test" else "--"}
+    label = f"{CLASSIFIERS[name]}, {split} images"
+    return Line(x, curve["mean"], curve["std"], label, look)
+
+
+def figure(results: dict, paper: dict[str, dict]):
+    """Draws accuracy against δmax, a panel for each data set.
+
+    Args:
+        results: Of Table 1 or Fig. 6.
+        paper: Data set to what `panel` takes.
+    """
+    from gat_tf import plotting
+
+    panels = [
+        panel(dataset, found["curves"], paper.get(dataset, {}))
+        for dataset, found in results["summary"].items()
+    ]
+    return plotting.curves([[p] for p in panels], width=5.6, height=2.9, legend_columns=2)

@@ -1,0 +1,377 @@
+"""Fig. 8 of the Rob-GAN paper: do attack and split loss make the generator better, and sooner?
+
+    python -m gat_tf.experiments.robgan.fig8 --preset=quick         # built-in images, minutes
+    python -m gat_tf.experiments.robgan.fig8 --dataset=imagenet143 --data_dir=...   # the paper's
+
+The paper's claims: the inception score rises faster and higher with the attack than without it,
+and higher with the split loss than with AC-GAN's; Rob-GAN, which has both, ends above SN-GAN. The
+paper's data sets are ImageNet-143 at 64 and 128 pixels (--image_size).
+
+Inception scores and Fréchet distances depend on the network that looks at the images: by default
+Inception v3 of Keras, whose weights have to be downloaded; with --score_network=baseline, Table 2's
+baseline classifier of the data set (see --table2_dir); or a Keras classifier of images in [0, 1]
+with probabilities in a .keras file. Scores of different networks cannot be compared.
+
+A unit of work is one data set, way of training and seed: its scores at every snapshot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from gat_tf import augmentation, data, evaluation, models
+from gat_tf.experiments import networks as table2
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab import flags, units
+from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
+from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
+from gat_tf.experiments.robgan import settings
+from gat_tf.experiments.robgan.curves import by_dataset, spread
+from gat_tf.experiments.robgan.networks import GANS, Network, Runner
+from gat_tf.experiments.robgan.settings import INF
+from gat_tf.experiments.settings import PRESETS as TABLE2_PRESETS
+
+NAME = "gat_tf.experiments.robgan.fig8"
+SCORES = {"inception_score": "inception score", "frechet_distance": "Fréchet distance"}
+WITH_ATTACK = (("robgan", "split"), ("acgan_attack", "acgan"))  # and without it
+WITH_SPLIT_LOSS = (("robgan", "acgan_attack"), ("split", "acgan"))  # and with AC-GAN's
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(settings.Config):
+    """Settings of Rob-GAN's Fig. 8."""
+
+    gans: tuple[str, ...] = option(
+        tuple(GANS), "Ways of training a generator (paper).", affects_results=False
+    )
+    score_network: str = option(
+        "inception",
+        "Network that scores the images: inception (paper), baseline, or a .keras file; see above.",
+    )
+    score_images: int = option(
+        50_000, "Number of generated images that are scored at each snapshot (paper)."
+    )
+    score_splits: int = option(10, "Number of parts of the inception score (paper).")
+    table2_dir: str = option(
+        "runs/table2",
+        "Folder of Table 2, whose baseline is trained there where it is missing, for "
+        "--score_network=baseline.",
+        affects_results=False,
+    )
+    table2_preset: str = option(
+        "paper",
+        "How the baseline is trained in a folder that is empty, one of "
+        f"{', '.join(TABLE2_PRESETS)}.",
+        affects_results=False,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        configs.require_known("gan", self.gans, GANS)
+        configs.require_known("table2_preset", [self.table2_preset], TABLE2_PRESETS)
+        configs.require_range(self, ("score_images", 2, INF), ("score_splits", 1, INF))
+        if self.score_images < self.score_splits:
+            raise ConfigError(
+                "Expected at least as many score_images as score_splits. "
+                f"Received: {self.score_images} and {self.score_splits}"
+            )
+
+
+def _of_table2(preset: str, score_images: int) -> dict:
+    return {
+        "score_network": "baseline",
+        "score_images": score_images,
+        "table2_dir": f"runs/table2-{preset}",
+        "table2_preset": preset,
+    }
+
+
+PRESETS = settings.presets(
+    Config, reduced=_of_table2("reduced", 2_000), quick=_of_table2("quick", 500)
+)
+
+
+def run(config: Config, output_dir: str | pathlib.Path) -> dict:
+    """Computes what is missing of Fig. 8, and returns and writes its results.
+
+    Arguments, results and errors are those of `gat_tf.experiments.robgan.table1.run`.
+    """
+    runner = Runner(NAME, config, output_dir)
+    for dataset in config.datasets:
+        networks = {
+            f"{dataset}-{name}-seed{seed}": Network(dataset, "gan", name, seed)
+            for seed in config.seeds
+            for name in config.gans
+        }
+        scorer = _Scorer(runner, dataset)
+        if any(runner.units.read(name) is None for name in networks):
+            _ = scorer.network  # one that is missing is found before the training
+        runner.networks.train(networks.values())
+        digests = {
+            name: {n.name: runner.networks.digest(n), "score": scorer.digest}
+            for name, n in networks.items()
+        }
+        tasks = {
+            name: units.measured(
+                {"dataset": dataset, "gan": n.name, "seed": n.seed},
+                digests[name],
+                functools.partial(scorer.measured, n),
+            )
+            for name, n in networks.items()
+        }
+        runner.units.complete(tasks, units.same_networks(runner.units.folder, digests))
+    return runner.write()
+
+
+class _Scorer:
+    """Scores the snapshots of a data set's generators, in the eyes of one network."""
+
+    def __init__(self, runner, dataset):
+        self.config = runner.config
+        self.networks = runner.networks
+        self.dataset = dataset
+
+    @functools.cached_property
+    def baseline(self) -> tuple[table2.Networks, table2.Network]:
+        """Table 2's folder, and the baseline in it, which is trained if it is missing."""
+        c, network = self.config, table2.Network(self.dataset, "baseline", 0)
+        folder = table2.Networks.open(c.table2_dir, c.table2_preset, c.data_dir, c.strategy)
+        folder.train([network])
+        return folder, network
+
+    @property
+    def digest(self) -> str | None:
+        """Of the score network's file; Inception v3 is Keras's."""
+        if self.config.score_network == "inception":
+            return None
+        if self.config.score_network == "baseline":
+            folder, network = self.baseline
+            return folder.digest(network)
+        return units.digest(pathlib.Path(self.config.score_network))
+
+    @functools.cached_property
+    def network(self) -> evaluation.ScoreNetwork:
+        """The score network; a run that has nothing to score needs none."""
+        name = self.config.score_network
+        if name == "inception":
+            try:
+                return evaluation.ScoreNetwork.inception_v3()
+            except RuntimeError as error:
+                advice = "Here: --score_network=baseline or FILE.keras"
+                raise ConfigError(f"{error}\n{advice}") from error
+        if name == "baseline":
+            folder, network = self.baseline
+            width = f"{folder.config.width:.3g} of the width"
+            title = f"Table 2's baseline, {width}, of {self.dataset}"
+            return evaluation.ScoreNetwork(folder.load(network), name=title)
+        try:
+            model = keras.models.load_model(name)
+            return evaluation.ScoreNetwork(model, name=pathlib.Path(name).name)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                "Expected --score_network to be inception, baseline or a .keras file of a "
+                f"classifier with probabilities. Received: {name} ({error})"
+            ) from error
+
+    def measured(self, network: Network) -> dict:
+        """The scores at every snapshot, and of the real test images for comparison."""
+        count, training = self.config.score_images, self.networks.units.read(network.unit)
+        rng = np.random.default_rng(network.seed)
+        labels = rng.permutation(np.arange(count) % data.CLASSES[self.dataset])
+        scores = []
+        for epoch in training["snapshots"]:
+            generator = self.networks.load(network, epoch)
+            images = models.sample(generator, labels, seed=network.seed)
+            scores.append({"epoch": epoch, **self._scores(images)})
+            keras.backend.clear_session()
+        return {
+            "score_network": self.network.description,
+            "score_images": count,
+            "steps_per_epoch": training["steps_per_epoch"],
+            "scores": scores,
+            "real": self._real_score(),
+            "train_seconds": training["train_seconds"],
+            "history": training["history"],
+        }
+
+    def _scores(self, images) -> dict:
+        probabilities, features = self.network(images)
+        mean, std = evaluation.inception_score(probabilities, self.config.score_splits)
+        _, reference = self._real
+        return {
+            "inception_score": mean,
+            "inception_score_std": std,
+            "frechet_distance": evaluation.frechet_distance(features, reference),
+        }
+
+    def _real_score(self) -> dict:
+        probabilities, _ = self._real
+        splits = min(self.config.score_splits, len(probabilities))
+        mean, _ = evaluation.inception_score(probabilities, splits)
+        return {"inception_score": mean, "images": len(probabilities)}
+
+    @functools.cached_property
+    def _real(self) -> tuple[np.ndarray, np.ndarray]:
+        """The network's probabilities and features of the test images, in random order."""
+        _, test = self.networks.images(self.dataset)
+        order = np.random.default_rng(0).permutation(len(test.labels))
+        return self.network(augmentation.centred(test.images[order].astype(np.float32) / 255))
+
+
+def summarise(units: list[dict]) -> dict:
+    """Means and standard deviations over seeds.
+
+    Returns:
+        data set -> way of training -> epochs and updates of G at each snapshot, seeds, and for each
+        score mean and std at each snapshot, std None with one seed.
+    """
+    return {
+        dataset: {
+            name: _row(found) for name in GANS if (found := [u for u in ours if u["gan"] == name])
+        }
+        for dataset, ours in by_dataset(units).items()
+    }
+
+
+def _row(units) -> dict:
+    return {
+        "epochs": [s["epoch"] for s in units[0]["scores"]],
+        "updates": _updates(units[0]),
+        "seeds": [u["seed"] for u in units],
+        **{score: spread([[s[score] for s in u["scores"]] for u in units]) for score in SCORES},
+    }
+
+
+def _updates(unit) -> list[int]:
+    """The updates of the generator before each snapshot."""
+    return [s["epoch"] * unit["steps_per_epoch"] for s in unit["scores"]]
+
+
+def updates_needed(updates: Sequence[float], scores: Sequence[float], score: float) -> float:
+    """The updates after which a curve first reaches a score, on straight lines between snapshots.
+
+    A curve that begins above the score counts with the updates of its first snapshot, which are
+    more than it needs. One that never reaches it counts with all its updates, which are too few.
+    """
+    first = next((i for i, s in enumerate(scores) if s >= score), None)
+    if first is None:
+        return float(updates[-1])
+    around = slice(max(first - 1, 0), first + 1)  # the snapshots before and after
+    return float(np.interp(score, scores[around], updates[around]))
+
+
+def verdicts(units: list[dict]) -> dict:
+    """Whether attack and split loss end higher, and the attack's score rises sooner, by data set.
+
+    How soon: a generator trained without the attack needs some updates to reach the score that it
+    has at its end, and the same seed trained with the attack needs fewer or more to reach it.
+    """
+    return {dataset: decide(_claims(ours)) for dataset, ours in by_dataset(units).items()}
+
+
+def _claims(units) -> list[Claim]:
+    of = {(u["gan"], u["seed"]): u for u in units if u["scores"]}
+
+    def paired(better, worse, difference):
+        seeds = sorted({s for name, s in of if name == better and (worse, s) in of})
+        return [difference(of[better, s], of[worse, s]) for s in seeds]
+
+    higher = [
+        Claim(
+            f"Final inception score: {GANS[better].title} above {GANS[worse].title}",
+            paired(better, worse, lambda a, b: _inception(a)[-1] - _inception(b)[-1]),
+            negligible=None,
+        )
+        for better, worse in (*WITH_ATTACK, *WITH_SPLIT_LOSS, ("robgan", "sngan"))
+    ]
+    sooner = [
+        Claim(
+            f"Updates needed for the inception score that {GANS[worse].title} ends with: fewer by "
+            f"{GANS[better].title}, in %",
+            paired(better, worse, _saved),
+            negligible=None,
+        )
+        for better, worse in WITH_ATTACK
+    ]
+    return [claim for claim in (*higher, *sooner) if claim.differences]
+
+
+def _inception(unit) -> list[float]:
+    return [s["inception_score"] for s in unit["scores"]]
+
+
+def _saved(better, worse) -> float:
+    """The updates that one generator saves on the way to the other's final score, in % of those."""
+    score = _inception(worse)[-1]
+    ours, theirs = (updates_needed(_updates(u), _inception(u), score) for u in (better, worse))
+    return 100 * (1 - ours / theirs)
+
+
+def table(results: dict) -> str:
+    """The scores at the last snapshot and the verdicts as Markdown, by data set."""
+    lines = []
+    for dataset, ours in by_dataset(results["units"]).items():
+        rows, first = results["summary"][dataset], ours[0]
+        lines += [
+            f"**{dataset}**, at the last snapshot, {first['score_images']} images, "
+            f"{max(len(row['seeds']) for row in rows.values())} seed(s), in the eyes of "
+            f"{first['score_network']}; real test images score "
+            f"{first['real']['inception_score']:.2f} ({first['real']['images']} images)",
+            "",
+            "| training | updates of G | inception score | Fréchet distance |",
+            "|---|---|---|---|",
+        ]
+        for name, row in rows.items():
+            last = [u["scores"][-1] for u in ours if u["gan"] == name]
+            cells = [plus_minus([scores[s] for scores in last], 2) for s in SCORES]
+            lines.append(f"| {GANS[name].title} | {row['updates'][-1]} | {' | '.join(cells)} |")
+        lines += ["", verdicts_markdown(results["verdicts"][dataset], unit="", digits=2)]
+    return "\n".join(lines)
+
+
+def figures(results: dict) -> dict:
+    """Returns the scores against the generator's updates, and the trainings of one seed."""
+    from gat_tf import plotting
+
+    titles = {name: gan.title for name, gan in GANS.items()}
+    looks = plotting.looks(titles)
+
+    def panel(dataset, score, rows):
+        lines = [
+            plotting.Line(
+                row["updates"], row[score]["mean"], row[score]["std"], titles[name], looks[name]
+            )
+            for name, row in rows.items()
+        ]
+        title = f"{dataset}: {SCORES[score]}"
+        return plotting.Panel(title, lines, xlabel="updates of the generator")
+
+    panels = [
+        [panel(dataset, score, rows) for score in SCORES]
+        for dataset, rows in results["summary"].items()
+    ]
+    metrics = {
+        "discriminator_loss": "loss of D",
+        "generator_loss": "loss of G",
+        "diversity": "diversity within a class",
+    }
+    first = min((u["dataset"], u["seed"]) for u in results["units"])
+    histories = {u["gan"]: u["history"] for u in results["units"]
+                 if (u["dataset"], u["seed"]) == first}  # fmt: skip
+    return {
+        "fig8": plotting.curves(panels, height=2.9),
+        "fig8_training": plotting.training(
+            {titles[name]: histories[name] for name in GANS if name in histories}, metrics
+        ),
+    }
+
+
+if __name__ == "__main__":
+    flags.main(Config, PRESETS, run, "robgan-fig8")

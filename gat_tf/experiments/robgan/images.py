@@ -1,0 +1,76 @@
+"""The images of Rob-GAN's networks, in [-1, 1]: what they are trained, attacked and tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from gat_tf import augmentation, data
+from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.robgan.settings import Config
+
+
+def load(config: Config, dataset: str) -> tuple[data.Split, data.Split]:
+    """Returns the images that the networks are trained on, and those that they are tested on.
+
+    Raises:
+        ConfigError: There are not so many, or a class has none to train on.
+        DatasetNotFoundError: The data set is not there.
+    """
+    try:
+        splits = data.load(
+            dataset,
+            config.data_dir,
+            image_size=None if dataset in data.IMAGE_SIZES else config.image_size,
+            train_size=config.train_size,
+            test_size=config.test_size,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    train, validation = splits.train, splits.validation
+    if config.train_size is None and train.images.shape[1:] == validation.images.shape[1:]:
+        # Nothing is chosen by a validation set: CIFAR's 50,000, as in the paper.
+        train = data.Split(*map(np.concatenate, zip(train, validation, strict=True)))
+    missing = sorted(set(range(splits.num_classes)) - set(np.unique(train.labels).tolist()))
+    if missing:
+        raise ConfigError(
+            f"Expected training images of each of the {splits.num_classes} classes of "
+            f"{dataset}. Received: none of {', '.join(map(str, missing))}."
+        )
+    return train, splits.test
+
+
+def size(config: Config, dataset: str) -> int:
+    """Height and width of the networks' images."""
+    return data.IMAGE_SIZES.get(dataset, config.image_size)
+
+
+def first(split: data.Split, count: int, image_size: int) -> data.Split:
+    """The first images of a split, which ImageNet-143 holds larger for training, at their size."""
+    images, labels = split.images[:count], split.labels[:count]
+    if images.shape[1] != image_size:
+        resized = tf.image.resize(images, (image_size, image_size), antialias=True)
+        images = np.clip(np.round(resized), 0, 255).astype(np.uint8)
+    return data.Split(images, labels)
+
+
+def batches(split: data.Split, batch_size: int = 200) -> tf.data.Dataset:
+    """One pass over the split: (images in [-1, 1], labels) batches."""
+    plain = data.batches(split, batch_size)
+    return plain.map(lambda images, labels: (augmentation.centred(images), labels))
+
+
+def augment(dataset: str, image_size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """(images in [0, 1], seed) -> images in [-1, 1]; the built-in ones get noise alone."""
+
+    def augmented(images, seed):
+        where, noise = tf.unstack(tf.random.split(seed, 2))
+        if dataset == "imagenet143":
+            images = augmentation.scale_crop_flip(images, image_size, where)
+        elif dataset != "shapes":
+            images = augmentation.pad_crop_flip(images, where)
+        return augmentation.dequantised(images, noise)
+
+    return augmented

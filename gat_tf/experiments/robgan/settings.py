@@ -1,0 +1,170 @@
+"""How Rob-GAN's networks are trained: the settings, and the presets of all experiments on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+from gat_tf import data
+from gat_tf.experiments.lab import config as configs
+from gat_tf.experiments.lab import devices
+from gat_tf.experiments.lab.config import ConfigError, option
+
+INF = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How the networks are trained; the defaults are the paper's or its authors' code's."""
+
+    PRESETS: ClassVar[dict[str, str]] = {
+        "paper": "the paper's networks and data",
+        "reduced": "real CIFAR-10, networks of an eighth of the width, hours on two cores",
+        "quick": "built-in images and narrow networks, minutes on two cores",
+    }
+
+    datasets: tuple[str, ...] = option(
+        ("cifar10", "imagenet143"), "Data sets (paper).", affects_results=False
+    )
+    seeds: tuple[int, ...] = option(
+        (0,), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False
+    )
+    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
+    strategy: str = option(
+        "mirrored",
+        f"tf.distribute strategy of what is trained, one of {', '.join(devices.ONE_MACHINE)}.",
+        affects_results=False,
+    )
+    networks_dir: str = option(
+        "runs/robgan-networks",
+        "Folder of the networks, which all experiments of Rob-GAN share; they are trained there "
+        "where missing.",
+        affects_results=False,
+    )
+    image_size: int = option(
+        64, "Height and width of ImageNet-143's images, 64 or 128 (paper); CIFAR's have 32."
+    )
+    train_size: int | None = option(None, "Number of training images; none is all (paper).")
+    test_size: int | None = option(None, "Number of test images; none is all (paper).")
+    width: float = option(1.0, "Factor on the filters of every network; 1 is the paper's.")
+    batch_size: int = option(
+        64, "Number of images in a minibatch of joint training, over all devices (paper)."
+    )
+    epochs: int = option(
+        100, "Number of epochs of joint training (paper; at most 200 in its code)."
+    )
+    learning_rate: float = option(
+        2e-4, "Learning rate of both Adam optimizers of joint training, with β (0, 0.9) (paper)."
+    )
+    halving_epochs: int = option(
+        50, "Number of epochs after which the learning rates of joint training halve (paper)."
+    )
+    discriminator_steps: int | None = option(
+        None,
+        "Discriminator steps for each generator step, n_dis; none is 1 for images of 32 pixels and "
+        "5 for larger ones (paper), and 5 for SN-GAN.",
+    )
+    attack_epsilon: float | None = option(
+        None,
+        "δmax of joint training, of pixels in [-1, 1]; none is 0.07 for images of 32 pixels and "
+        "1/32 for larger ones (paper).",
+    )
+    attack_steps: int = option(
+        5, "Number of PGD steps of joint training and of the classifiers' training (paper)."
+    )
+    attack_step_size: float = option(
+        0.0078, "Size of a PGD step of joint training, of pixels in [-1, 1] (paper)."
+    )
+    snapshots: int = option(20, "Number of generators kept during joint training (ours).")
+    classifier_epochs: tuple[int, ...] = option(
+        (20, 20, 10, 10),
+        "Number of epochs of each stage of fine-tuning (paper). The first stage of the rival, "
+        "adversarial training, is longer by the epochs of joint training, so that both see the "
+        "images as often (ours).",
+    )
+    classifier_learning_rate: float = option(
+        1e-3,
+        "Learning rate of the classifiers' Adam optimizer in the first stage; each further stage "
+        "divides it by 10 (paper).",
+    )
+    classifier_batch_size: int = option(
+        128, "Number of images in a step of the classifiers' training, over all devices (paper)."
+    )
+    classifier_epsilon: float = option(
+        1 / 32,
+        "δmax of the classifiers' training, of pixels in [-1, 1], in PGD steps of a fifth (paper).",
+    )
+    fake_weight: float = option(0.3, "Weight of the generated images in eq. 10, λ (paper).")
+    lipschitz_images: int = option(
+        1000,
+        "Number of training and of test images on which a classifier's local Lipschitz value is "
+        "measured after every epoch (ours).",
+    )
+
+    def __post_init__(self):
+        configs.require_known("data set", self.datasets, data.CLASSES)
+        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
+        configs.require_known("image_size", [self.image_size], (64, 128))
+        configs.require_seeds(self.seeds)
+        configs.require_values(self, "classifier_epochs")
+        configs.require_range(
+            self,
+            ("width", 1e-9, INF),
+            ("batch_size", 1, INF),
+            ("epochs", 1, 9999),
+            ("learning_rate", 0, INF),
+            ("halving_epochs", 1, INF),
+            ("discriminator_steps", 1, INF),
+            ("attack_epsilon", 0, 2),
+            ("attack_steps", 1, INF),
+            ("attack_step_size", 0, INF),
+            ("snapshots", 1, INF),
+            ("classifier_epochs", 0, 9999),
+            ("classifier_learning_rate", 0, INF),
+            ("classifier_batch_size", 1, INF),
+            ("classifier_epsilon", 0, 2),
+            ("fake_weight", 0, INF),
+            ("lipschitz_images", 1, INF),
+        )
+        if not sum(self.classifier_epochs):
+            raise ConfigError("Expected classifier_epochs of at least 1 in all. Received: 0")
+
+
+PRESETS = {
+    "paper": {},
+    # Real images, narrow networks and few steps: to see that everything works, not how well.
+    "reduced": {
+        "datasets": ("cifar10",),
+        "networks_dir": "runs/robgan-networks-reduced",
+        "train_size": 10_000,
+        "test_size": 2_000,
+        "width": 1 / 8,
+        "epochs": 10,
+        "learning_rate": 5e-4,
+        "discriminator_steps": 1,
+        "snapshots": 5,
+        "classifier_epochs": (4, 2, 1),
+    },
+    "quick": {
+        "datasets": ("shapes",),
+        "networks_dir": "runs/robgan-networks-quick",
+        "train_size": 1_000,
+        "test_size": 200,
+        "width": 1 / 16,
+        "batch_size": 25,
+        "epochs": 6,
+        "learning_rate": 2e-3,
+        "discriminator_steps": 1,
+        "snapshots": 3,
+        "classifier_epochs": (3, 1),
+        "classifier_learning_rate": 2e-3,
+        "classifier_batch_size": 25,
+        "lipschitz_images": 200,
+    },
+}
+
+
+def presets(config_class, **own: dict) -> dict:
+    """The presets of an experiment: these, with settings of its own by preset's name."""
+    return {name: config_class(**ours, **own.get(name, {})) for name, ours in PRESETS.items()}

@@ -1,0 +1,56 @@
+"""What the pages promise: snippets run, links lead somewhere, commands exist."""
+
+import importlib.util
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/api.md", "docs/choices.md", "experiments/README.md")
+
+
+def text_of(page):
+    return (ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "CONTRIBUTING.md"])
+def test_snippets_run_from_top_to_bottom(page, tmp_path, monkeypatch):
+    from gat_tf.experiments import methods
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
+    snippets = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    assert snippets
+    scope = {}
+    for snippet in snippets:
+        # Few epochs are enough to see that it runs.
+        short = re.sub(r"epochs=\d+", "epochs=1", snippet)
+        short = re.sub(r"queries=\d+", "queries=10", short)
+        exec(compile(short, page, "exec"), scope)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    for link in links:
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), f"{page}: {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert anchor in slugs, f"{page}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_exist(page):
+    for module in re.findall(r"python -m (gat_tf[\w.]*\w)", text_of(page)):
+        assert importlib.util.find_spec(module), f"{page}: {module}"
+
+
+def test_readme_is_short():
+    assert len(text_of("README.md").splitlines()) <= 180
