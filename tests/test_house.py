@@ -22,6 +22,7 @@ ROOMS = [
     ["training"],
     ["experiments"],
     ["robustness"],
+    ["__main__"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 # Inside the experiments: lab knows no experiment, methods and networks none either.
@@ -89,7 +90,7 @@ def test_there_is_no_circle():
         done.add(module)
 
     for module in graph:
-        if not MODULES[module].name == "__init__.py":
+        if MODULES[module].name != "__init__.py":
             visit(module)
 
 
@@ -116,3 +117,29 @@ def test_importing_the_package_loads_little():
     assert "gat_tf.training" in loaded
     for heavy in ("tensorflow_datasets", "matplotlib", "gat_tf.plotting", "gat_tf.experiments"):
         assert heavy not in loaded
+
+
+def test_another_backend_is_one_line():
+    code = "import keras; keras.config.backend = lambda: 'jax'; import gat_tf"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: gat_tf needs Keras with")
+    assert "KERAS_BACKEND=tensorflow" in last
+
+
+def test_every_experiment_is_a_command(capsys, monkeypatch):
+    from gat_tf import __main__ as commands
+
+    with_main = {
+        module.removeprefix("gat_tf.").removesuffix(".__main__")
+        for module, path in MODULES.items()
+        if "__main__" in path.read_text() and module != "gat_tf.__main__"
+    } | {"robustness"}
+    assert set(commands.COMMANDS) == with_main
+    monkeypatch.setattr(sys, "argv", ["gat-tf"])
+    commands.main()
+    printed = capsys.readouterr().out
+    assert "experiments.table2           Table 2 of the GAT paper" in printed
+    monkeypatch.setattr(sys, "argv", ["gat-tf", "table3"])
+    with pytest.raises(SystemExit, match=r"Expected one of robustness, .* Received: table3"):
+        commands.main()
