@@ -220,7 +220,7 @@ def ours_composed(model, logits, images, labels, norm, epsilon):
     standing, seconds = evaluator.correct, 0.0
     for attack in attacks.autoattack(epsilon, norm, evaluator.classes).values():
         found = evaluator.attack(attack, standing)
-        standing, seconds = standing & found.standing, seconds + found.seconds
+        standing, seconds = standing & found.robust, seconds + found.seconds
     return standing, seconds
 
 

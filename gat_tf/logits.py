@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._keras import children, logits_behind, operation_and_inputs, takes_training
 
 _ENDINGS = {
     "softmax": (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax),
@@ -91,8 +92,7 @@ class Logits:
 
     def _behind(self, outputs: tf.Tensor) -> tf.Tensor:
         """The logits behind the outputs of a model that is called as it is."""
-        # Keras leaves the logits on the output of its own softmax, and of its sigmoid.
-        kept = getattr(outputs, "_keras_logits", None)
+        kept = logits_behind(outputs)
         outputs = tf.cast(outputs, tf.float32)
         if self._verify:
             outputs = checks.logits_or_probabilities(
@@ -120,8 +120,7 @@ def _last_operation(model):
             "Expected a classifier with one input and one output. "
             f"Received: {model.name!r} with {len(model.inputs)} and {len(model.outputs)}"
         )
-    operation, node_index, _ = model.outputs[0]._keras_history
-    return operation, operation._inbound_nodes[node_index].input_tensors
+    return operation_and_inputs(model.outputs[0])
 
 
 def _ending(model) -> str | None:
@@ -184,17 +183,17 @@ def _log(probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def _call(model, images, training):
-    return model(images, training=training) if model._call_has_training_arg else model(images)
+    return model(images, training=training) if takes_training(model) else model(images)
 
 
 def _same_in_training(layer) -> bool:
-    children = list(layer._flatten_layers(include_self=False, recursive=False))
+    inside = children(layer)
     if isinstance(layer, keras.Sequential) or (
-        isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and children
+        isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and inside
     ):
-        return all(map(_same_in_training, children))
+        return all(map(_same_in_training, inside))
     if isinstance(layer, keras.layers.Dropout):
         return layer.rate == 0
     if isinstance(layer, keras.layers.Dense | keras.layers.EinsumDense):
         return layer.quantization_mode is None  # their `training` is for float8 alone
-    return not layer._call_has_training_arg and all(map(_same_in_training, children))
+    return not takes_training(layer) and all(map(_same_in_training, inside))

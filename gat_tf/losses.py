@@ -43,7 +43,7 @@ def probability(margins: tf.Tensor) -> tf.Tensor:
     return tf.sigmoid(-margins)
 
 
-def worst_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def logit_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the largest other logit minus the label's, `[B]`: positive where misclassified."""
     of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
     others = tf.reduce_max(tf.where(of_label, logits.dtype.min, logits), axis=-1)
@@ -73,7 +73,7 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         ValueError: There are fewer classes.
     """
     largest = _largest(logits, 3)
-    return _ratio(worst_margin(logits, labels), largest[:, 0] - largest[:, 2])
+    return _ratio(logit_margin(logits, labels), largest[:, 0] - largest[:, 2])
 
 
 def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:

@@ -48,7 +48,7 @@ def _uphill(labels=Y):
 
 
 def _margins(model, images, labels):
-    return losses.worst_margin(Logits(model)(tf.constant(images)), tf.constant(labels)).numpy()
+    return losses.logit_margin(Logits(model)(tf.constant(images)), tf.constant(labels)).numpy()
 
 
 # The losses.
@@ -172,21 +172,21 @@ def test_apgd_is_the_algorithm_in_numpy(five_classes, norm):
             z = x @ w + b
             return w @ (np.exp(z) / np.exp(z).sum() - np.eye(5)[y])
 
-        def worst_margin(x):
+        def logit_margin(x):
             z = x @ w + b
             return max(np.delete(z, y)) - z[y]
 
-        return f, gradient, worst_margin
+        return f, gradient, logit_margin
 
     eta = APGD(epsilon, norm, steps).perturbation(five_classes, X, Y5, seed=seed)
     eta, total = np.reshape(eta, (6, D)), 0
     for i, y in enumerate(Y5):
         x = X[i].reshape(D).astype(np.float64)
-        f, gradient, worst_margin = of(y)
+        f, gradient, logit_margin = of(y)
         iterates, halvings = _numpy_apgd(x, start[i], f, gradient, epsilon, norm, steps)
         total += halvings
-        margins = [worst_margin(x + iterate) for iterate in iterates]
-        np.testing.assert_allclose(worst_margin(x + eta[i]), max(margins), atol=1e-4)
+        margins = [logit_margin(x + iterate) for iterate in iterates]
+        np.testing.assert_allclose(logit_margin(x + eta[i]), max(margins), atol=1e-4)
         if norm == 2:
             np.testing.assert_allclose(eta[i], iterates[np.argmax(margins)], atol=1e-3)
     assert total > 6

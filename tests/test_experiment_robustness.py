@@ -21,7 +21,7 @@ from gat_tf.experiments.lab import files
 from gat_tf.experiments.lab import results as lab_results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.networks import Network, Networks
-from gat_tf.training.scheme import ADAM_EPSILON
+from gat_tf.training.base import ADAM_EPSILON
 
 EPSILON = 1 / 255
 TINY = dataclasses.replace(

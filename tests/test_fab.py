@@ -31,7 +31,7 @@ def _size(eta, norm):
 
 
 def _margins(model, images, labels):
-    return losses.worst_margin(Logits(model)(tf.constant(images)), tf.constant(labels)).numpy()
+    return losses.logit_margin(Logits(model)(tf.constant(images)), tf.constant(labels)).numpy()
 
 
 def _distances(classes, labels, norm):

@@ -240,7 +240,7 @@ def test_margins_and_losses_are_the_formulas():
     np.testing.assert_allclose(losses.cross_entropy(margins), -np.log(p_y), rtol=1e-6)
     np.testing.assert_allclose(losses.probability(margins), p_y, rtol=1e-6)
     others = np.where(np.eye(K)[Y] == 1, -np.inf, z).max(axis=1)
-    worst = losses.worst_margin(tf.constant(z), tf.constant(Y))
+    worst = losses.logit_margin(tf.constant(z), tf.constant(Y))
     np.testing.assert_allclose(worst, others - z[np.arange(6), Y], rtol=1e-6)
     correct = losses.is_correct(tf.constant(z), tf.constant(Y))
     np.testing.assert_array_equal(correct, z.argmax(axis=1) == Y)

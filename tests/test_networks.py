@@ -15,7 +15,7 @@ from gat_tf.experiments.lab import files, fitting
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, Hyperparameter
 from gat_tf.experiments.networks import Network, Networks
-from gat_tf.training.scheme import ADAM_EPSILON
+from gat_tf.training.base import ADAM_EPSILON
 
 INF = math.inf
 SEARCH = dataclasses.replace(

@@ -152,6 +152,6 @@ def test_composition_leaves_as_much_as_that_of_torchattacks(
     evaluator = Evaluator(trained, tf.data.Dataset.from_tensor_slices(hundred).batch(100))
     ours = evaluator.correct
     for attack in autoattack(epsilon, norm, 10).values():
-        ours = ours & evaluator.attack(attack, ours).standing
+        ours = ours & evaluator.attack(attack, ours).robust
     assert 0.1 < theirs.mean() < 0.9
     assert abs(int(ours.sum()) - int(theirs.sum())) <= 1

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from gat_tf import attacks, evaluation, models
 from gat_tf.evaluation.evaluator import Evaluator
-from gat_tf.evaluation.robustness import Budget, standing_of
+from gat_tf.evaluation.robustness import Budget, withstood
 
 INF = math.inf
 EPSILON = 0.006  # of the honest model, some of which stands
@@ -43,7 +43,7 @@ def test_an_honest_model_passes_every_check(honest):
 
 
 def test_worst_case_is_that_of_each_image(honest):
-    masks = [standing_of(row) for row in honest["attacks"]]
+    masks = [withstood(row) for row in honest["attacks"]]
     assert honest["worst_case_accuracy"] == np.mean(np.all(masks, axis=0))
     assert honest["worst_case_accuracy"] <= min(
         row["accuracy"] for row in honest["attacks"] if row["name"] != "HopSkipJump"
@@ -98,8 +98,8 @@ def test_arrays_are_evaluated_and_every_attack_has_its_bar(trained, shapes, caps
     batches = -(-int(evaluator.correct.sum()) // 8)
     printed = capsys.readouterr().out
     assert f"{batches}/{batches}" in printed
-    standing = found.standing[evaluator.correct].mean()
-    assert f"standing: {standing:.4f}" in printed
+    robust = found.robust[evaluator.correct].mean()
+    assert f"robust: {robust:.4f}" in printed
 
 
 def test_only_the_chosen_images_are_attacked(trained, shapes):
@@ -108,7 +108,7 @@ def test_only_the_chosen_images_are_attacked(trained, shapes):
     found = evaluator.attack(attacks.RandomPerturbation(0.1), only)
     changed = np.abs(found.adversarial - evaluator.images).max(axis=(1, 2, 3)) > 0
     np.testing.assert_array_equal(changed, only)
-    np.testing.assert_array_equal(found.standing[~only], evaluator.correct[~only])
+    np.testing.assert_array_equal(found.robust[~only], evaluator.correct[~only])
 
 
 def test_transfer_follows_the_other_model(trained, trained_with_state, shapes):

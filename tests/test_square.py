@@ -24,7 +24,7 @@ def _size(eta, norm):
 
 
 def _margins(model, images, labels):
-    return losses.worst_margin(Logits(model)(tf.constant(images)), labels).numpy()
+    return losses.logit_margin(Logits(model)(tf.constant(images)), labels).numpy()
 
 
 def _linear(dense_classifier, shape, bias):

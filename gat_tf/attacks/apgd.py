@@ -74,7 +74,7 @@ class APGD(iterative.IterativeAttack):
         epsilon = norms.radius(self.epsilon, images)
         targets = labels[:, None]  # which the untargeted losses do not look at
         if self.loss == "targeted_dlr":
-            targets = iterative.most_likely_others(logits(images), labels, self.targets)
+            targets = iterative.top_wrong_classes(logits(images), labels, self.targets)
         runs = self.restarts * targets.shape[1]
         seeds = tf.random.split(seed_or_random(seed), runs)
 
@@ -88,10 +88,10 @@ class APGD(iterative.IterativeAttack):
             target = targets[:, run // self.restarts]
             return run + 1, self._ascend(logits, images, labels, target, epsilon, start, worst)
 
-        nothing = iterative.Kept.nothing(images)
-        return iterative.loop(unfinished, ascend, (0, nothing))[1].perturbation
+        worst = iterative.Best.initial(images)
+        return iterative.loop(unfinished, ascend, (0, worst))[1].perturbation
 
-    def _attacked(self, worst: iterative.Kept) -> tf.Tensor:
+    def _attacked(self, worst: iterative.Best) -> tf.Tensor:
         if self.early_stop:
             return tf.where(worst.score <= 0)[:, 0]
         return tf.range(tf.shape(worst.score, out_type=tf.int64)[0])
@@ -111,18 +111,18 @@ class APGD(iterative.IterativeAttack):
             z, loss, gradient = iterative.averaged(
                 self.samples,
                 lambda: loss_and_input_gradient(
-                    logits, x + state.here, lambda z: self._loss(z, y, target)
+                    logits, x + state.delta, lambda z: self._loss(z, y, target)
                 ),
             )
-            margin = losses.worst_margin(z, y)
-            worst = worst.offered(state.index, state.here, margin)
+            margin = losses.logit_margin(z, y)
+            worst = worst.update(state.index, state.delta, margin)
             state, uphill = state.seen(loss, gradient).checked(uphill=gradient, since=intervals[k])
-            there = self._move(x, state.here, state.step_size * radius, uphill, radius)
+            next_delta = self._move(x, state.delta, state.step_size * radius, uphill, radius)
             weight = tf.where(k == 0, 1.0, STEP_WEIGHT)
-            there = state.here + weight * (there - state.here)
-            there += (1 - weight) * (state.here - state.before)
-            there = self._project(x, there, radius)
-            state = state._replace(here=there, before=state.here)
+            next_delta = state.delta + weight * (next_delta - state.delta)
+            next_delta += (1 - weight) * (state.delta - state.previous_delta)
+            next_delta = self._project(x, next_delta, radius)
+            state = state._replace(delta=next_delta, previous_delta=state.delta)
             if self.early_stop:
                 state = tf.nest.map_structure(lambda t: tf.boolean_mask(t, margin <= 0), state)
             return k + 1, state, worst
@@ -151,12 +151,12 @@ class _State(NamedTuple):
 
     Attributes:
         index: Which of the batch they are.
-        here: The perturbation that the step starts from.
-        before: The one that the last step started from.
-        loss: The loss there.
+        delta: The perturbation that the step starts from.
+        previous_delta: The one that the last step started from.
+        loss: The loss of the last step.
         best: The perturbation of the highest loss so far.
         best_loss: Its loss.
-        best_gradient: The gradient there.
+        best_gradient: The gradient at `best`.
         step_size: In units of ε.
         rises: Number of steps since the last checkpoint that have raised the loss.
         halved: Whether the step size was halved at the last checkpoint.
@@ -164,8 +164,8 @@ class _State(NamedTuple):
     """
 
     index: tf.Tensor
-    here: tf.Tensor
-    before: tf.Tensor
+    delta: tf.Tensor
+    previous_delta: tf.Tensor
     loss: tf.Tensor
     best: tf.Tensor
     best_loss: tf.Tensor
@@ -180,8 +180,8 @@ class _State(NamedTuple):
         zero = tf.zeros_like(start[:, 0, 0, 0])
         return cls(
             index=index,
-            here=start,
-            before=start,
+            delta=start,
+            previous_delta=start,
             loss=zero + zero.dtype.max,  # no rise before the first step
             best=start,
             best_loss=zero + zero.dtype.min,
@@ -198,7 +198,7 @@ class _State(NamedTuple):
         return self._replace(
             loss=loss,
             rises=self.rises + tf.cast(loss > self.loss, tf.float32),
-            best=_where(higher, self.here, self.best),
+            best=_where(higher, self.delta, self.best),
             best_loss=tf.where(higher, loss, self.best_loss),
             best_gradient=_where(higher, gradient, self.best_gradient),
         )
@@ -213,7 +213,7 @@ class _State(NamedTuple):
         stuck = ~self.halved & (self.best_loss <= self.best_at_checkpoint)
         halve = is_checkpoint & (few | stuck)
         state = self._replace(
-            here=_where(halve, self.best, self.here),
+            delta=_where(halve, self.best, self.delta),
             step_size=_where(halve, self.step_size / 2, self.step_size),
             rises=tf.where(is_checkpoint, 0.0, self.rises),
             halved=tf.where(is_checkpoint, halve, self.halved),

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._keras import all_layers
 from gat_tf.attacks import norms
 from gat_tf.logits import Logits
 
@@ -104,7 +105,7 @@ def _state(attack, model) -> list:
     return [
         (weakref.ref(layer), layer.trainable, *_settings(layer))
         for model in models
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
     ]
 
 

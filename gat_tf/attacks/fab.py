@@ -60,7 +60,7 @@ class FAB(iterative.IterativeAttack):
         """As `Attack.perturb`. Not for XLA: the images attacked become fewer."""
         epsilon = norms.radius(self.epsilon, images)
         z = logits(images)
-        targets = iterative.most_likely_others(z, labels, self.targets)
+        targets = iterative.top_wrong_classes(z, labels, self.targets)
         runs = self.restarts * targets.shape[1]
         seeds = tf.random.split(seed_or_random(seed), runs)
 
@@ -79,14 +79,14 @@ class FAB(iterative.IterativeAttack):
             return run + 1, self._search(logits, batch, index, start, smallest)
 
         # The score is the norm, negative.
-        nothing = iterative.Kept.nothing(images)
-        score = tf.where(losses.worst_margin(z, labels) > 0, 0.0, nothing.score)
-        _, smallest = iterative.loop(unfinished, search, (0, nothing._replace(score=score)))
+        smallest = iterative.Best.initial(images)
+        score = tf.where(losses.logit_margin(z, labels) > 0, 0.0, smallest.score)
+        _, smallest = iterative.loop(unfinished, search, (0, smallest._replace(score=score)))
         return smallest.perturbation
 
-    def _attacked(self, smallest: iterative.Kept) -> tf.Tensor:
-        nothing_found = smallest.score == smallest.score.dtype.min
-        return tf.where(nothing_found if self.early_stop else smallest.score < 0)[:, 0]
+    def _attacked(self, smallest: iterative.Best) -> tf.Tensor:
+        not_found = smallest.score == smallest.score.dtype.min
+        return tf.where(not_found if self.early_stop else smallest.score < 0)[:, 0]
 
     def _search(self, logits, batch, index, start, smallest):
         """One run for those images `index` of a batch; returns the smallest of all runs so far."""
@@ -94,34 +94,36 @@ class FAB(iterative.IterativeAttack):
         def unfinished(i, index, *_):
             return (i < self.steps) & (tf.size(index) > 0)
 
-        def step(i, index, here, smallest):
+        def step(i, index, delta, smallest):
             x, y, target, radius = (tf.gather(t, index) for t in batch)
-            here = self._step(logits, x, y, target, here)
-            z = logits(x + here)
-            fooled = losses.worst_margin(z, y) > ROUNDING * tf.reduce_max(tf.abs(z), axis=-1)
-            size = iterative.size(here, self.norm)
+            delta = self._step(logits, x, y, target, delta)
+            z = logits(x + delta)
+            fooled = losses.logit_margin(z, y) > ROUNDING * tf.reduce_max(tf.abs(z), axis=-1)
+            size = iterative.size(delta, self.norm)
             found = fooled & (size <= radius[:, 0, 0, 0])
-            smallest = smallest.offered(index, here, tf.where(found, -size, size.dtype.min))
-            here = tf.where(fooled[:, None, None, None], BACKWARD * here, here)
+            smallest = smallest.update(index, delta, tf.where(found, -size, size.dtype.min))
+            delta = tf.where(fooled[:, None, None, None], BACKWARD * delta, delta)
             if self.early_stop:
-                index, here = (tf.boolean_mask(t, ~found) for t in (index, here))
-            return i + 1, index, here, smallest
+                index, delta = (tf.boolean_mask(t, ~found) for t in (index, delta))
+            return i + 1, index, delta, smallest
 
         variables = (0, index, start, smallest)
         return iterative.loop(unfinished, step, variables, shrinking=[1, 2])[3]
 
-    def _step(self, logits, images, labels, targets, here):
-        """The perturbations after a step from the perturbations `here`, all `[n, H, W, C]`."""
+    def _step(self, logits, images, labels, targets, delta):
+        """The perturbations after a step from the perturbations `delta`, all `[n, H, W, C]`."""
         _, gap, normal = loss_and_input_gradient(
-            logits, images + here, lambda z: losses.logit_difference(z, labels, targets)
+            logits, images + delta, lambda z: losses.logit_difference(z, labels, targets)
         )
-        from_here = self._to_plane(images + here, normal, gap)
-        gap -= tf.reduce_sum(normal * here, norms.AXES)  # at the image, by the linear classifier
+        from_delta = self._to_plane(images + delta, normal, gap)
+        gap -= tf.reduce_sum(normal * delta, norms.AXES)  # at the image, by the linear classifier
         from_image = self._to_plane(images, normal, gap)
-        near, far = (iterative.size(t, self.norm) for t in (from_here, from_image))
+        near, far = (iterative.size(t, self.norm) for t in (from_delta, from_image))
         bias = tf.minimum(tf.math.divide_no_nan(near, near + far), MAX_BIAS)[:, None, None, None]
-        there = (1 - bias) * (here + EXTRAPOLATION * from_here) + bias * EXTRAPOLATION * from_image
-        return iterative.clipped(self, images, there)
+        next_delta = (1 - bias) * (
+            delta + EXTRAPOLATION * from_delta
+        ) + bias * EXTRAPOLATION * from_image
+        return iterative.clipped(self, images, next_delta)
 
     def _to_plane(self, images, normal, gap):
         return to_hyperplane(images, normal, gap, self.norm, self.clip)
@@ -151,7 +153,7 @@ def to_hyperplane(
     # Against squares that underflow: only normal / gap matters.
     largest = tf.reduce_max(tf.abs(normal), norms.AXES, keepdims=True)
     downhill = -tf.sign(gap)[:, None, None, None] * tf.math.divide_no_nan(normal, largest)
-    way = tf.math.divide_no_nan(tf.abs(gap), largest[:, 0, 0, 0])  # to go: downhill · δ
+    distance = tf.math.divide_no_nan(tf.abs(gap), largest[:, 0, 0, 0])  # to go: downhill · δ
 
     # Every value goes its direction at its speed, until `level` or until it meets the box:
     # δ = sign · speed · min(level, end). L-infinity has them all equally fast, L2 in proportion.
@@ -159,29 +161,29 @@ def to_hyperplane(
     speed = tf.maximum(slope, 1e-20) if norm == 2 else tf.ones_like(slope)
     rate = slope * speed
     if clip is None:
-        level = tf.math.divide_no_nan(way, tf.reduce_sum(rate, norms.AXES))
+        level = tf.math.divide_no_nan(distance, tf.reduce_sum(rate, norms.AXES))
         return tf.sign(downhill) * speed * level[:, None, None, None]
     end = tf.where(downhill > 0, clip[1] - points, points - clip[0]) / speed
-    level = _level(*(tf.reshape(t, [tf.shape(t)[0], -1]) for t in (end, rate)), way)
+    level = _level(*(tf.reshape(t, [tf.shape(t)[0], -1]) for t in (end, rate)), distance)
     return tf.sign(downhill) * speed * tf.minimum(end, level[:, None, None, None])
 
 
-def _level(end: tf.Tensor, rate: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
-    """The level at which sum of rate · min(level, end) is `way`, or more than every end.
+def _level(end: tf.Tensor, rate: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
+    """The level at which sum of rate · min(level, end) is `distance`, or more than every end.
 
-    `end` and `rate` are `[B, D]`, `way` `[B]`. The sum is concave in the level and made of straight
-    pieces, so that Newton's steps from zero never go too far, and the one from the right piece is
-    the last: a handful, where sorting the ends takes several times as long.
+    `end` and `rate` are `[B, D]`, `distance` is `[B]`. The sum is concave and piecewise linear in
+    the level, so Newton's steps from zero never overshoot, and the step from the right piece is the
+    last. A handful of steps is enough; sorting the ends takes several times as long.
     """
 
     def step(level, _):
-        going = end > level[:, None]
-        ended = tf.reduce_sum(tf.where(going, 0.0, rate * end), axis=1)
-        going = tf.reduce_sum(tf.where(going, rate, 0.0), axis=1)
-        further = tf.math.divide_no_nan(way - ended, going)
-        further = tf.where(going > 0, further, end.dtype.max)
-        return tf.maximum(further, level), tf.reduce_any(further > level)
+        moving = end > level[:, None]
+        ended = tf.reduce_sum(tf.where(moving, 0.0, rate * end), axis=1)
+        total_rate = tf.reduce_sum(tf.where(moving, rate, 0.0), axis=1)
+        next_level = tf.math.divide_no_nan(distance - ended, total_rate)
+        next_level = tf.where(total_rate > 0, next_level, end.dtype.max)
+        return tf.maximum(next_level, level), tf.reduce_any(next_level > level)
 
-    nowhere = tf.zeros_like(way)
-    level, _ = iterative.loop(lambda _, moves: moves, step, (nowhere, True))
+    zero = tf.zeros_like(distance)
+    level, _ = iterative.loop(lambda _, rose: rose, step, (zero, True))
     return level

@@ -22,7 +22,7 @@ class FastGradient(GradientAttack):
         epsilon: Size of η in `norm`, in units of pixel values: one number, or a vector `[B]` with
             one per image.
         norm: 2 or `math.inf`.
-        targeted: Whether the labels are targets to be reached instead of labels to be lost.
+        targeted: Whether the labels are targets to reach instead of true labels.
 
     Raises:
         ValueError: ε is negative or not finite, or the norm another.

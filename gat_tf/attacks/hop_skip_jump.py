@@ -57,17 +57,17 @@ class HopSkipJump(Attack):
             return ~losses.is_correct(logits(self.apply(images, perturbation)), labels)
 
         start_seed, seed = tf.unstack(tf.random.split(seed_or_random(seed), 2))
-        here = self._to_boundary(fools, self._start(fools, images, start_seed))
-        closest = iterative.Kept(here, -self._size(here))
-        everything = tf.range(tf.shape(images)[0])
+        delta = self._to_boundary(fools, self._start(fools, images, start_seed))
+        closest = iterative.Best(delta, -self._size(delta))
+        all_indices = tf.range(tf.shape(images)[0])
 
-        def step(t, here, closest):
-            length = self._size(here) / tf.sqrt(tf.cast(t, tf.float32))
-            uphill = self._direction(fools, images, here, t, tf.random.fold_in(seed, t))
-            here = self._to_boundary(fools, self._jump(fools, images, here, length, uphill))
-            return t + 1, here, closest.offered(everything, here, -self._size(here))
+        def step(t, delta, closest):
+            length = self._size(delta) / tf.sqrt(tf.cast(t, tf.float32))
+            uphill = self._direction(fools, images, delta, t, tf.random.fold_in(seed, t))
+            delta = self._to_boundary(fools, self._jump(fools, images, delta, length, uphill))
+            return t + 1, delta, closest.update(all_indices, delta, -self._size(delta))
 
-        closest = iterative.loop(lambda t, *_: t <= self.steps, step, (1, here, closest))[2]
+        closest = iterative.loop(lambda t, *_: t <= self.steps, step, (1, delta, closest))[2]
         size = _per_image(-closest.score)
         return tf.where(size <= norms.radius(self.epsilon, images), closest.perturbation, 0.0)
 
@@ -88,8 +88,8 @@ class HopSkipJump(Attack):
             start = tf.where(_per_image(fooled & ~found), noise - images, start)
             return i + 1, start, found | fooled
 
-        nothing = tf.zeros_like(images)
-        return iterative.loop(unfinished, trial, (0, nothing, fools(nothing)))[1]
+        zero = tf.zeros_like(images)
+        return iterative.loop(unfinished, trial, (0, zero, fools(zero)))[1]
 
     def _to_boundary(self, fools, perturbation):
         """The perturbation shrunk until it only just fools: bisection of its size."""
@@ -104,44 +104,44 @@ class HopSkipJump(Attack):
         outside = iterative.loop(lambda i, *_: i < _HALVINGS, halve, variables)[2]
         return norms.project(perturbation, outside, self.norm)
 
-    def _direction(self, fools, images, here, t, seed):
-        """The estimate of where misclassification lies, of norm 1, from points about `here`."""
+    def _direction(self, fools, images, delta, t, seed):
+        """The estimate of where misclassification lies, of norm 1, from points about `delta`."""
         # One point of each image at a time: the memory of one batch.
         count = tf.cast(self.evaluations * tf.sqrt(tf.cast(t, tf.float32)), tf.int32)
         dimensions = tf.cast(tf.size(images[0]), tf.float32)
         low, high = self.clip or (0.0, 1.0)
-        radius = _per_image(self._size(here)) / dimensions  # the paper's
+        radius = _per_image(self._size(delta)) / dimensions  # the paper's
         radius = tf.maximum(radius, _PROBE * (high - low) * tf.sqrt(dimensions))
 
         def point(i, total, weighted, signs):
-            about = norms.random_direction(tf.shape(images), 2, tf.random.fold_in(seed, i))
-            about = iterative.clipped(self, images, here + radius * about) - here
-            sign = _per_image(tf.where(fools(here + about), 1.0, -1.0))
-            return i + 1, total + about, weighted + sign * about, signs + sign
+            probe = norms.random_direction(tf.shape(images), 2, tf.random.fold_in(seed, i))
+            probe = iterative.clipped(self, images, delta + radius * probe) - delta
+            sign = _per_image(tf.where(fools(delta + probe), 1.0, -1.0))
+            return i + 1, total + probe, weighted + sign * probe, signs + sign
 
-        nothing = tf.zeros_like(images)
-        variables = (0, nothing, nothing, _per_image(nothing[:, 0, 0, 0]))
+        zero = tf.zeros_like(images)
+        variables = (0, zero, zero, _per_image(zero[:, 0, 0, 0]))
         _, total, weighted, signs = iterative.loop(lambda i, *_: i < count, point, variables)
         mean = signs / tf.cast(count, tf.float32)
         # The mean is a baseline that lowers the variance, unless all signs are the same.
         baseline = tf.where(tf.abs(mean) < 1, mean, 0.0)
         return norms.direction(weighted - baseline * total, self.norm)
 
-    def _jump(self, fools, images, here, length, uphill):
+    def _jump(self, fools, images, delta, length, uphill):
         """The perturbation after the longest of length, length / 2, ... that still fools."""
 
         def unfinished(i, _, arrived):
             return (i < _HALVINGS) & ~tf.reduce_all(arrived)
 
-        def shorter(i, there, arrived):
+        def shorter(i, next_delta, arrived):
             step = _per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
-            tried = iterative.clipped(self, images, here + step)
+            tried = iterative.clipped(self, images, delta + step)
             fooled = fools(tried)
-            there = tf.where(_per_image(fooled & ~arrived), tried, there)
-            return i + 1, there, arrived | fooled
+            next_delta = tf.where(_per_image(fooled & ~arrived), tried, next_delta)
+            return i + 1, next_delta, arrived | fooled
 
         arrived = tf.zeros_like(length, tf.bool)
-        return iterative.loop(unfinished, shorter, (0, here, arrived))[1]
+        return iterative.loop(unfinished, shorter, (0, delta, arrived))[1]
 
     def _size(self, perturbation):
         return iterative.size(perturbation, self.norm)

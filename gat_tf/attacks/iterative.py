@@ -36,7 +36,7 @@ class IterativeAttack(Attack):
         return dataclasses.replace(self, early_stop=True)
 
 
-class Kept(NamedTuple):
+class Best(NamedTuple):
     """The best perturbation found so far for each image.
 
     Attributes:
@@ -48,18 +48,18 @@ class Kept(NamedTuple):
     score: tf.Tensor
 
     @classmethod
-    def nothing(cls, images: tf.Tensor) -> Kept:
+    def initial(cls, images: tf.Tensor) -> Best:
         """Zero perturbations, of the lowest score."""
         return cls(tf.zeros_like(images), tf.fill(tf.shape(images)[:1], images.dtype.min))
 
-    def offered(self, index: tf.Tensor, perturbation: tf.Tensor, score: tf.Tensor) -> Kept:
-        """Returns the better of what is kept and a perturbation for each of the images `index`."""
-        kept, kept_score = tf.gather(self.perturbation, index), tf.gather(self.score, index)
-        better = score > kept_score
-        perturbation = tf.where(better[:, None, None, None], perturbation, kept)
-        score = tf.where(better, score, kept_score)
+    def update(self, index: tf.Tensor, perturbation: tf.Tensor, score: tf.Tensor) -> Best:
+        """Returns the better, for each of the images `index`, of its best so far and a new one."""
+        previous, previous_score = tf.gather(self.perturbation, index), tf.gather(self.score, index)
+        better = score > previous_score
+        perturbation = tf.where(better[:, None, None, None], perturbation, previous)
+        score = tf.where(better, score, previous_score)
         rows = index[:, None]
-        return Kept(
+        return Best(
             tf.tensor_scatter_nd_update(self.perturbation, rows, perturbation),
             tf.tensor_scatter_nd_update(self.score, rows, score),
         )
@@ -113,7 +113,7 @@ def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> tf.
     return epsilon * noise / tf.reduce_max(tf.abs(noise), norms.AXES, keepdims=True)
 
 
-def most_likely_others(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
+def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
     """The `count` classes of the largest logits but the label's, or all others: `[B, count]`."""
     count = min(count, logits.shape[-1] - 1)
     of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)

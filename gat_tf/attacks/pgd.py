@@ -25,7 +25,7 @@ class PGD(iterative.IterativeAttack):
         step_size: Length of a step in `norm`. By default 2.5 ε / steps.
         random_start: Whether to start at a uniform point of the ball instead of the image.
         restarts: Number of runs from random starts; the worst for the classifier is kept.
-        targeted: Whether the labels are targets to be reached instead of labels to be lost.
+        targeted: Whether the labels are targets to reach instead of true labels.
         early_stop: Whether to leave an image alone as soon as it fools the classifier. The
             accuracy under the attack is that of the worst point on the way, at a fraction of the
             price; the loss of the images is not driven further. `gat_tf.evaluation` turns it on.
@@ -80,15 +80,15 @@ class PGD(iterative.IterativeAttack):
             start = tf.gather(self._start(images, epsilon, seeds[i]), active)
             perturbation = ascend(logits, x, y, radius, start)
             z = iterative.averaged(self.samples, lambda: logits(x + perturbation))
-            reached = self._success_margin(z, y)
-            worst = worst.offered(active, perturbation, reached)
+            margin = self._success_margin(z, y)
+            worst = worst.update(active, perturbation, margin)
             if self.early_stop:
-                active = tf.boolean_mask(active, reached <= 0)
+                active = tf.boolean_mask(active, margin <= 0)
             return i + 1, active, worst
 
         attacked = tf.range(tf.shape(labels)[0]) if only is None else only
-        nothing = iterative.Kept.nothing(images)
-        _, _, worst = iterative.loop(unfinished, restart, (0, attacked, nothing), shrinking=[1])
+        worst = iterative.Best.initial(images)
+        _, _, worst = iterative.loop(unfinished, restart, (0, attacked, worst), shrinking=[1])
         return worst.perturbation
 
     def ascend(self, gradient: Callable, images: tf.Tensor, seed=None) -> tf.Tensor:
@@ -117,26 +117,26 @@ class PGD(iterative.IterativeAttack):
         return self._ascend(gradient, images, epsilon, start)
 
     def _ascend_until_fooled(self, logits, images, labels, epsilon, start):
-        """As `_ascend_margin`, but each step goes on with those images alone that still stand."""
+        """As `_ascend_margin`, but each step takes only the images not fooled yet."""
         step_size = self._step_size(epsilon)
 
-        def unfinished(i, standing, _):
-            return (i < self.steps) & (tf.size(standing) > 0)
+        def unfinished(i, active, _):
+            return (i < self.steps) & (tf.size(active) > 0)
 
-        def step(i, standing, perturbation):
+        def step(i, active, perturbation):
             x, eta, y, size, radius = (
-                tf.gather(t, standing) for t in (images, perturbation, labels, step_size, epsilon)
+                tf.gather(t, active) for t in (images, perturbation, labels, step_size, epsilon)
             )
             z, gradient = self._logits_and_gradient(logits, x + eta, y)
-            stands = self._success_margin(z, y) <= 0
+            robust = self._success_margin(z, y) <= 0
             moved = self._move(x, eta, gradient, size, radius)
-            standing = tf.boolean_mask(standing, stands)
-            moved = tf.boolean_mask(moved, stands)
-            perturbation = tf.tensor_scatter_nd_update(perturbation, standing[:, None], moved)
-            return i + 1, standing, perturbation
+            active = tf.boolean_mask(active, robust)
+            moved = tf.boolean_mask(moved, robust)
+            perturbation = tf.tensor_scatter_nd_update(perturbation, active[:, None], moved)
+            return i + 1, active, perturbation
 
-        everything = tf.range(tf.shape(labels)[0])
-        return iterative.loop(unfinished, step, (0, everything, start), shrinking=[1])[2]
+        all_indices = tf.range(tf.shape(labels)[0])
+        return iterative.loop(unfinished, step, (0, all_indices, start), shrinking=[1])[2]
 
     def _start(self, images, epsilon, seed):
         if not self.random_start:
@@ -156,7 +156,7 @@ class PGD(iterative.IterativeAttack):
 
     def _success_margin(self, logits, labels):
         """Positive where the attack has succeeded, `[B]`."""
-        margin = losses.worst_margin(logits, labels)
+        margin = losses.logit_margin(logits, labels)
         return -margin if self.targeted else margin
 
     def _logits_and_gradient(self, logits, images, labels):

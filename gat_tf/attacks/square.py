@@ -61,44 +61,44 @@ class Square(Attack):
         def search(run, worst):
             return run + 1, self._search(logits, images, labels, epsilon, seeds[run], worst)
 
-        clean = losses.worst_margin(logits(images), labels)
-        worst = iterative.Kept(tf.zeros_like(images), clean)
+        clean = losses.logit_margin(logits(images), labels)
+        worst = iterative.Best(tf.zeros_like(images), clean)
         return iterative.loop(unfinished, search, (0, worst))[1].perturbation
 
     def _search(self, logits, images, labels, epsilon, seed, worst):
-        """One run for the images that stand; returns the worst that it or those before found."""
-        everything, channels = tf.range(tf.shape(images)[0]), tf.shape(images)[3]
+        """One run for the images not fooled yet; returns the best perturbations of all runs."""
+        all_indices, channels = tf.range(tf.shape(images)[0]), tf.shape(images)[3]
         area = tf.cast(tf.reduce_prod(tf.shape(images)[1:3]), tf.float32)
         start_seed, seed = tf.unstack(tf.random.split(seed, 2))
 
         def margins(index, perturbation):
             x, y = tf.gather(images, index), tf.gather(labels, index)
-            return losses.worst_margin(logits(self.apply(x, perturbation)), y)
+            return losses.logit_margin(logits(self.apply(x, perturbation)), y)
 
-        def unfinished(i, standing, _):
-            return (i < self.queries) & (tf.size(standing) > 0)
+        def unfinished(i, active, _):
+            return (i < self.queries) & (tf.size(active) > 0)
 
-        def query(i, standing, found):
+        def query(i, active, found):
             # Drawn for all images, so that each one's do not depend on which are left.
-            shape = [tf.size(everything), 5 + channels]
+            shape = [tf.size(all_indices), 5 + channels]
             draws = tf.random.stateless_uniform(shape, tf.random.fold_in(seed, i))
-            x, here, radius, draws = (
-                tf.gather(t, standing) for t in (images, found.perturbation, epsilon, draws)
+            x, delta, radius, draws = (
+                tf.gather(t, active) for t in (images, found.perturbation, epsilon, draws)
             )
             side = tf.sqrt(fraction(i, self.queries) * area)
-            there = iterative.clipped(self, x, self._redrawn(here, radius, side, draws))
-            reached = margins(standing, there)
-            found = found.offered(standing, there, reached)
-            return i + 1, tf.boolean_mask(standing, reached <= 0), found
+            next_delta = iterative.clipped(self, x, self._redrawn(delta, radius, side, draws))
+            margin = margins(active, next_delta)
+            found = found.update(active, next_delta, margin)
+            return i + 1, tf.boolean_mask(active, margin <= 0), found
 
-        standing = tf.boolean_mask(everything, worst.score <= 0)
+        active = tf.boolean_mask(all_indices, worst.score <= 0)
         start = iterative.clipped(self, images, self._start(images, epsilon, start_seed))
-        start = tf.gather(start, standing)
-        reached = margins(standing, start)
-        found = iterative.Kept.nothing(images).offered(standing, start, reached)
-        standing = tf.boolean_mask(standing, reached <= 0)
-        found = iterative.loop(unfinished, query, (1, standing, found))[2]
-        return worst.offered(everything, found.perturbation, found.score)
+        start = tf.gather(start, active)
+        margin = margins(active, start)
+        found = iterative.Best.initial(images).update(active, start, margin)
+        active = tf.boolean_mask(active, margin <= 0)
+        found = iterative.loop(unfinished, query, (1, active, found))[2]
+        return worst.update(all_indices, found.perturbation, found.score)
 
     def _start(self, images, epsilon, seed):
         count, height, width, channels = tf.unstack(tf.shape(images))

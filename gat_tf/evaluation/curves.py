@@ -60,7 +60,7 @@ def accuracy_curve(
     epsilons = _checked_epsilons(attack, epsilons)
     logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
     if isinstance(attack, PGD):
-        count = _standing_counts(logits, attack.for_accuracy(), epsilons)
+        count = _robust_counts(logits, attack.for_accuracy(), epsilons)
     else:
         count = _correct_counts(logits, [logits], attack, epsilons)
     return _curve(count, dataset, seed, verbose).reshape(-1)
@@ -149,29 +149,29 @@ def _correct_counts(source: Logits, targets: list[Logits], attack: Attack, epsil
     return count
 
 
-def _standing_counts(logits: Logits, attack: PGD, epsilons):
-    """(images, labels, seed) -> how many stand at each ε and all before, `[1, epsilons]`."""
+def _robust_counts(logits: Logits, attack: PGD, epsilons):
+    """(images, labels, seed) -> how many are robust up to each ε, `[1, epsilons]`."""
 
     def count(images, labels, seed):
-        standing = tf.where(is_correct(logits, images, labels))[:, 0]
-        standing = tf.cast(standing, tf.int32)
+        robust = tf.where(is_correct(logits, images, labels))[:, 0]
+        robust = tf.cast(robust, tf.int32)
         counts = tf.zeros_like(epsilons, tf.int32)
-        counts = tf.where(epsilons == 0, tf.size(standing), counts)  # nothing to attack with
+        counts = tf.where(epsilons == 0, tf.size(robust), counts)  # nothing to attack with
 
-        def unfinished(i, standing, _):
-            return (i < tf.size(epsilons)) & (tf.size(standing) > 0)
+        def unfinished(i, robust, _):
+            return (i < tf.size(epsilons)) & (tf.size(robust) > 0)
 
-        def at(i, standing, counts):
+        def at(i, robust, counts):
             ours = dataclasses.replace(attack, epsilon=epsilons[i])
-            perturbation = ours.perturb(logits, images, labels, seed, only=standing)
-            attacked = tf.gather(ours.apply(images, perturbation), standing)
-            right = is_correct(logits, attacked, tf.gather(labels, standing))
-            standing = tf.boolean_mask(standing, right)
-            return i + 1, standing, tf.tensor_scatter_nd_update(counts, [[i]], [tf.size(standing)])
+            perturbation = ours.perturb(logits, images, labels, seed, only=robust)
+            attacked = tf.gather(ours.apply(images, perturbation), robust)
+            right = is_correct(logits, attacked, tf.gather(labels, robust))
+            robust = tf.boolean_mask(robust, right)
+            return i + 1, robust, tf.tensor_scatter_nd_update(counts, [[i]], [tf.size(robust)])
 
         shapes = (tf.TensorShape([]), tf.TensorShape([None]), counts.shape)
         first = tf.reduce_sum(tf.cast(epsilons == 0, tf.int32))
-        variables = (first, standing, counts)
+        variables = (first, robust, counts)
         _, _, counts = tf.while_loop(unfinished, at, variables, shape_invariants=shapes)
         return counts[None]
 

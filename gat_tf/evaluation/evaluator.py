@@ -22,14 +22,14 @@ class Attacked(NamedTuple):
     """What an attack has done to some images.
 
     Attributes:
-        standing: Whether each image is still classified correctly, `[N]` booleans.
+        robust: Whether each image is still classified correctly, `[N]` booleans.
         adversarial: The attacked images, `[N, H, W, C]`.
         evaluations: Images that went through the model.
         gradients: Images of which an input gradient was taken.
         seconds: Without compiling.
     """
 
-    standing: np.ndarray
+    robust: np.ndarray
     adversarial: np.ndarray
     evaluations: int
     gradients: int
@@ -162,23 +162,21 @@ class Evaluator:
         compiled = attacked.get_concrete_function()
         evaluations, gradients = self._counts()
         started = time.perf_counter()
-        standing, adversarial = self.correct.copy(), self.images.copy()
+        robust, adversarial = self.correct.copy(), self.images.copy()
         progress = Progress(-(-len(chosen) // self.batch_size), self.verbose)
         for i, batch in enumerate(_batches(chosen, self.batch_size)):
             with checks.readable_errors():
-                x, stands = compiled(
+                x, correct = compiled(
                     tf.constant(self.images[batch]),
                     tf.constant(self.labels[batch]),
                     tf.constant([self.seed, i]),
                 )
-            adversarial[batch], standing[batch] = x.numpy(), stands.numpy()
-            progress.show("standing", standing[batch].sum(), len(batch))
+            adversarial[batch], robust[batch] = x.numpy(), correct.numpy()
+            progress.show("robust", robust[batch].sum(), len(batch))
         progress.end()
         seconds = time.perf_counter() - started
         after = self._counts()
-        return Attacked(
-            standing, adversarial, after[0] - evaluations, after[1] - gradients, seconds
-        )
+        return Attacked(robust, adversarial, after[0] - evaluations, after[1] - gradients, seconds)
 
     def gradient_norms(self) -> np.ndarray:
         """‖∂J/∂x‖₂ of each image as it is plainly taken, through the loss: `[N]`.

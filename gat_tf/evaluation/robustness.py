@@ -18,7 +18,7 @@ from gat_tf.evaluation.evaluator import Evaluator
 from gat_tf.logits import logits_of
 
 INF = math.inf
-_CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until nothing stands
+_CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until the accuracy is 0
 _TOLERANCE = 0.01  # one image in a hundred: less is noise
 _ROUNDING = 1e-3  # of the largest logit, between two calls of a model without random numbers
 _STARTS = 0.05  # of the images may fall to further random starts alone
@@ -71,9 +71,10 @@ def robustness(
     """Returns a classifier's accuracy under many attacks, and what the known checks say of it.
 
     The composition is that of AutoAttack (Croce and Hein 2020): APGD on the cross-entropy, targeted
-    APGD on the DLR loss, targeted FAB and Square, each on what stood the ones before. Beside it
-    stand random noise, the fast gradient, PGD with few and with many steps and restarts, transfer
-    from another model, and an attack that sees the predicted class alone.
+    APGD on the DLR loss, targeted FAB and Square, each on the images that withstood the attacks
+    before it. In addition there are random noise, the fast gradient, PGD with few and with many
+    steps and restarts, transfer from another model, and an attack that sees only the predicted
+    class.
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
@@ -88,19 +89,19 @@ def robustness(
         batch_size: Images attacked at a time.
         seed: Seed of the attacks' random choices.
         verbose: 0 for silence, 1 for Keras's progress bar of each attack, 2 for a line at its end;
-            with the share of the images attacked that stand.
+            with the share of the images attacked that withstand it.
         stage: Called with the name of each part and a function that computes it; it may keep what
             the function returns, a dictionary for JSON, and give that back another time.
 
     Returns:
-        norm, epsilon, bounds, images, clean_accuracy, differentiable, worst_case_accuracy (of each
-        image over all attacks); attacks: a list of name, attacked (how many images), accuracy (over
-        all images that it was tried on, of those that stand it, and in the composition all before
-        it),
-        evaluations and gradients (images through the model, and input gradients), seconds, standing
-        (a string of 0 and 1, for every image; one that was not attacked stands as it does clean);
-        curve: epsilons, accuracy, fooled_at (of each image, or None);
-        checks: a list of check, passed, evidence.
+        norm, epsilon, bounds, images, clean_accuracy, differentiable, worst_case_accuracy (each
+        image counts as its worst attack leaves it); attacks: a list of name, attacked (how many
+        images), accuracy (the share of all images it was tried on that withstand it and, in the
+        composition, every attack before it), evaluations (images through the model), gradients
+        (input gradients), seconds, standing (a string with 1 for each image that withstands it
+        and 0 for each other; an image that was not attacked counts as it does clean); curve:
+        epsilons, accuracy, fooled_at (per image, or None); checks: a list of check, passed,
+        evidence.
 
     Raises:
         ValueError: The model, the dataset or an argument is not of the kinds above.
@@ -162,9 +163,9 @@ class _Evaluation:
         )
         if not differentiable:
             composition = {"Square": composition["Square"]}
-        stands = e.correct
+        robust = e.correct
         for name, attack in composition.items():
-            stands = stands & self.attack(name, attack, only=stands)
+            robust = robust & self.attack(name, attack, only=robust)
         tried = min(b.hard_label_images, e.size)
         self.attack(
             "HopSkipJump",
@@ -173,7 +174,7 @@ class _Evaluation:
             of=tried,
         )
         curve = self.stage("curve", self._curve) if differentiable else None
-        worst = np.all([standing_of(row) for row in self.rows.values()], axis=0)
+        worst = np.all([withstood(row) for row in self.rows.values()], axis=0)
         result = {
             "norm": "L2" if self.norm == 2 else "Linf",
             "epsilon": self.epsilon,
@@ -191,13 +192,13 @@ class _Evaluation:
         return {**result, "checks": list(_checks(result, zero, change, b, few))}
 
     def attack(self, name, attack, only=None, source=None, of=None) -> np.ndarray:
-        """Runs an attack as a stage; returns which images stand it, `[N]` booleans.
+        """Runs an attack as a stage; returns which images withstand it, `[N]` booleans.
 
         Args:
             name: Of the stage.
             attack: The attack.
             only: `[N]` booleans, the images to attack: by default those classified correctly. The
-                others stand as they do without it.
+                others count as they do without it.
             source: The model whose gradients it follows; by default the one evaluated.
             of: How many images the accuracy is a share of; by default all.
         """
@@ -210,22 +211,22 @@ class _Evaluation:
             return {
                 "name": name,
                 "attacked": int(attacked.sum()),
-                "accuracy": float((found.standing & attacked).sum()) / (of or e.size),
+                "accuracy": float((found.robust & attacked).sum()) / (of or e.size),
                 "evaluations": found.evaluations,
                 "gradients": found.gradients,
                 "seconds": round(found.seconds, 2),
-                "standing": "".join("01"[int(stands)] for stands in found.standing),
+                "standing": "".join("01"[int(robust)] for robust in found.robust),
             }
 
         self.rows[name] = self.stage(name, compute)
-        return standing_of(self.rows[name])
+        return withstood(self.rows[name])
 
     def _announce(self, name: str) -> None:
         if self.evaluator.verbose:
             print(name)
 
     def _curve(self) -> dict:
-        """Accuracy under PGD against ε, until nothing stands or the pixels' range is used up."""
+        """PGD's accuracy against ε, until it is zero or ε spans the range of the pixels."""
         e = self.evaluator
         low, high = e.bounds
         diameter = high - low
@@ -240,10 +241,10 @@ class _Evaluation:
             epsilon = min(epsilon, diameter)
             steps = min(20, self.budget.pgd_steps)
             self._announce(f"PGD-{steps}, ε = {epsilon:.3g}")
-            standing = e.attack(attacks.PGD(epsilon, self.norm, steps)).standing
+            robust = e.attack(attacks.PGD(epsilon, self.norm, steps)).robust
             epsilons.append(epsilon)
-            accuracy.append(float(standing.mean()))
-            for i in np.flatnonzero(~standing):
+            accuracy.append(float(robust.mean()))
+            for i in np.flatnonzero(~robust):
                 fooled_at[i] = epsilon if fooled_at[i] is None else fooled_at[i]
         return {"epsilons": epsilons, "accuracy": accuracy, "fooled_at": fooled_at}
 
@@ -252,9 +253,9 @@ class _Evaluation:
         return {"zero_gradients": float(np.mean(lengths == 0))}
 
 
-def standing_of(row: dict) -> np.ndarray:
-    """Which images stand an attack, `[N]` booleans, from its row of the results."""
-    return np.array([stands == "1" for stands in row["standing"]])
+def withstood(row: dict) -> np.ndarray:
+    """Which images withstood an attack, `[N]` booleans, from its row of the results."""
+    return np.array([digit == "1" for digit in row["standing"]])
 
 
 def _checks(result: dict, zero: dict | None, change: float, budget: Budget, few: int):
@@ -266,7 +267,7 @@ def _checks(result: dict, zero: dict | None, change: float, budget: Budget, few:
         return {"check": check, "passed": bool(passed), "evidence": evidence}
 
     def not_weaker(check, strong, weak):
-        evidence = f"{strong}: {accuracy[strong]:.1%}, {weak}: {accuracy[weak]:.1%} stand"
+        evidence = f"{strong}: {accuracy[strong]:.1%}, {weak}: {accuracy[weak]:.1%} withstand them"
         return found(check, accuracy[strong] <= accuracy[weak] + _TOLERANCE, evidence)
 
     yield found(
@@ -293,13 +294,13 @@ def _checks(result: dict, zero: dict | None, change: float, budget: Budget, few:
     if f"{short}, transferred" in rows:
         yield not_weaker("white-box is no weaker than transfer", short, f"{short}, transferred")
     white = [row for name, row in rows.items() if row["gradients"] and "transferred" not in name]
-    stood = np.all([standing_of(row) for row in white], axis=0)
+    robust = np.all([withstood(row) for row in white], axis=0)
     for name in ("Square", "HopSkipJump"):
         # Of the images that it was tried on: HopSkipJump sees the first few alone.
         tried = result["images"]
         if name == "HopSkipJump":
             tried = min(tried, budget.hard_label_images)
-        beyond = float(np.sum(stood & ~standing_of(rows[name]))) / tried
+        beyond = float(np.sum(robust & ~withstood(rows[name]))) / tried
         yield found(
             f"{name}, without gradients, is no stronger than all gradient attacks",
             beyond <= _TOLERANCE,

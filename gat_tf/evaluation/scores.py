@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._keras import operation_and_inputs
 from gat_tf.evaluation.accuracy import require_bounds
 from gat_tf.logits import Logits
 
@@ -262,8 +263,7 @@ def _features(model: keras.Model):
     """The symbolic input `[B, D]` of a classifier's last layer with weights."""
     tensor = model.outputs[0] if getattr(model, "inputs", None) else None
     while tensor is not None:
-        operation, node_index, _ = tensor._keras_history
-        inputs = operation._inbound_nodes[node_index].input_tensors
+        operation, inputs = operation_and_inputs(tensor)
         tensor = inputs[0] if len(inputs) == 1 else None
         if tensor is not None and getattr(operation, "weights", None):
             if isinstance(operation, keras.Model):

@@ -16,7 +16,7 @@ from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.networks import Network
 from gat_tf.gradients import input_gradient
-from gat_tf.training.scheme import ADAM_EPSILON
+from gat_tf.training.base import ADAM_EPSILON
 
 INF = math.inf
 

@@ -15,8 +15,9 @@ import keras
 import tensorflow as tf
 
 from gat_tf import attacks, models, training
+from gat_tf._keras import build_metrics
 from gat_tf.experiments import surrogates
-from gat_tf.training.scheme import ADAM_EPSILON, MultiWorker, xla_by_default
+from gat_tf.training.base import ADAM_EPSILON, MultiWorker, xla_by_default
 
 INF = math.inf
 _LINF_GRID = tuple(n / 255 for n in (0.5, 1, 2, 4, 8, 16))
@@ -131,7 +132,7 @@ def _clean(settings, values, num_classes, seed) -> Trainee:
         jit_compile=xla_by_default() if settings.jit_compile is None else settings.jit_compile,
     )
     shape = classifier.input_shape[1:]
-    logits._symbolic_build(data_batch=(tf.zeros([1, *shape]), tf.zeros([1], tf.int64)))
+    build_metrics(logits, tf.zeros([1, *shape]), tf.zeros([1], tf.int64))
     return Trainee(logits, classifier)
 
 

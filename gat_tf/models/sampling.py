@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._keras import all_layers
 
 STATISTICS = ("batch", "moving")
 _COMPILED = weakref.WeakKeyDictionary()
@@ -240,4 +241,4 @@ def _compiled(generator: keras.Model, statistics: str):
 
 
 def _layers(model: keras.Model, kind: type) -> list[keras.Layer]:
-    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+    return [layer for layer in all_layers(model) if isinstance(layer, kind)]

@@ -11,7 +11,7 @@ from gat_tf import checks, losses
 from gat_tf.attacks import Attack, GradientAttack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
-from gat_tf.training.classifier import ClassifierScheme, bounds_with, mixed, mixed_gradients
+from gat_tf.training.classifier_base import ClassifierScheme, bounds_with, mixed, mixed_gradients
 
 
 class AdversarialStep(NamedTuple):

@@ -9,9 +9,9 @@ from gat_tf import checks, losses
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.models import sampling
-from gat_tf.training.classifier import ClassifierScheme
+from gat_tf.training.base import added, require_built
+from gat_tf.training.classifier_base import ClassifierScheme
 from gat_tf.training.gan import check_networks, draw, step_counter
-from gat_tf.training.scheme import added, require_built
 
 
 @keras.saving.register_keras_serializable("gat_tf")

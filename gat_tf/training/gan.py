@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._keras import all_layers
 from gat_tf.models import sampling
-from gat_tf.training.scheme import ADAM_EPSILON, Scheme, as_dataset, require_built
+from gat_tf.training.base import ADAM_EPSILON, Scheme, as_dataset, require_built
 
 
 class GAN(Scheme):
@@ -226,7 +227,7 @@ def judged_together(discriminator: keras.Model, real, fake) -> tuple:
         real: What D takes: images `[B, H, W, C]`, or a list of tensors.
         fake: As many more.
     """
-    if any(isinstance(x, keras.layers.BatchNormalization) for x in discriminator._flatten_layers()):
+    if any(isinstance(x, keras.layers.BatchNormalization) for x in all_layers(discriminator)):
         return discriminator(real, training=True), discriminator(fake, training=True)
 
     def both(a, b):

@@ -11,8 +11,8 @@ from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.classifier import mixed, mixed_gradients
-from gat_tf.training.generator import GeneratorScheme, GeneratorStep, slow_adam
+from gat_tf.training.classifier_base import mixed, mixed_gradients
+from gat_tf.training.generator import GeneratorScheme, PerturbationGeneratorStep, slow_adam
 
 MINIBATCHES = ("separate", "shared")
 
@@ -92,14 +92,14 @@ def shared_step(
     *,
     classifier_loss_scale=1.0,
     generator_loss_scale=1.0,
-) -> tuple[GeneratorStep, ClassifierStep]:
+) -> tuple[PerturbationGeneratorStep, ClassifierStep]:
     """Eqs. 9 and 10 on one minibatch, with one perturbation G(Δ) for both; nothing is updated.
 
     The classifier's backward pass at x + G(Δ) gives dJ/dη as well, and dF_y/dη = -F_y dJ/dη, so
     the generator needs no pass of the classifier of its own. A classifier with dropout or batch
     norm pays one, in inference mode, to keep eq. 9's meaning.
 
-    Arguments are those of `generator_step` and `classifier_step`.
+    Arguments are those of `perturbation_generator_step` and `classifier_step`.
     """
     variables = generator.trainable_variables
     with tf.GradientTape() as tape:
@@ -127,7 +127,7 @@ def shared_step(
         probability = losses.probability(margins)
         adversarial_loss, correct = losses.cross_entropy(margins), losses.is_correct(z, labels)
     slope += 2 * c_g * perturbation
-    of_generator = GeneratorStep(
+    of_generator = PerturbationGeneratorStep(
         loss=probability + c_g * norms.power(perturbation),
         perturbation=perturbation,
         adversarial_loss=adversarial_loss,

@@ -11,11 +11,11 @@ from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.classifier import ClassifierScheme
-from gat_tf.training.scheme import ADAM_EPSILON, require_built
+from gat_tf.training.base import ADAM_EPSILON, require_built
+from gat_tf.training.classifier_base import ClassifierScheme
 
 
-class GeneratorStep(NamedTuple):
+class PerturbationGeneratorStep(NamedTuple):
     """What one update of the generator needs.
 
     Attributes:
@@ -33,7 +33,7 @@ class GeneratorStep(NamedTuple):
     gradients: list[tf.Tensor]
 
 
-def generator_step(
+def perturbation_generator_step(
     logits: Logits,
     generator: keras.Model,
     images: tf.Tensor,
@@ -42,7 +42,7 @@ def generator_step(
     c_g: float,
     *,
     loss_scale=1.0,
-) -> GeneratorStep:
+) -> PerturbationGeneratorStep:
     """Losses and gradients of eq. 9 by their plain formula; nothing is updated.
 
     Args:
@@ -61,7 +61,7 @@ def generator_step(
         margins = losses.margin(z, labels)
         loss = losses.probability(margins) + c_g * norms.power(perturbation)
         scaled = tf.reduce_sum(loss) * loss_scale
-    return GeneratorStep(
+    return PerturbationGeneratorStep(
         loss=loss,
         perturbation=perturbation,
         adversarial_loss=losses.cross_entropy(margins),
@@ -135,8 +135,8 @@ class GeneratorScheme(ClassifierScheme):
         """What `loss` is, `[B]`, from the other values that a step records: eq. 9's L_G."""
         return values["generator_loss"]
 
-    def _update_generator(self, optimizer, images, labels, gradient) -> GeneratorStep:
-        step = generator_step(
+    def _update_generator(self, optimizer, images, labels, gradient) -> PerturbationGeneratorStep:
+        step = perturbation_generator_step(
             self._logits,
             self.generator,
             images,

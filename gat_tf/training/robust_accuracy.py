@@ -7,7 +7,7 @@ import numpy as np
 
 from gat_tf.attacks import Attack
 from gat_tf.evaluation.accuracy import correct_function, of_each_image, prepared
-from gat_tf.training.classifier import ClassifierScheme
+from gat_tf.training.classifier_base import ClassifierScheme
 
 
 class RobustAccuracy(keras.callbacks.Callback):

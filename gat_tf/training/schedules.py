@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._keras import reset_moments
 
 
 class _Restarts(keras.callbacks.Callback, abc.ABC):
@@ -33,11 +34,7 @@ class _Restarts(keras.callbacks.Callback, abc.ABC):
                 continue
             optimizer.learning_rate = self._rate(epoch)
             if epoch and self._restarts(epoch):
-                # Of float16's LossScaleOptimizer, what is inside: the scale goes on.
-                inner = getattr(optimizer, "inner_optimizer", optimizer)
-                for variable in inner.variables:
-                    if variable is not inner._learning_rate:
-                        variable.assign(keras.ops.zeros_like(variable))
+                reset_moments(optimizer)
 
 
 class LearningRateHalving(_Restarts):

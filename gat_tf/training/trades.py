@@ -11,7 +11,7 @@ from gat_tf import checks, losses
 from gat_tf.attacks import PGD, norms
 from gat_tf.gradients import loss_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.classifier import ClassifierScheme, bounds_with
+from gat_tf.training.classifier_base import ClassifierScheme, bounds_with
 
 
 class TradesStep(NamedTuple):

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, data, evaluation
+from gat_tf._keras import all_layers
 from gat_tf.evaluation.accuracy import of_each_image
 from gat_tf.experiments.lab import devices, files
 from gat_tf.experiments.lab.units import Units, say
@@ -368,7 +369,7 @@ def _time(seconds: float) -> str:
 
 def _reseed(network: keras.Model, seed: int, epoch: int) -> None:
     """Gives every dropout layer a state that depends on (seed, epoch, layer) alone."""
-    for i, layer in enumerate(network._flatten_layers()):
+    for i, layer in enumerate(all_layers(network)):
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:
             state = np.random.SeedSequence([seed, epoch, i]).generate_state(2)

@@ -26,8 +26,8 @@ from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.robgan import images
 from gat_tf.experiments.robgan.settings import INF, Config
+from gat_tf.training.base import ADAM_EPSILON
 from gat_tf.training.gan import adam as gan_adam
-from gat_tf.training.scheme import ADAM_EPSILON
 
 BOUNDS = (-1.0, 1.0)  # of the pixels, and with them the unit of every ε
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf.logits import Logits
+from gat_tf.training.base import ADAM_EPSILON, Scheme, require_built
 from gat_tf.training.metrics import Quantiles
-from gat_tf.training.scheme import ADAM_EPSILON, Scheme, require_built
 
 
 class ClassifierScheme(Scheme):

@@ -8,20 +8,18 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._keras import NothingToBuild, is_validation_in_fit
 from gat_tf.checks import as_dataset
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
 
 
-class MultiWorker:
-    """For a Keras model with nothing left to build: makes it train with several workers too.
+class MultiWorker(NothingToBuild):
+    """Makes a Keras model, with nothing left to build, train on several workers too.
 
     Two things in Keras 3.15 fail under MultiWorkerMirroredStrategy: building a model's metrics
-    from a batch, for which there is no need here, and averaging metrics that are scalars.
+    from a batch, which is not needed here, and averaging metrics that are scalars.
     """
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        pass
 
     def train_step(self, data):
         return self._reducible(super().train_step(data))
@@ -169,7 +167,7 @@ class Scheme(MultiWorker, keras.Model):
 
     def evaluate(self, x=None, y=None, **kwargs):
         """As `keras.Model.evaluate`, with the data checked as in `fit`."""
-        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has checked it
+        if not is_validation_in_fit(kwargs):  # `fit` has checked it
             x = self._checked(x, y, kwargs.pop("batch_size", None))
             y = None
         with checks.readable_errors():
