@@ -21,14 +21,25 @@ setup(
     install_requires=[
         "tensorflow>=2.20",
         "tensorflow-datasets>=4.9.7",
-        "keras>=3.11",
+        "keras>=3.11.3",  # older ones run code from files (CVE-2025-9905, CVE-2025-49655)
         "absl-py>=2.1",
         "numpy>=2.0",
         "matplotlib>=3.9",
     ],
+    entry_points={"console_scripts": ["gat-tf=gat_tf.__main__:main"]},
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        "test": ["mypy>=1.13", "psutil>=5", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8"],
+        "test": [
+            "mypy>=1.13",
+            "psutil>=5",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.8",
+            "tensorboard>=2.20",
+        ],
+        # What some tests compare with; they are skipped without it.
+        "peers": ["adversarial-robustness-toolbox>=1.20", "foolbox>=3.3.4"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "notebooks": ["jupyterlab>=4"],
         "benchmarks": [
             "adversarial-robustness-toolbox>=1.20",

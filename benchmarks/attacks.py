@@ -30,7 +30,7 @@ from gat_tf.evaluation.accuracy import signature
 from gat_tf.evaluation.evaluator import Evaluator
 from gat_tf.logits import Logits
 
-RECORD = pathlib.Path(__file__).parent.parent / "experiments/table2/full_size_baseline/units"
+RECORD = pathlib.Path(__file__).parent.parent / "experiments/table2/full/units"
 _MODEL = flags.DEFINE_string(
     "model", str(RECORD / "cifar10-baseline-seed0.keras"), "A trained Keras classifier, softmax."
 )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import tensorflow as tf
 
 from gat_tf import losses, models
-from gat_tf.experiments import table2
+from gat_tf.experiments import methods, settings
 from gat_tf.logits import Logits
 
 BATCH = 128
@@ -26,9 +24,9 @@ METHODS = {
 def build(name: str) -> keras.Model:
     """The compiled Keras model of a method at the paper's size."""
     method, minibatches = METHODS[name]
-    config = dataclasses.replace(table2.Config(), minibatches=minibatches)
-    model, _, _ = table2.build(config, method, num_classes=10, seed=0)
-    return model
+    chosen = methods.METHODS[method]
+    values = {key: found.value for key, found in chosen.hyperparameters.items()}
+    return chosen.build(settings.Config(minibatches=minibatches), values, 10, 0).model
 
 
 def batch(name: str):

@@ -10,6 +10,15 @@
 tensorflow-datasets and matplotlib.
 """
 
+import keras
+
+if keras.config.backend() != "tensorflow":
+    raise ImportError(
+        "gat_tf needs Keras with the TensorFlow backend. Received: the "
+        f"{keras.config.backend()} backend. Set the environment variable KERAS_BACKEND=tensorflow "
+        "before Keras is imported."
+    )
+
 from gat_tf import attacks, evaluation, gradients, models, training
 from gat_tf.version import __version__
 

@@ -1,5 +1,6 @@
 """Units of work, shared by any number of processes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -46,6 +47,18 @@ def test_what_is_missing_alone_is_computed(made):
     assert made.names() == ["a", "b", "c"]
     assert [unit["value"] for unit in made.read_all()] == [1, 2, 3]
     assert made.complete({}) == {}
+
+
+def test_unit_that_another_writes_just_before_the_claim_is_taken(made, monkeypatch):
+    @contextlib.contextmanager
+    def held(path):
+        files.write_json(made.path("a"), {"value": 1})  # and has let go of its own claim
+        yield True
+
+    monkeypatch.setattr(locks, "held", held)
+    calls = []
+    assert values(made.complete({"a": task(2, calls)})) == {"a": 1}
+    assert calls == []
 
 
 def test_unit_that_fails_its_check_ends_the_run_and_stays(made):

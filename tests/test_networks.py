@@ -204,6 +204,29 @@ def test_dropout_gat_may_search_its_own_c_g_from_gats(searched, score, c_g):
     assert read == {*OF_GAT, *of_dropout}
 
 
+def test_trials_are_trained_with_what_is_inherited_given_and_tried(tmp_path, monkeypatch):
+    tried = {}
+
+    def trial(self, name, dataset, method, values, point):
+        tried[name] = (values, point)
+        accuracy = 1 - abs(point[list(point)[-1]] - 0.3)  # the best is next to 0.3
+        history = {"validation_accuracy": [accuracy]}
+        return lambda: {"validation_accuracy": accuracy, "history": history}
+
+    monkeypatch.setattr(Networks, "_trial", trial)
+    grids = {"gat.c_g": (0.3, 1.0), "gat.generator_learning_rate": (), "dropout_gat.rate": (0.2,)}
+    config = dataclasses.replace(SEARCH, grids=grids, hyperparameters={
+        "gat.generator_learning_rate": 1e-4, "dropout_gat.rate": 0.5})  # fmt: skip
+    found = Networks(config, tmp_path)
+    gat = {"c_g": 0.3, "generator_learning_rate": 1e-4}
+    assert found.hyperparameters("shapes", "dropout_gat") == {**gat, "rate": 0.2}
+    assert tried == {
+        "shapes-gat-c_g=0.3": (gat, {"c_g": 0.3}),
+        "shapes-gat-c_g=1.0": ({**gat, "c_g": 1.0}, {"c_g": 1.0}),
+        "shapes-dropout_gat-rate=0.2": ({**gat, "rate": 0.2}, {"rate": 0.2}),
+    }
+
+
 def test_without_a_search_values_are_given_inherited_or_the_methods(tmp_path):
     given = {"gat.c_g": 0.7, "dropout_gat.rate": 0.4}
     config = dataclasses.replace(NETWORKS, hyperparameters=given)
@@ -224,7 +247,9 @@ def test_without_a_search_values_are_given_inherited_or_the_methods(tmp_path):
 VALUES = {
     "dropout.rate": 0.25, "random.epsilon": 0.125, "fg_linf.epsilon": 0.25, "fg_l2.epsilon": 0.5,
     "gat.c_g": 0.75, "gat.generator_learning_rate": 0.002, "dropout_gat.rate": 0.375,
-    "pgd.epsilon": 0.0625, "pgd.steps": 3, "fg_l2_gat_power.epsilon": 0.875,
+    "pgd.epsilon": 0.0625, "pgd.steps": 3,
+    "trades.epsilon": 0.0625, "trades.steps": 3, "trades.beta": 4.0,
+    "fg_l2_gat_power.epsilon": 0.875,
     "shared_power.power": 1.25, "scaled_gradient.scale": 1.5, "gat_frozen.c_g": 0.75,
 }  # fmt: skip
 ATTACKS = {
@@ -267,7 +292,7 @@ def prepared(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_with_its_attack_and_hyperparameters(prepared, method):
     fit, attack = prepared(method)
-    assert about(attack) == (about(ATTACKS["pgd"]) if method == "pgd" else None)
+    assert about(attack) == (about(ATTACKS["pgd"]) if method in ("pgd", "trades") else None)
     rates = [layer.rate for layer in fit.network.layers if isinstance(layer, keras.layers.Dropout)]
     expected_rate = {"dropout": 0.25, "dropout_gat": 0.375}.get(method, 0)
     assert set(rates) <= {expected_rate}
@@ -278,6 +303,10 @@ def test_every_method_trains_with_its_attack_and_hyperparameters(prepared, metho
         assert isinstance(fit.model, training.AdversarialTraining)
         assert about(fit.model.attack) == about(ATTACKS[method])
         assert fit.model.alpha == (0 if method == "pgd" else 0.625)
+    elif method == "trades":
+        assert isinstance(fit.model, training.TRADES)
+        assert about(fit.model.attack) == about(ATTACKS["pgd"])
+        assert fit.model.beta == 4
     elif method in GANS:
         assert isinstance(fit.model, training.GAT)
         assert (fit.model.c_g, fit.model.alpha) == (0.75, 0.625)

@@ -214,8 +214,9 @@ def test_paper_preset_is_the_papers_setting():
     assert METHODS["gat"].hyperparameters["generator_learning_rate"].value == 1e-6
     trained = dataclasses.replace(config, width=1 / 12)
     values = {"c_g": 0.3, "generator_learning_rate": 1e-6}
-    model, _, draws = METHODS["gat"].build(trained, values, 10, 0)
-    assert draws == 1
+    trainee = METHODS["gat"].build(trained, values, 10, 0)
+    assert trainee.draws == 1
+    model = trainee.model
     assert float(model.generator_optimizer.learning_rate) == pytest.approx(1e-6)
     assert model.optimizer.epsilon == model.generator_optimizer.epsilon == 1e-8
 
