@@ -230,7 +230,9 @@ def of_each_image(
 
 
 def _with_epsilon(attack: Attack, epsilon: tf.Tensor | None = None) -> Attack:
-    changes: dict[str, Any] = {} if epsilon is None else {"epsilon": epsilon}
+    if epsilon is None:
+        return attack
+    changes: dict[str, Any] = {"epsilon": epsilon}  # which not every attack has
     return dataclasses.replace(attack, **changes)
 
 
