@@ -14,7 +14,7 @@ MODULES = {
 }
 # From the bottom to the top; a room may import those before it, and itself.
 ROOMS = [
-    ["version", "_keras", "checks", "imagenet143", "augmentation"],
+    ["version", "_keras", "_types", "checks", "imagenet143", "augmentation"],
     ["logits", "losses", "data"],
     ["gradients"],
     ["attacks", "models"],
