@@ -43,7 +43,11 @@ INSIDE_FLOOR = {room: floor for floor, rooms in enumerate(INSIDE) for room in ro
 def imports(module):
     """The modules of the package that a module imports, wherever in it."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    tree = ast.parse(MODULES[module].read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
+            node.body = []  # these are not imported when the code runs
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gat_tf"):
             found |= {
                 f"{node.module}.{name.name}"

@@ -68,7 +68,7 @@ def save(
         module = experiment(name)
         with files.replacing(output_dir / f"{_file_name(name)}.md") as table:
             table.write_text(module.table(results))
-        _draw(results, output_dir, ("png", "pdf"))
+        draw(results, output_dir, ("png", "pdf"))
         say(f"{module.table(results)}\nResults, tables and figures are in {output_dir}/.")
     return results
 
@@ -86,10 +86,10 @@ def remake(folder: pathlib.Path) -> None:
     found["units"] = units
     with files.replacing(folder / f"{_file_name(found['experiment'])}.md") as table:
         table.write_text(module.table(found))
-    _draw(found, folder, ("png",))
+    draw(found, folder, ("png",))
 
 
-def _draw(results: dict, output_dir: pathlib.Path, formats: Iterable[str]) -> None:
+def draw(results: dict, output_dir: pathlib.Path, formats: Iterable[str]) -> None:
     """Draws the figures of results into files of a folder."""
     from gat_tf import plotting  # matplotlib takes a while to load
 
