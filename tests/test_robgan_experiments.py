@@ -204,10 +204,12 @@ def test_fine_tuning_begins_with_the_discriminator_and_leaves_the_generator(netw
     assert {"diversity", "discriminator_loss", "generator_loss"} <= history.keys()
 
 
-def test_rival_sees_the_images_as_often_as_both_stages_of_rob_gan(finished):
+def test_rival_sees_the_images_as_often_as_both_stages_of_rob_gan(finished, networks):
     expected = {"fine_tuned": 2, "fine_tuned_real": 2, "adversarial_training": 4, "fixed_fakes": 4}
     for name, epochs in expected.items():
         assert unit_of(finished, "table1", name)["trainings"][name]["epochs"] == epochs
+        # The last epoch is kept, though a new Adam counts its steps anew.
+        assert networks.units.read(classifier(name).unit)["best_epoch"] == epochs
 
 
 class Planned(Exception):  # noqa: N818
