@@ -16,13 +16,13 @@ from gat_tf import data, evaluation, models
 from gat_tf.experiments.lab import files, fitting, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, table1
-from gat_tf.experiments.robgan.networks import (
+from gat_tf.experiments.robgan.methods import (
     Network,
-    Networks,
     classifier_attack,
     joint_attack,
     snapshot_epochs,
 )
+from gat_tf.experiments.robgan.networks import Networks
 
 RUNNERS = {"table1": table1, "fig2": fig2, "fig6": fig6, "fig7": fig7, "fig8": fig8}
 OWN = {

@@ -16,7 +16,8 @@ from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.verdicts import plus_minus
 from gat_tf.experiments.measuring import Measurement, sampling_error
 from gat_tf.experiments.robgan import images, settings
-from gat_tf.experiments.robgan.networks import BOUNDS, CLASSIFIERS, Network, Runner
+from gat_tf.experiments.robgan.methods import BOUNDS, CLASSIFIERS, Network
+from gat_tf.experiments.robgan.networks import Runner
 from gat_tf.experiments.robgan.settings import INF
 from gat_tf.logits import Logits
 

@@ -32,7 +32,8 @@ from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import Measurement
 from gat_tf.experiments.robgan import settings
 from gat_tf.experiments.robgan.curves import by_dataset
-from gat_tf.experiments.robgan.networks import GANS, Network, Runner
+from gat_tf.experiments.robgan.methods import GANS, Network
+from gat_tf.experiments.robgan.networks import Runner
 from gat_tf.experiments.robgan.settings import INF
 
 NAME = "gat_tf.experiments.robgan.fig7"

@@ -27,7 +27,7 @@ from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import sampling_error
 from gat_tf.experiments.robgan import curves
 from gat_tf.experiments.robgan.curves import summarise  # noqa: F401
-from gat_tf.experiments.robgan.networks import CLASSIFIERS
+from gat_tf.experiments.robgan.methods import CLASSIFIERS
 
 NAME = "gat_tf.experiments.robgan.table1"
 NAMES = ("adversarial_training", "fine_tuned")
