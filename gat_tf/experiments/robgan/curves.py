@@ -71,7 +71,7 @@ def run(
         name: Of the experiment's module.
         config: Settings.
         output_dir: Folder of the results.
-        classifiers: Of `networks.CLASSIFIERS`, each of which is attacked, a unit of work.
+        classifiers: Of `methods.CLASSIFIERS`, each of which is attacked, a unit of work.
         splits: "train" and "test", or one of them: the images on which it is attacked.
         epsilons: Height of the images to δmax, rising; the settings' if None.
     """
