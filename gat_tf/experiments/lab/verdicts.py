@@ -38,6 +38,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gat_tf._types import Numbers
 from gat_tf.experiments.lab.significance import holm, t_critical, two_way_p_value, z_critical
 
 MINIMUM_SEEDS = 3
@@ -67,7 +68,7 @@ class Claim:
     """
 
     text: str
-    differences: Sequence[float]
+    differences: Numbers
     origin: str = "paper"
     kind: str = "above"
     negligible: float | None = 0.5
