@@ -266,7 +266,7 @@ def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
     if not verdicts:
         return ""
     percent = f"{100 * verdicts[0]['confidence']:g} %"
-    units = [v.get("unit", "points") for v in verdicts]  # older records are in points
+    units = [v.get("unit", "") for v in verdicts]  # older records do not say
     shared = units[0] if len(set(units)) == 1 else ""
     difference = f"mean difference in {shared}" if shared else "mean difference"
     origins = [v["origin"] for v in verdicts]
