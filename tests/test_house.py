@@ -1,6 +1,7 @@
 """The house: who may import whom, and how long a file may be."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -40,6 +41,7 @@ INSIDE = [
 INSIDE_FLOOR = {room: floor for floor, rooms in enumerate(INSIDE) for room in rooms}
 
 
+@functools.cache
 def imports(module):
     """The modules of the package that a module imports, wherever in it."""
     found = set()
