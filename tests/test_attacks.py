@@ -548,6 +548,12 @@ def test_seed_fixes_the_result_and_tf_random_the_rest(case, trained, some):
     np.testing.assert_array_equal(*unseeded)
 
 
+def test_calls_without_a_seed_differ(trained, some):
+    attack = RandomPerturbation(0.5, norm=2)
+    first, second = (attack.perturbation(trained, *some).numpy() for _ in range(2))
+    assert np.all(np.any(first != second, axis=(1, 2, 3)))
+
+
 @every_attack_that(lambda case: case.fills_epsilon)
 def test_other_sizes_and_channels(case):
     model = models.classifier(3, width=1 / 12, input_shape=(12, 10, 1))

@@ -1,7 +1,7 @@
 """Makes the bugs of `tests.mutations` one by one, and names those that the tests do not notice.
 
     python -m tests.mutations                              # all of them, hours on two cores
-    python -m tests.mutations --only=apgd,"PGD downhill"   # those with such words in their names
+    python -m tests.mutations --only=pgd.py,"softmax fed"  # those with such words in file or name
     python -m tests.mutations --processes=4
     python -m tests.mutations --list
 
@@ -25,20 +25,22 @@ from . import MUTATIONS
 
 ROOT = pathlib.Path(__file__).parents[2]
 OUTCOMES = {0: "SURVIVED", 1: "killed"}  # by pytest's exit status
+_SECONDS = 600  # for the tests of one bug
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutations")
-    parser.add_argument("--only", default="", help="Words in names, separated by commas.")
+    parser.add_argument("--only", default="", help="Words of files or names, separated by commas.")
     parser.add_argument("--processes", type=int, default=1, help="Number of tests at a time.")
     parser.add_argument("--list", action="store_true", help="Print the names, and run nothing.")
     given = parser.parse_args()
     words = [word.strip().lower() for word in given.only.split(",")]
-    chosen = [m for m in MUTATIONS if any(word in m.name.lower() for word in words)]
+    titles = {m: f"{m.file}: {m.name}" for m in MUTATIONS}
+    chosen = [m for m in MUTATIONS if any(word in titles[m].lower() for word in words)]
     if not chosen:
-        parser.error(f"no bug has a name with {given.only!r} in it")
+        parser.error(f"no bug has {given.only!r} in its file or name")
     if given.list:
-        print(*(f"{m.file}: {m.name}" for m in chosen), sep="\n")
+        print(*(titles[m] for m in chosen), sep="\n")
         return
     with tempfile.TemporaryDirectory() as folder:
         copies = queue.SimpleQueue()
@@ -55,7 +57,7 @@ def copied(folder: pathlib.Path) -> pathlib.Path:
     """Copies the files that git knows, or would know, as they are now."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
+    for name in filter(lambda name: (ROOT / name).is_file(), listed.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -69,8 +71,8 @@ def tried(mutation, copies: queue.SimpleQueue) -> str:
     try:
         path.write_text(mutation.applied(source))
         outcome, evidence = tested(mutation.tests, copy)
-    except ValueError as error:
-        outcome, evidence = "does not apply", str(error)
+    except (ValueError, subprocess.TimeoutExpired) as error:
+        outcome, evidence = "not tried", str(error)
     finally:
         path.write_text(source)
         copies.put(copy)
@@ -86,11 +88,11 @@ def tested(tests: str, copy: pathlib.Path) -> tuple[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [*command, f"tests/{file}", *options],
-        cwd=copy, env=environment, capture_output=True, text=True,
+        cwd=copy, env=environment, capture_output=True, text=True, timeout=_SECONDS,
     )  # fmt: skip
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()]
     failed = itertools.chain((line for line in lines if line.startswith("FAILED")), lines[-1:])
-    return OUTCOMES.get(done.returncode, "not tested"), next(failed)
+    return OUTCOMES.get(done.returncode, "not tried"), next(failed)
 
 
 if __name__ == "__main__":

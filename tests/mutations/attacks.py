@@ -20,7 +20,7 @@ MUTATIONS = [
         "attacks/base.py",
         "return tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)",
         "return tf.zeros([2], tf.int32)",
-        "test_attacks.py -k seed_fixes_the_result",
+        "test_attacks.py -k calls_without_a_seed_differ",
     ),
     (
         "one epsilon for the batch",

@@ -55,7 +55,7 @@ MUTATIONS = [
         "gradients.py",
         "tf.maximum(tf.sigmoid(margins), 1e-20) * loss_scale",
         "tf.sigmoid(margins) * loss_scale",
-        "test_gradients.py -k overconfiden",
+        "test_gradients.py -k confident_pass_keeps",
     ),
     (
         "classifier trained in inference mode",
