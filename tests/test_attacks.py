@@ -443,6 +443,7 @@ def test_autoattack_has_the_published_attacks_in_their_order():
     assert {(a.epsilon, a.norm) for a in composition.values()} == {(0.1, 2)}
     # The targeted DLR loss compares the four largest logits.
     assert list(attacks.autoattack(0.1, 2, 3)) == ["APGD-CE", "FAB-T", "Square"]
+    assert list(attacks.autoattack(0.1, 2, 4)) == list(composition)
 
 
 @every_attack

@@ -174,7 +174,7 @@ MUTATIONS = [
         "attacks/apgd.py",
         "halve = is_checkpoint & (few | stuck)",
         "halve = is_checkpoint & few",
-        "test_apgd.py -k algorithm_in_numpy",
+        "test_apgd.py -k not_served",
     ),
     (
         "APGD goes on from where it is",
@@ -216,7 +216,7 @@ MUTATIONS = [
         "attacks/apgd.py",
         "targets[:, run // self.restarts]",
         "targets[:, 0]",
-        "test_apgd.py",
+        "test_apgd.py -k targets_after_the_first",
     ),
     (
         "APGD-T left out for four classes",
