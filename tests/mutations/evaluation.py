@@ -6,7 +6,7 @@ MUTATIONS = [
         "evaluation/accuracy.py",
         "        attack = attack.for_accuracy()\n",
         "        pass\n",
-        "test_attacks.py -k accuracy_alone",
+        "test_evaluation.py -k worst_point_on_the_way",
     ),
     (
         "attack of every batch with the same seed",

@@ -211,7 +211,7 @@ MUTATIONS = [
         "training/gan.py",
         "self.num_classes, tf.random.fold_in(seed, stream))",
         "self.num_classes, seed)",
-        "test_training_gan.py -k noise_of_its_own",
+        "test_training_gan.py -k that_of_plain_tapes",
     ),
     (
         "steps of a GAN not counted",
