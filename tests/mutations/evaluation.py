@@ -101,14 +101,14 @@ MUTATIONS = [
         "evaluation/robustness.py",
         "worst = np.all([withstood(row) for row in self.rows.values()], axis=0)",
         'worst = withstood(min(self.rows.values(), key=lambda row: row["accuracy"]))',
-        "test_robustness.py -k that_of_each_image",
+        "test_robustness.py -k checks_by_hand",
     ),
     (
         "check that a stronger attack is weaker",
         "evaluation/robustness.py",
         "accuracy[strong] <= accuracy[weak] + _TOLERANCE",
         "accuracy[weak] <= accuracy[strong] + _TOLERANCE",
-        "test_robustness.py -k points_away",
+        "test_robustness.py -k checks_by_hand",
     ),
     (
         "misclassified images count as robust",
