@@ -29,9 +29,17 @@ setup(
     entry_points={"console_scripts": ["gat-tf=gat_tf.__main__:main"]},
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        "test": ["psutil>=5", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "tensorboard>=2.20"],
+        "test": [
+            "mypy>=1.13",
+            "psutil>=5",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.8",
+            "tensorboard>=2.20",
+        ],
         # What some tests compare with; they are skipped without it.
         "peers": ["adversarial-robustness-toolbox>=1.20", "foolbox>=3.3.4"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "notebooks": ["jupyterlab>=4"],
         "benchmarks": [
             "adversarial-robustness-toolbox>=1.20",

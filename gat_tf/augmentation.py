@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from gat_tf._types import Seed
+
 _PADDING = 4
 _AREA = (0.8, 0.9)  # of a crop, as a share of the image
 _NOISE = 1 / 128
 
 
-def pad_crop_flip(images: tf.Tensor, seed) -> tf.Tensor:
+def pad_crop_flip(images: tf.Tensor, seed: Seed) -> tf.Tensor:
     """The authors' augmentation of CIFAR: shifts images by up to 4 pixels, mirrors half of them.
 
     Each image gets 4 black pixels on every side and is cropped back to its size at a random place.
@@ -40,7 +42,7 @@ def pad_crop_flip(images: tf.Tensor, seed) -> tf.Tensor:
     return tf.gather(pixels, rows[:, :, None] * padded_width + columns[:, None, :], batch_dims=1)
 
 
-def scale_crop_flip(images: tf.Tensor, size: int, seed) -> tf.Tensor:
+def scale_crop_flip(images: tf.Tensor, size: int, seed: Seed) -> tf.Tensor:
     """The authors' augmentation of ImageNet: crops of .8 to .9 of the area, half of them mirrored.
 
     The area of each square crop and its place, between pixels too, are uniform.
@@ -81,11 +83,11 @@ def centred(images: tf.Tensor) -> tf.Tensor:
     return 2 * images - 1
 
 
-def dequantised(images: tf.Tensor, seed) -> tf.Tensor:
+def dequantised(images: tf.Tensor, seed: Seed) -> tf.Tensor:
     """Images in [0, 1] as images in [-1, 1], the range of Rob-GAN's networks, for training.
 
-    With the authors' noise, uniform in [0, 1/128): about the gap of two of the 256 greys.
-    What exceeds 1 is clipped (ours), so that attacks that clip to [-1, 1] never move it.
+    With the authors' noise, uniform in [0, 1/128): about the gap of two of the 256 greys. Values
+    above 1 are clipped (ours), so that attacks that clip to [-1, 1] do not change them.
 
     Args:
         images: `[B, H, W, C]` in [0, 1].
@@ -95,6 +97,6 @@ def dequantised(images: tf.Tensor, seed) -> tf.Tensor:
     return tf.minimum(centred(images) + noise, 1)
 
 
-def _half_of(batch: tf.Tensor, seed) -> tf.Tensor:
-    """Which images to mirror, `[B, 1]`."""
+def _half_of(batch: tf.Tensor, seed: Seed) -> tf.Tensor:
+    """Whether to mirror each image, `[B, 1]`."""
     return tf.random.stateless_uniform([batch, 1], seed) < 0.5

@@ -1,8 +1,8 @@
-"""Errors for people: what was expected and what was received.
+"""Readable errors: what was expected and what was received.
 
-What can be known from a tensor's type or shape is checked when a step is traced. What depends on
-its values is checked at once on eager tensors, and inside a graph by an assertion whose message
-`readable_errors` turns into the same ValueError.
+Types and shapes are checked when a step is traced. Values are checked immediately on eager tensors.
+Inside a graph an assertion checks them, and `readable_errors` turns its message into the same
+ValueError.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from gat_tf._types import Array, Bounds
 
 _MARK = "gat_tf"
 _OTHER_RANGE = (
@@ -22,7 +26,7 @@ _OTHER_RANGE = (
 MULTI_LABEL = "Multi-label classification, one sigmoid for each of several classes, is unsupported."
 
 
-def _require(condition: tf.Tensor, *parts) -> list[tf.Operation]:
+def _require(condition: tf.Tensor, *parts: Any) -> list[tf.Operation]:
     """Raises, now or when the graph runs, unless `condition`; returns control dependencies.
 
     `parts` are the message: strings and scalar tensors in turn. They stay apart until the error is
@@ -36,7 +40,7 @@ def _require(condition: tf.Tensor, *parts) -> list[tf.Operation]:
 
 
 @contextlib.contextmanager
-def readable_errors():
+def readable_errors() -> Iterator[None]:
     """Turns a failed assertion of this module inside a graph into its ValueError."""
     try:
         yield
@@ -48,9 +52,10 @@ def readable_errors():
         raise ValueError(message) from None
 
 
-def number(name: str, value, low=-math.inf, high=math.inf) -> float:
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Returns `value` as a finite float in [low, high], or raises ValueError."""
-    ok = isinstance(value, numbers.Real) and math.isfinite(value) and low <= value <= high
+    is_number = isinstance(value, numbers.Real) and math.isfinite(value)
+    ok = is_number and low <= float(value) <= high
     if not ok:
         raise ValueError(
             f"`{name}` must be a finite number in [{low}, {high}]. Received: {name}={value!r}"
@@ -58,7 +63,7 @@ def number(name: str, value, low=-math.inf, high=math.inf) -> float:
     return float(value)
 
 
-def count(name: str, value, low: int = 1) -> int:
+def count(name: str, value: Any, low: int = 1) -> int:
     """Returns `value` as an integer of at least `low`, or raises ValueError."""
     if not isinstance(value, numbers.Integral) or value < low:
         raise ValueError(
@@ -67,13 +72,13 @@ def count(name: str, value, low: int = 1) -> int:
     return int(value)
 
 
-def norm(value) -> None:
+def norm(value: Any) -> None:
     """Raises ValueError unless `value` is 2 or `math.inf`."""
     if value not in (2, math.inf):
         raise ValueError(f"`norm` must be 2 or math.inf. Received: norm={value!r}")
 
 
-def epsilon(value) -> None:
+def epsilon(value: Any) -> None:
     """Raises ValueError unless `value` is a finite number >= 0, or a vector of them."""
     if tf.is_tensor(value) and not hasattr(value, "numpy"):
         if value.shape.rank not in (0, 1):
@@ -86,7 +91,7 @@ def epsilon(value) -> None:
         raise ValueError(f"`epsilon` must be finite and not negative. Received: epsilon={value!r}")
 
 
-def clip(value) -> None:
+def clip(value: Any) -> None:
     """Raises ValueError unless `value` is None or `(low, high)` with low < high."""
     if value is None:
         return
@@ -99,7 +104,9 @@ def clip(value) -> None:
         raise ValueError(f"`clip` must be None or (low, high). Received: clip={value!r}")
 
 
-def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
+def batch(
+    images: Array, labels: Array, num_classes: int | None, bounds: Bounds = (0.0, 1.0)
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Checks a batch of images and integer labels.
 
     Args:
@@ -117,7 +124,7 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
     images, labels = typed(images, labels, bounds)
     number, received = tf.shape(images)[0], tf.shape(labels)[0]
     required = _require(
-        tf.equal(number, received), "Expected one label an image:", number, "Received:", received
+        tf.equal(number, received), "Expected one label per image:", number, "Received:", received
     )
     low, high = tf.reduce_min(images), tf.reduce_max(images)
     # Written so that NaN fails and a replica's empty share of a batch does not.
@@ -145,8 +152,8 @@ def batch(images, labels, num_classes: int | None, bounds=(0.0, 1.0)):
         return tf.identity(images), tf.identity(labels)
 
 
-def typed(images, labels, bounds=(0.0, 1.0)):
-    """The part of `batch` that takes no computation: kinds and shapes, but not values."""
+def typed(images: Array, labels: Array, bounds: Bounds = (0.0, 1.0)) -> tuple[tf.Tensor, tf.Tensor]:
+    """The part of `batch` that needs no computation: types and shapes, but not values."""
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     if images.shape.rank != 4:
         raise ValueError(
@@ -157,7 +164,7 @@ def typed(images, labels, bounds=(0.0, 1.0)):
         labels = labels[:, 0]  # as keras.datasets has them
     if not labels.dtype.is_integer or labels.shape.rank != 1:
         raise ValueError(
-            "Expected integer labels [batch], one class number an image. "
+            "Expected integer labels [batch], one class number per image. "
             f"Received: {labels.dtype.name} labels of shape {labels.shape}.{_label_hint(labels)}"
         )
     if labels.dtype not in (tf.int32, tf.int64):
@@ -190,9 +197,9 @@ def logits_or_probabilities(
 
     Args:
         outputs: `[B, K]`, or `[B, 1]` of a model of two classes with one output.
-        from_logits: Whether they are to be logits.
-        name: The model's.
-        made_by_keras: Whether a softmax or a sigmoid of Keras is known to have made them.
+        from_logits: Whether the outputs must be logits.
+        name: Name of the model.
+        made_by_keras: Whether the outputs are known to come from a Keras softmax or sigmoid.
     """
     kinds = ("probabilities", "logits")
     looks = (
@@ -243,7 +250,7 @@ def logits_or_probabilities(
 def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
     """Checks the logits `[B, K]` that a model gives for images, clean or attacked.
 
-    NaN is no class: an image for which a model gives it would count as misclassified.
+    NaN is not a class: an image with NaN logits would count as misclassified.
     """
     all_finite = [tf.reduce_all(tf.math.is_finite(t)) for t in (logits, images)]
     required = _require(
@@ -256,7 +263,7 @@ def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
         return tf.identity(logits)
 
 
-def bounds(value) -> tuple[float, float]:
+def bounds(value: Any) -> tuple[float, float]:
     """Returns `value`, the pixels' `(low, high)` with low < high, or raises ValueError."""
     array = np.asarray(value, np.float64)
     if array.shape != (2,) or not array[0] < array[1]:
@@ -266,7 +273,9 @@ def bounds(value) -> tuple[float, float]:
     return tuple(value)
 
 
-def as_dataset(x, y=None, batch_size=None, shuffle=False):
+def as_dataset(
+    x: Any, y: Any = None, batch_size: int | None = None, shuffle: bool = False
+) -> tf.data.Dataset:
     """Returns (images, labels) batches from a dataset, or from arrays and a batch size (32)."""
     if isinstance(x, tf.data.Dataset):
         if y is not None or batch_size is not None:
@@ -284,11 +293,11 @@ def as_dataset(x, y=None, batch_size=None, shuffle=False):
 
 
 def checked(
-    dataset: tf.data.Dataset, num_classes: int | None, bounds=(0.0, 1.0)
+    dataset: tf.data.Dataset, num_classes: int | None, bounds: Bounds = (0.0, 1.0)
 ) -> tf.data.Dataset:
-    """Returns the dataset of (images, labels) batches with every batch checked as it passes.
+    """Returns the dataset of (images, labels) batches with a check of every batch.
 
-    In the input pipeline, so that a compiled step is not slowed by it, whatever its device.
+    The check runs in the input pipeline, so that it does not slow down a compiled step.
 
     Raises:
         ValueError: The elements are not (images, labels).
@@ -304,5 +313,5 @@ def checked(
     return dataset.map(check)
 
 
-def _is_tensor_spec(spec) -> bool:
+def _is_tensor_spec(spec: Any) -> bool:
     return isinstance(spec, tf.TensorSpec)

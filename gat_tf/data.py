@@ -1,13 +1,13 @@
 """Data sets as uint8 arrays in memory, and as batches of floats in [0, 1].
 
-CIFAR-10, CIFAR-100 and ImageNet-143 come through TensorFlow Datasets. `shapes` is drawn here from a
-seed, for trying things without a download.
+CIFAR-10, CIFAR-100 and ImageNet-143 come through TensorFlow Datasets. `shapes` is generated from a
+seed, for experiments without a download.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +40,7 @@ class Splits(NamedTuple):
 
 
 class DatasetNotFoundError(RuntimeError):
-    """A data set is neither on this machine nor to be had from the network."""
+    """A data set is not on this machine and cannot be downloaded."""
 
 
 def load(
@@ -54,12 +54,12 @@ def load(
 ) -> Splits:
     """Returns a data set in memory.
 
-    CIFAR's 50,000 training images are split by a fixed seed into 45,000 for training and 5,000
-    for validation, with the same number of every class, as in the GAT paper. Of ImageNet-143's
-    about 180,000 training images, 50 of every class (7,150) are for validation; those for training
-    are 1.25 times as large as `image_size`, so that `augmentation.scale_crop_flip` has pixels to
-    crop (ours), and fill 3.3 GB where it is 64. Smaller sizes take the first images of each class
-    from these.
+    CIFAR's 50,000 training images are split by a fixed seed into 45,000 for training and 5,000 for
+    validation, with the same number of every class, as in the GAT paper. Of ImageNet-143's about
+    180,000 training images, 50 of every class (7,150) are for validation; those for training are
+    1.25 times as large as `image_size`, so that `augmentation.scale_crop_flip` has pixels to crop
+    (ours), and fill 3.3 GB where it is 64. Smaller sizes take the first images per class of these
+    splits.
 
     Args:
         name: `"cifar10"`, `"cifar100"`, `"imagenet143"` or `"shapes"`.
@@ -84,7 +84,8 @@ def load(
             f"Expected images of {name!r} to have image_size={IMAGE_SIZES[name]}. "
             f"Received: image_size={image_size}"
         )
-    sizes = (train_size, validation_size, test_size)
+    sizes: Sequence[Any] = (train_size, validation_size, test_size)
+    splits: Sequence[Split]
     if name == "shapes":
         sizes = [d if s is None else s for s, d in zip(sizes, (1_000, 500, 500), strict=True)]
         splits = [draw_shapes(size, seed) for seed, size in enumerate(sizes)]
@@ -98,7 +99,8 @@ def load(
             split if size in (None, len(split.labels)) else _first_of_each_class(split, size)
             for split, size in zip(splits, sizes, strict=True)
         ]
-    return Splits(*splits, CLASSES[name])
+    train, validation, test = splits
+    return Splits(train, validation, test, CLASSES[name])
 
 
 def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
@@ -126,7 +128,7 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Returns one pass over the split in its order: (images in [0, 1], labels) batches.
 
     Raises:
-        ValueError: It is no `Split` of uint8 images.
+        ValueError: It is not a `Split` of uint8 images.
     """
     images, labels = _tensors(split)
     indices = tf.data.Dataset.range(len(split.labels)).batch(batch_size)
@@ -141,16 +143,16 @@ def shuffled_batches(
     first_epoch: int = 0,
     augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
-    """Returns endless passes over the split, each in an order of its own.
+    """Returns endless passes over the split, each in its own random order.
 
-    An epoch's order is a function of (seed, epoch) alone, and a batch's augmentation of (seed,
-    epoch, number of the batch), so that training that is resumed at `first_epoch` sees what it
-    would have seen. An epoch has `steps_per_epoch(split, batch_size)` batches, the last of which
+    The order of an epoch depends only on (seed, epoch), and the augmentation of a batch only on
+    (seed, epoch, index of the batch). So training resumed at `first_epoch` sees the same data as an
+    uninterrupted run. An epoch has `steps_per_epoch(split, batch_size)` batches, the last of which
     may be smaller.
 
     Args:
         split: The images and labels.
-        batch_size: Images a batch.
+        batch_size: Number of images per batch.
         seed: Seed of the orders and of the augmentation.
         first_epoch: Epoch to begin with.
         augment: A function from images in [0, 1] and a seed, `[2]` integers, to the images of the
@@ -160,7 +162,7 @@ def shuffled_batches(
         A dataset of (images in [0, 1], labels) batches without end.
 
     Raises:
-        ValueError: It is no `Split` of uint8 images.
+        ValueError: It is not a `Split` of uint8 images.
     """
     images, labels = _tensors(split)
     indices = tf.range(len(split.labels), dtype=tf.int64)
@@ -202,7 +204,7 @@ def _tensors(split: Split) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(split.images), tf.constant(split.labels)
 
 
-def _gathered(indices: tf.data.Dataset, images, labels) -> tf.data.Dataset:
+def _gathered(indices: tf.data.Dataset, images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
     def gather(i):
         return tf.cast(tf.gather(images, i), tf.float32) / 255.0, tf.gather(labels, i)
 
@@ -214,7 +216,7 @@ def _require_known(name: str) -> None:
         raise ValueError(f"Expected a data set of {sorted(CLASSES)}. Received: {name!r}")
 
 
-def _prepared(name: str, data_dir: str | None):
+def _prepared(name: str, data_dir: str | None) -> Any:
     """Returns TFDS's builder of a data set whose files are there, or are now."""
     import tensorflow_datasets as tfds
 
@@ -249,7 +251,7 @@ def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:
     return splits[0], splits[1]
 
 
-def _load_imagenet143(data_dir: str | None, image_size: int, sizes) -> list[Split]:
+def _load_imagenet143(data_dir: str | None, image_size: Any, sizes: Any) -> list[Split]:
     # A wrong size is found now, not when gigabytes have been read. No class has more than 1,300.
     at_most = (1_300 - imagenet143.HELD_OUT, imagenet143.HELD_OUT, 50)
     each = [

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from gat_tf import losses
+from gat_tf._types import Array
 from gat_tf.logits import Logits, logits_of
 
 QUANTITIES = ("probability", "cross_entropy", "margin")
 
 
 def input_gradient(
-    model, images, labels, of: str = "probability", from_logits: bool = False
+    model: keras.Model,
+    images: Array,
+    labels: Array,
+    of: str = "probability",
+    from_logits: bool = False,
 ) -> tf.Tensor:
     """Returns the gradient of the label's probability or loss with respect to the images.
 
-    The model runs in inference mode. Every image has its own gradient: they do not depend on the
-    batch that an image is in.
+    The model runs in inference mode, so an image's gradient does not depend on the other images of
+    its batch.
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
@@ -35,7 +41,7 @@ def input_gradient(
         `[B, H, W, C]`.
 
     Raises:
-        ValueError: Images, labels, model or `of` are not of the kinds above.
+        ValueError: The images, labels, model or `of` are not as described above.
     """
     if of not in QUANTITIES:
         raise ValueError(f"`of` must be one of {QUANTITIES}. Received: of={of!r}")
@@ -47,7 +53,7 @@ def input_gradient(
 def logits_and_input_gradient(
     logits: Logits, images: tf.Tensor, labels: tf.Tensor, of: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`input_gradient` without the checks, with the logits `[B, K]` that came on the way."""
+    """`input_gradient` without the checks; also returns the logits `[B, K]`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         z = logits(images)
@@ -65,9 +71,8 @@ def logits_and_input_gradient(
 def loss_and_input_gradient(
     logits: Logits, images: tf.Tensor, loss: Callable[[tf.Tensor], tf.Tensor]
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the logits `[B, K]`, what `loss` makes of them, `[B]`, and the gradient of that.
-
-    The gradient `[B, H, W, C]` is that of each image's loss with respect to the image.
+    """Returns the logits `[B, K]`, their loss `[B]`, and its gradient with respect to the images.
+    The gradient `[B, H, W, C]` is that of each image's own loss.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
@@ -76,7 +81,13 @@ def loss_and_input_gradient(
     return z, values, _gradient(tape, values, images, logits)
 
 
-def _gradient(tape, values, images, logits: Logits, upstream=None) -> tf.Tensor:
+def _gradient(
+    tape: tf.GradientTape,
+    values: Any,
+    images: tf.Tensor,
+    logits: Logits,
+    upstream: tf.Tensor | None = None,
+) -> tf.Tensor:
     """The gradient, or a ValueError where there is none."""
     try:
         gradient = tape.gradient(values, images, output_gradients=upstream)
@@ -94,8 +105,8 @@ class ClassifierPass(NamedTuple):
     """One forward and one backward pass of a classifier over a batch.
 
     Attributes:
-        loss: J(x) of each image, `[B]`.
-        probability: F(x)_y of each image, `[B]`.
+        loss: J(x) per image, `[B]`.
+        probability: F(x)_y per image, `[B]`.
         correct: Whether each image is classified correctly, `[B]` booleans.
         weight_gradients: Of the sum of J over the batch, one for each trainable variable.
         input_gradient: dJ/dx, `[B, H, W, C]`, or None where it was not asked for.
@@ -121,8 +132,8 @@ def classifier_pass(
         logits: The classifier.
         images: `[B, H, W, C]`.
         labels: `[B]`.
-        with_input_gradient: Whether dJ/dx is wanted. It is that of the network in training mode,
-            so ask only if `logits.same_in_training`.
+        with_input_gradient: Whether to return dJ/dx. It is taken in training mode, so request it
+            only if `logits.same_in_training`.
         loss_scale: The loss is multiplied by it before, and dJ/dx divided by it after, the
             backward pass (mixed precision). The weight gradients stay multiplied.
     """

@@ -1,12 +1,14 @@
 """ImageNet-143, the dogs to cats of ImageNet: the large data set of the Rob-GAN paper.
 
-Chosen and cropped as in the authors' code: labels 151 to 293 of the sorted synsets, of each image
-the square at its centre. Training images have at least 256 pixels on both sides; ImageNet's
-validation images, which are the test images, are all there: 7,150. The authors resize the shorter
-side to 256 and crop 256x256; this is the same square, interpolated once to its final size.
+Classes and crops are those of the authors' code: labels 151 to 293 of the sorted synsets, and the
+central square of each image. Training images have at least 256 pixels on both sides. The test
+images are all 7,150 validation images of ImageNet in these classes. The authors resize the shorter
+side to 256 and crop 256x256; here the same square is interpolated once, to its final size.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +19,7 @@ _SHORTEST_SIDE = 256  # of training images
 
 
 def load(
-    builder,
+    builder: Any,
     image_size: int,
     train_each: int | None = None,
     validation_each: int | None = None,

@@ -1,7 +1,7 @@
 """From any Keras classifier to its logits.
 
-Gradients are taken of the logits' losses, never of a softmax output: on an overconfident network
-the latter vanish in float32. A classifier that ends in a softmax is therefore cut before it.
+Gradients are taken of losses on logits, never of a softmax output, which vanish in float32 on an
+overconfident network. A classifier that ends in a softmax is therefore cut before the softmax.
 
 A classifier with one output z has two classes: its logits are [0, z], of which the softmax is
 [1 - sigmoid(z), sigmoid(z)].
@@ -17,21 +17,24 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._keras import children, logits_behind, operation_and_inputs, takes_training
+from gat_tf._types import Array, Bounds
 
 _ENDINGS = {
     "softmax": (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax),
     "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
     "linear": (None, keras.activations.linear),
 }
-_CUT = weakref.WeakKeyDictionary()  # a model is cut once, not once a call
+_CUT: weakref.WeakKeyDictionary = (
+    weakref.WeakKeyDictionary()
+)  # a model is cut once, not once a call
 
 
 class Logits:
-    """A classifier seen from its logits: `logits(images, training=False)` -> `[B, K]` float32.
+    """Wraps a classifier to give logits: `logits(images, training=False)` -> `[B, K]` float32.
 
     Attributes:
         model: The Keras model behind it.
-        num_classes: K, or 2 for a model with one output; None where it cannot be seen.
+        num_classes: K, or 2 for a model with one output; None if it is not known.
         same_in_training: Whether the model computes the same in training and in inference, i.e.
             has no dropout, batch norm or other layer that looks at `training`.
     """
@@ -66,10 +69,12 @@ class Logits:
         self.num_classes = 2 if outputs == 1 else outputs
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list:
         return self.model.trainable_variables
 
-    def checked(self, images, labels, bounds=(0.0, 1.0)):
+    def checked(
+        self, images: Array, labels: Array, bounds: Bounds = (0.0, 1.0)
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns a batch as `gat_tf.checks.batch` does, for this classifier's classes."""
         images, labels = checks.batch(images, labels, self.num_classes, bounds)
         if self.num_classes is None:  # it is in the shape of the outputs at the latest
@@ -91,7 +96,7 @@ class Logits:
         return tf.concat([tf.zeros_like(z), z], axis=-1) if z.shape[-1] == 1 else z
 
     def _behind(self, outputs: tf.Tensor) -> tf.Tensor:
-        """The logits behind the outputs of a model that is called as it is."""
+        """The logits behind the outputs of a model that is called uncut."""
         kept = logits_behind(outputs)
         outputs = tf.cast(outputs, tf.float32)
         if self._verify:
@@ -106,8 +111,8 @@ class Logits:
         return of_class - _log(1 - outputs) if outputs.shape[-1] == 1 else of_class
 
 
-def logits_of(model, from_logits: bool = False) -> Logits:
-    """Returns the `Logits` of a Keras model; one that is given is returned as it is."""
+def logits_of(model: keras.Model, from_logits: bool = False) -> Logits:
+    """Returns the `Logits` of a Keras model; a `Logits` is returned unchanged."""
     return model if isinstance(model, Logits) else Logits(model, from_logits)
 
 
@@ -123,7 +128,7 @@ def _last_operation(model):
     return operation_and_inputs(model.outputs[0])
 
 
-def _ending(model) -> str | None:
+def _ending(model: keras.Model) -> str | None:
     """ "softmax", "sigmoid", "linear", or None where it cannot be seen from outside."""
     last = _last_operation(model)
     if last is None:
@@ -144,7 +149,7 @@ def _ending(model) -> str | None:
     return None
 
 
-def _require_classifier(model, ending: str | None, outputs: int | None) -> None:
+def _require_classifier(model: keras.Model, ending: str | None, outputs: int | None) -> None:
     """Raises ValueError where the last layer gives no probabilities of exclusive classes."""
     if ending == "softmax" and outputs == 1:
         raise ValueError(
@@ -186,7 +191,7 @@ def _call(model, images, training):
     return model(images, training=training) if takes_training(model) else model(images)
 
 
-def _same_in_training(layer) -> bool:
+def _same_in_training(layer: keras.Layer) -> bool:
     inside = children(layer)
     if isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and getattr(layer, "inputs", None) and inside

@@ -4,9 +4,9 @@ With m = log(sum over j != y of exp(z_j)) - z_y, the paper's quantities are
 
     J = -log F(x)_y = softplus(m),    F(x)_y = sigmoid(-m),    1 - F(x)_y = sigmoid(m),
 
-so that grad J = sigmoid(m) grad m and grad F_y = -sigmoid(m) sigmoid(-m) grad m, image by image.
-m keeps its gradient where J and F_y, in float32, have lost theirs: sigmoid(m) is exactly zero for
-a network that is confident enough, while m is still nearly linear.
+so that grad J = sigmoid(m) grad m and grad F_y = -sigmoid(m) sigmoid(-m) grad m for each image. m
+keeps its gradient where J and F_y, in float32, have lost theirs: sigmoid(m) is exactly zero for a
+network that is confident enough, while m is still nearly linear.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """The difference of logits ratio of Croce and Hein 2020.
 
     With the logits sorted, z_(1) >= z_(2) >= ..., it is (max over j != y of z_j - z_y) divided by
-    (z_(1) - z_(3)): the larger, the further into misclassification, whatever the logits' scale.
-    Where exactly two logits are above the label's it is 1, with no gradient but rounding.
+    (z_(1) - z_(3)): the larger, the further into misclassification, independently of the scale of
+    the logits. If exactly two logits are above the label's, it is 1 and has no gradient apart from
+    rounding.
 
     Args:
         logits: `[B, K]`, K at least 3.

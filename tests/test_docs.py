@@ -7,14 +7,15 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/api.md", "docs/choices.md", "experiments/README.md")
+GUIDES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", "experiments/README.md", *GUIDES]
 
 
 def text_of(page):
     return (ROOT / page).read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in text_of(page)])
 def test_snippets_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     from gat_tf.experiments import methods
 
@@ -48,7 +49,8 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_exist(page):
-    for module in re.findall(r"python -m (gat_tf[\w.]*\w)", text_of(page)):
+    text = re.sub(r"```diff.*?```", "", text_of(page), flags=re.DOTALL)
+    for module in re.findall(r"python -m (gat_tf[\w.]*\w)", text):
         assert importlib.util.find_spec(module), f"{page}: {module}"
 
 

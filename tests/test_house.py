@@ -14,7 +14,7 @@ MODULES = {
 }
 # From the bottom to the top; a room may import those before it, and itself.
 ROOMS = [
-    ["version", "_keras", "checks", "imagenet143", "augmentation"],
+    ["version", "_keras", "_types", "checks", "imagenet143", "augmentation"],
     ["logits", "losses", "data"],
     ["gradients"],
     ["attacks", "models"],
@@ -43,7 +43,11 @@ INSIDE_FLOOR = {room: floor for floor, rooms in enumerate(INSIDE) for room in ro
 def imports(module):
     """The modules of the package that a module imports, wherever in it."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    tree = ast.parse(MODULES[module].read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
+            node.body = []  # these are not imported when the code runs
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gat_tf"):
             found |= {
                 f"{node.module}.{name.name}"

@@ -16,18 +16,22 @@ from gat_tf import data, evaluation, models
 from gat_tf.experiments.lab import files, fitting, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, table1
-from gat_tf.experiments.robgan.networks import (
+from gat_tf.experiments.robgan.methods import (
     GANS,
     Network,
-    Networks,
     classifier_attack,
     joint_attack,
     snapshot_epochs,
 )
+from gat_tf.experiments.robgan.networks import Networks
 
 RUNNERS = {"table1": table1, "fig2": fig2, "fig6": fig6, "fig7": fig7, "fig8": fig8}
 OWN = {
-    "table1": {"evaluation_steps": 2, "attacked_images": 20},
+    "table1": {
+        "evaluation_steps": 2,
+        "attacked_images": 20,
+        "classifiers": ("adversarial_training", "fine_tuned", "fine_tuned_real", "fixed_fakes"),
+    },
     "fig2": {"evaluation_steps": 2, "attacked_images": 20, "epsilons": (0.0, 0.1)},
     "fig6": {"evaluation_steps": 2, "attacked_images": 20, "epsilons": (0.0, 0.1)},
     "fig7": {"shown_classes": 3, "shown_images": 2, "diversity_images": 4},
@@ -44,6 +48,7 @@ TINY = {
     "learning_rate": 1e-3,
     "discriminator_steps": 1,
     "attack_steps": 2,
+    "fake_images": 12,
     "snapshots": 2,
     "classifier_epochs": (1, 1),
     "classifier_batch_size": 25,
@@ -152,8 +157,13 @@ def test_what_is_there_is_not_computed_again(finished):
     assert again["units"] == before["units"]
 
 
+def unit_of(finished, experiment, classifier):
+    units = finished[1][experiment][1]["units"]
+    return next(u for u in units if u["classifier"] == classifier)
+
+
 def test_accuracies_are_those_of_pgd_written_plainly(finished, networks):
-    (unit,) = finished[1]["table1"][1]["units"]
+    unit = unit_of(finished, "table1", "fine_tuned")
     model = networks.load(classifier("fine_tuned"))
     split = data.draw_shapes(20, seed=2)  # as data.load draws the test images
     clean = tf.constant(split.images / 127.5 - 1, tf.float32)
@@ -195,10 +205,151 @@ def test_fine_tuning_begins_with_the_discriminator_and_leaves_the_generator(netw
     assert {"diversity", "discriminator_loss", "generator_loss"} <= history.keys()
 
 
-def test_rival_sees_the_images_as_often_as_both_stages_of_rob_gan(finished):
-    (unit,) = finished[1]["table1"][1]["units"]
-    assert unit["trainings"]["fine_tuned"]["epochs"] == 2
-    assert unit["trainings"]["adversarial_training"]["epochs"] == 4
+def test_rival_sees_the_images_as_often_as_both_stages_of_rob_gan(finished, networks):
+    expected = {"fine_tuned": 2, "fine_tuned_real": 2, "adversarial_training": 4, "fixed_fakes": 4}
+    for name, epochs in expected.items():
+        assert unit_of(finished, "table1", name)["trainings"][name]["epochs"] == epochs
+        # The last epoch is kept, though a new Adam counts its steps anew.
+        assert networks.units.read(classifier(name).unit)["best_epoch"] == epochs
+
+
+class Planned(Exception):  # noqa: N818
+    """Carries a training that is about to begin."""
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Returns a function: (networks, network) -> its fitting.Training, which does not begin."""
+
+    def stop(training, *args):
+        raise Planned(training)
+
+    monkeypatch.setattr(fitting, "fit_to_best", stop)
+
+    def plan(networks, network):
+        with pytest.raises(Planned) as stopped:
+            networks._task(network)()
+        return stopped.value.args[0]
+
+    return plan
+
+
+def first_images(training, epoch=0):
+    (found,) = training.batches(epoch).take(1)
+    return found[0].numpy()
+
+
+def test_classifiers_train_without_noise_in_stages(networks, planned):
+    joint = planned(networks, gan("robgan"))
+    assert [type(c).__name__ for c in joint.callbacks] == ["LearningRateHalving"]
+    greys = (first_images(joint) + 1) * 127.5
+    assert np.abs(greys - np.round(greys)).max() > 0.2  # the noise reaches half a grey
+
+    for name, rates in (("adversarial_training", [1, 1, 1, 0.1]), ("fine_tuned_real", [1, 0.1])):
+        training = planned(networks, classifier(name))
+        greys = (first_images(training) + 1) * 127.5
+        np.testing.assert_allclose(greys, np.round(greys), atol=1e-3)
+        (stages,) = training.callbacks
+        stages.set_model(training.model)
+        found = []
+        for epoch in range(training.epochs):
+            stages.on_epoch_begin(epoch)
+            found.append(float(training.model.optimizer.learning_rate))
+        np.testing.assert_allclose(found, 1e-3 * np.array(rates), rtol=1e-6)
+
+
+def test_sngan_updates_its_generator_as_often_as_rob_gan(tmp_path, planned):
+    settings = {"discriminator_steps": None, "epochs": 10}
+    networks = Networks(config_for("table1", tmp_path, **settings))
+    theirs, ours = planned(networks, gan("sngan")), planned(networks, gan("robgan"))
+    assert theirs.steps_per_epoch == ours.steps_per_epoch == 2
+    assert (theirs.model.discriminator_steps, ours.model.discriminator_steps) == (5, 1)
+    assert theirs.callbacks == []
+    decays = [
+        optimizer._learning_rate.get_config()
+        for optimizer in (theirs.model.optimizer, theirs.model.generator_optimizer)
+    ]
+    expected = {"learning_rate": 1e-3, "iterations": 20, "decay": 4}
+    assert decays == [{**expected, "updates": 5}, {**expected, "updates": 1}]
+    # An epoch of SN-GAN is five passes of two minibatches.
+    ((later, _),) = theirs.batches(0).skip(10).take(1)
+    np.testing.assert_allclose(first_images(theirs, epoch=1), later, atol=1e-6)
+
+
+def test_controls_are_what_they_are_called(networks, planned):
+    head, generator = networks.load(classifier("robgan")), networks.load(gan("robgan"))
+
+    real = planned(networks, classifier("fine_tuned_real")).model
+    same_weights(real.classifier, head)
+    assert (real.fake_weight, real.generator) == (0, None)
+
+    fixed = planned(networks, classifier("fixed_fakes")).model
+    assert (fixed.fake_weight, fixed.statistics, fixed.fake_images) == (0.3, "moving", 12)
+    assert np.abs(fixed.classifier.get_weights()[0] - head.get_weights()[0]).max() > 1e-3
+    same_weights(fixed.generator, models.with_fixed_statistics(generator))
+
+    tuned = planned(networks, classifier("fine_tuned")).model
+    assert (tuned.fake_weight, tuned.statistics, tuned.fake_images) == (0.3, "batch", None)
+    same_weights(tuned.generator, generator)
+
+
+def test_networks_trained_in_bfloat16_are_measured_and_kept_in_float32(tmp_path, planned):
+    settings = {"precision": "mixed_bfloat16", "strategy": "mirrored"}
+    networks = Networks(config_for("table1", tmp_path, **settings))
+    training = planned(networks, gan("split"))
+    assert training.model.discriminator.layers[-1].compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    training.model.steps.assign(4)
+    weights = [0.1 * w for w in training.model.discriminator.get_weights()]
+    training.model.discriminator.set_weights(weights)
+    epoch, metrics = training.validate()
+    assert epoch == 2
+    exact = small_discriminator(10, 32, 1.0)
+    exact.set_weights(weights)
+    test = data.draw_shapes(20, seed=2)
+    expected = evaluation.local_lipschitz_value(
+        models.class_head(exact), images.batches(test), from_logits=True, bounds=(-1, 1)
+    ).mean()
+    assert metrics["lipschitz"] == pytest.approx(expected, rel=1e-5)  # of bfloat16 it is 1 % off
+    kept = keras.models.load_model(networks.path(gan("split"), epoch=2))
+    assert {layer.dtype_policy.name for layer in kept.layers} == {"float32"}
+    same_weights(kept, training.model.generator)
+
+
+def test_precision_of_a_folder_is_what_auto_comes_to(finished):
+    networks = Networks(config_for("table1", finished[0] / "networks", precision="auto"))
+    assert networks.config.precision == "float32"
+
+
+def test_networks_of_an_older_recipe_are_not_continued(finished, tmp_path):
+    for name, folder in (("networks", "networks"), ("output", "table1")):
+        stored = json.loads((finished[0] / folder / "config.json").read_text())
+        older = {k: v for k, v in stored.items() if not k.startswith("recipe.")}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(older))
+    theirs = r"recipe\.fine_tuning: 'with noise, one Adam' there, 'without noise"
+    with pytest.raises(ConfigError, match=theirs):
+        Networks(config_for("table1", tmp_path / "networks"))
+    with pytest.raises(ConfigError, match=theirs):
+        table1.run(config_for("table1", finished[0] / "networks"), tmp_path / "output")
+
+
+def test_one_compiled_attack_serves_every_epsilon(networks, monkeypatch):
+    compiled, correct_function = [], evaluation.correct_function
+
+    def counted(logits, attack, spec):
+        compiled.append(attack is not None)
+        return correct_function(logits, attack, spec)
+
+    monkeypatch.setattr(evaluation, "correct_function", counted)
+    splits = {"train": data.draw_shapes(20, seed=0), "test": data.draw_shapes(10, seed=2)}
+    model = networks.load(classifier("fine_tuned"))
+    found = curves.pgd_accuracies(model, splits, [0.0, 0.02, 0.04, 0.08], 2)
+    assert sorted(compiled) == [False, True]
+    assert {split: len(accuracies) for split, accuracies in found.items()} == {
+        "train": 4,
+        "test": 4,
+    }
 
 
 def test_killed_training_ends_as_if_never_stopped(networks, tmp_path, monkeypatch):
@@ -262,14 +413,29 @@ def test_picture_of_fig_7_shows_the_generators_images(finished, networks):
 
 def test_scores_of_fig_8_are_those_of_the_last_generator(finished, networks):
     root, found = finished
-    unit = next(u for u in found["fig8"][1]["units"] if u["gan"] == "sngan")
     labels = np.random.default_rng(0).permutation(np.arange(30) % 10)
-    fakes = models.sample(networks.load(gan("sngan")), labels, seed=0)
     scorer = keras.models.load_model(root / "scorer.keras")
-    mean, _ = evaluation.inception_score(scorer.predict((fakes + 1) / 2, verbose=0), 2)
-    assert [s["epoch"] for s in unit["scores"]] == [1, 2]
-    assert unit["scores"][-1]["inception_score"] == pytest.approx(mean, rel=1e-4)
-    assert "scorer.keras" in unit["score_network"]
+    for name, statistics in (("robgan", "batch"), ("sngan", "moving")):
+        unit = next(u for u in found["fig8"][1]["units"] if u["gan"] == name)
+        generator = networks.load(gan(name))
+        batches = models.sample_batches(generator, labels, seed=0, statistics=statistics)
+        fakes = np.concatenate([images for _, images in batches])
+        mean, _ = evaluation.inception_score(scorer.predict((fakes + 1) / 2, verbose=0), 2)
+        assert [s["epoch"] for s in unit["scores"]] == [1, 2]
+        assert unit["scores"][-1]["inception_score"] == pytest.approx(mean, abs=2e-6)
+        assert "scorer.keras" in unit["score_network"]
+
+
+def test_lipschitz_values_of_a_gan_are_those_of_its_class_head(finished, networks):
+    units = {u["gan"]: u for u in finished[1]["fig8"][1]["units"]}
+    test = data.draw_shapes(20, seed=2)
+    expected = evaluation.local_lipschitz_value(
+        networks.load(classifier("robgan")), images.batches(test), from_logits=True, bounds=(-1, 1)
+    ).mean()
+    values = units["robgan"]["history"]["lipschitz"]
+    assert len(values) == 2
+    assert values[-1] == pytest.approx(expected, rel=1e-4)
+    assert "lipschitz" not in units["sngan"]["history"]
 
 
 def test_missing_inception_weights_are_named(finished, tmp_path, monkeypatch):
@@ -367,6 +533,7 @@ def test_snapshots_are_evenly_spaced_and_end_with_the_last_epoch(epochs, count, 
         ({"attack_epsilon": -1.0}, "attack_epsilon"),
         ({"attacked_images": 0}, "attacked_images"),
         ({"width": 0.0}, "width"),
+        ({"precision": "float31"}, "precision"),
     ],
 )
 def test_bad_settings_are_named(settings, message):
@@ -385,6 +552,8 @@ def test_paper_preset_is_the_papers():
         attack = joint_attack(paper, size)
         assert (attack.epsilon, attack.steps, attack.step_size) == (epsilon, 5, 0.0078)
         assert (attack.clip, attack.random_start) == ((-1, 1), False)
+    assert table1.PRESETS["paper"].classifiers == (*table1.NAMES, *table1.CONTROLS)
+    assert table1.PRESETS["quick"].classifiers == table1.NAMES
     tuning = classifier_attack(paper)
     assert (tuning.epsilon, tuning.step_size) == (0.03125, 0.00625)
     assert (paper.batch_size, paper.learning_rate, paper.fake_weight) == (64, 2e-4, 0.3)
@@ -396,6 +565,7 @@ def test_paper_preset_is_the_papers():
         "acgan_attack": ("acgan", True),
         "acgan": ("acgan", False),
         "sngan": (None, False),
+        "split_equal": ("split_equal", True),
     }
 
 

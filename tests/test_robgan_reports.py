@@ -83,6 +83,45 @@ def test_figure_of_table_1_shows_the_papers_points():
     assert points == {(0, 81.1), (0.02, 70.41), (0.04, 57.43), (0.08, 30.25)}
 
 
+def test_controls_of_table_1_are_beyond_the_paper():
+    units = []
+    for seed in (0, 1):
+        units.append(of_table1(seed))
+        units.append(classifiers(seed, fine_tuned_real={"test": [0.7, 0.5, 0.5, 0.3]}))
+    units.append(classifiers(0, fixed_fakes={"test": [0.9, 0.7, 0.6, 0.3 + 0.1]}))
+    results = results_of(table1, units)
+    claims = results["verdicts"]["cifar10"]
+    assert [v["origin"] for v in claims] == ["paper"] * 4 + ["beyond"] * 3
+    tuned, fakes, rob_gan = claims[4:]
+    assert (tuned["mean"], tuned["seeds"]) == (pytest.approx((0 + 10 + 10 + 10) / 4), 2)
+    assert (fakes["mean"], fakes["seeds"]) == (pytest.approx((10 + 10 + 10 + 20) / 4), 1)
+    assert rob_gan["mean"] == pytest.approx(-(20 + 10 + 0 + 0) / 4)
+    text = table1.table(results)
+    assert "| Adv. training with fixed fakes | test | 90.0 | 70.0 | 60.0 | 40.0 |" in text
+    assert "over 2 seed(s)" in text
+    labels = [line.get_label() for line in table1.figures(results)["table1"].axes[0].get_lines()]
+    assert "Rob-GAN, fine-tuned on real images, test images" in labels
+
+
+def test_units_of_single_classifiers_are_what_units_of_several_were():
+    together = [of_table1(seed, gain=0.01 * seed) for seed in (0, 1, 2)]
+    apart = [
+        {**unit, **{key: {name: unit[key][name]} for key in ("curves", "trainings")}}
+        for name in ("fine_tuned", "adversarial_training")
+        for unit in together
+    ]
+    for of in (table1.summarise, table1.verdicts):
+        assert of(apart) == of(together)
+
+
+def test_a_classifier_that_is_still_missing_leaves_out_its_claims():
+    half = [classifiers(0, adversarial_training={"test": [0.8, 0.6, 0.5, 0.2]})]
+    results = results_of(table1, half)
+    assert results["verdicts"] == {"cifar10": []}
+    assert "fine-tuned" not in table1.table(results)
+    assert table1.figures(results)["table1"]
+
+
 GAPS = [
     classifiers(
         seed,
@@ -128,7 +167,10 @@ def test_fig_2_draws_accuracy_and_lipschitz_value_of_both_splits():
         assert styles["Adv. training, train images"] == "--"
     assert [line.get_ydata()[-1] for line in right.get_lines()] == [2, 3]
     assert right.get_lines()[0].get_xdata().tolist() == [1, 2]
-    assert "in %" in fig2.table(results)
+    text = fig2.table(results)
+    assert "+40.0 [" not in text  # no spread over seeds
+    assert "+40.0 points (no spread over seeds)" in text
+    assert "+50.0 % (no spread over seeds)" in text
 
 
 def test_fig_7_compares_shares_of_the_real_diversity():
@@ -145,6 +187,11 @@ def test_fig_7_compares_shares_of_the_real_diversity():
     assert attacked["negligible"] is None
     text = fig7.table(results_of(fig7, units))
     assert "| Rob-GAN: split loss, attack | 0.350 ± 0.071 | 0.300 ± 0.141 |" in text
+    assert "mean difference in % [" in text
+    for unit in units:
+        unit["diversity"]["split_equal"] = [0.3, 0.3]
+    control = fig7.verdicts(units)["cifar10"][2]
+    assert (control["origin"], control["mean"]) == ("beyond", pytest.approx(100 * 0.2 / 0.5))
     assert "| real test images | 0.500 ± 0.000 | 0.400 ± 0.000 |" in text
 
 
@@ -204,6 +251,31 @@ def test_fig_8_draws_scores_against_updates():
         "Rob-GAN: split loss, attack",
         "SN-GAN",
     }
+
+
+def test_fig_8_shows_the_lipschitz_value_of_the_discriminators():
+    units = [scored("robgan", 0, 2, 5), scored("split", 0, 1, 4), scored("sngan", 0, 1, 6)]
+    units.append(scored("split_equal", 0, 1, 4))
+    for unit, values in zip(units, ([1.0, 2.0], [2.0, 4.0]), strict=False):
+        unit["history"]["lipschitz"] = values
+    results = results_of(fig8, units)
+    assert results["summary"]["shapes"]["robgan"]["lipschitz"]["mean"] == [1, 2]
+    assert "lipschitz" not in results["summary"]["shapes"]["sngan"]
+    claim = results["verdicts"]["shapes"][-1]
+    assert (claim["mean"], claim["origin"], claim["unit"]) == (50, "beyond", "%")
+    assert "lower for Rob-GAN: split loss, attack than for split loss, no attack" in claim["claim"]
+    axes = fig8.figures(results)["fig8"].axes[2]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+    assert lines == {
+        "Rob-GAN: split loss, attack": [[7, 1], [14, 2]],
+        "split loss, no attack": [[7, 2], [14, 4]],
+    }
+
+
+def test_split_loss_at_equal_weight_is_compared_beyond_the_paper():
+    units = [scored("split_equal", 0, 2, 5), scored("acgan_attack", 0, 1, 4)]
+    (claim,) = fig8.verdicts(units)["shapes"]
+    assert (claim["origin"], claim["mean"], claim["unit"]) == ("beyond", 1, "")
 
 
 @pytest.mark.parametrize("module", [table1, fig2, fig6, fig7, fig8])

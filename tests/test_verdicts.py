@@ -428,10 +428,33 @@ def test_verdicts_as_a_table():
 
 
 def test_a_table_of_a_score_with_more_digits():
-    rows = decide([Claim("one", [900.0, 900.1, 900.2], negligible=None)], confidence=0.9)
-    head, _, row = markdown(rows, unit="", digits=2).splitlines()
+    claim = Claim("one", [900.0, 900.1, 900.2], negligible=None, unit="")
+    rows = decide([claim], confidence=0.9)
+    head, _, row = markdown(rows, digits=2).splitlines()
     assert "| mean difference [90 % interval, uncorrected] |" in head
     assert row == "| one | paper | **holds** | 3 | +900.10 [+899.93, +900.27] | < 0.001 |"
+
+
+def test_claims_of_several_units_name_their_own():
+    rows = decide(
+        [
+            Claim("one", [2.0]),
+            Claim("two", [3.0, 4.0, 5.0], unit="%"),
+            Claim("three", [1.0], unit=""),
+            Claim("four", [], unit="%"),
+        ]
+    )
+    assert [row["unit"] for row in rows] == ["points", "%", "", "%"]
+    head, _, one, two, three, four = markdown(rows).splitlines()
+    assert "| mean difference [95 % interval, uncorrected] |" in head
+    assert "| +2.0 points (fewer than 3 seeds) |" in one
+    assert "| +4.0 [+1.5, +6.5] % |" in two
+    assert "| +1.0 (fewer than 3 seeds) |" in three
+    assert "| – (fewer than 3 seeds) |" in four
+    assert "| mean difference in % [95 % interval" in markdown(rows[1:2])
+    # Records from before claims had a unit.
+    older = [{k: v for k, v in row.items() if k != "unit"} for row in rows]
+    assert "| mean difference in points [95 % interval" in markdown(older)
 
 
 def test_a_limit_keeps_its_sign_when_it_is_rounded():

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import loss_and_input_gradient
+from gat_tf.logits import Logits
 
 LOSSES = ("cross_entropy", "dlr", "targeted_dlr")
 
@@ -24,36 +26,37 @@ RISING_SHARE = 0.75
 class APGD(iterative.IterativeAttack):
     """PGD with momentum that chooses its step size itself.
 
-    The step is 2 ε at first. At certain steps, the checkpoints, it is halved for each image whose
-    loss has not risen in 75 % of the steps since the last one, or whose highest loss and step size
-    have stayed the same since; the image then goes on from where its loss was highest. As in `PGD`,
-    a point is projected to the ball and then clipped, which leaves it in both.
+    The step size starts at 2 ε. At certain steps, called checkpoints, it is halved for each image
+    whose loss rose in fewer than 75 % of the steps since the last checkpoint, or whose highest loss
+    and step size have not changed since. The image then continues from its best point so far. As in
+    `PGD`, each point is projected onto the ball and then clipped, so that it satisfies both
+    constraints.
 
-    Returned is the iterate, of all runs, that misclassifies by the largest difference of logits:
-    one that fools the classifier, if any did.
+    The attack returns the iterate, over all runs, with the largest logit margin. It fools the
+    classifier if any iterate did.
 
     Args:
         epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
             `[B]` with one per image.
         norm: 2 or `math.inf`.
         steps: Number of gradient steps, at least 1.
-        loss: `"cross_entropy"`; `"dlr"`, the difference of logits ratio, for at least 3 classes;
-            or `"targeted_dlr"`, for at least 4: one run after the other towards each of the most
-            likely other classes, whatever class it ends at. In place of the cross-entropy stands
-            the margin of `gat_tf.losses`: it grows with the cross-entropy, so that every comparison
-            of losses and every direction is the same, and does not vanish in float32.
+        loss: `"cross_entropy"`; `"dlr"`, the difference of logits ratio, for at least 3 classes; or
+            `"targeted_dlr"`, for at least 4: one run towards each of the top wrong classes, where
+            any misclassification counts. The margin of `gat_tf.losses` replaces the cross-entropy:
+            it grows with the cross-entropy, so every comparison of losses and every direction is
+            the same, but it does not vanish in float32.
         restarts: Number of runs from random starts (for each target).
-        targets: Number of most likely other classes to aim at with `"targeted_dlr"`; all of them
-            if there are fewer.
-        early_stop: Whether to leave an image alone as soon as it fools the classifier. The
-            accuracy under the attack is the same at a fraction of the price; the image is not
-            driven further. `gat_tf.evaluation` turns it on. Not for XLA.
-        samples: For a model with random numbers in it, forward and backward passes of which a step
-            takes the mean: of gradients, and of the logits that tell whether an image is fooled
+        targets: Number of top wrong classes to aim at with `"targeted_dlr"`; all wrong classes if
+            there are fewer.
+        early_stop: Whether to stop attacking an image as soon as it fools the classifier. The
+            accuracy under the attack is the same at a fraction of the cost, but the image's loss is
+            not maximised. `gat_tf.evaluation` turns this on. Not supported with XLA.
+        samples: For a stochastic model, the number of forward and backward passes to average in
+            each step. Both the gradients and the logits that decide success are averaged
             (expectation over transformation, Athalye et al. 2018).
 
     Raises:
-        ValueError: An argument is outside its range, or the classifier has too few classes.
+        ValueError: An argument is out of range, or the classifier has too few classes.
     """
 
     loss: str = "cross_entropy"
@@ -69,7 +72,9 @@ class APGD(iterative.IterativeAttack):
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={self.loss!r}")
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         """As `Attack.perturb`."""
         epsilon = norms.radius(self.epsilon, images)
         targets = labels[:, None]  # which the untargeted losses do not look at
@@ -97,7 +102,7 @@ class APGD(iterative.IterativeAttack):
         return tf.range(tf.shape(worst.score, out_type=tf.int64)[0])
 
     def _ascend(self, logits, images, labels, targets, epsilon, start, worst):
-        """One run; returns the worst of its iterates and what was the worst before."""
+        """One run; returns the worst perturbations of this run and those before it."""
         intervals = tf.constant(_intervals(self.steps), tf.float32)
 
         def unfinished(k, state, _):
@@ -147,10 +152,10 @@ class APGD(iterative.IterativeAttack):
 
 
 class _State(NamedTuple):
-    """A run in its k-th step: `[n]`, `[n, 1, 1, 1]` or `[n, H, W, C]`, for the images attacked.
+    """A run's state: `[n]`, `[n, 1, 1, 1]` or `[n, H, W, C]` for the n images attacked.
 
     Attributes:
-        index: Which of the batch they are.
+        index: Their indices in the batch.
         delta: The perturbation that the step starts from.
         previous_delta: The one that the last step started from.
         loss: The loss of the last step.
@@ -193,7 +198,7 @@ class _State(NamedTuple):
         )
 
     def seen(self, loss: tf.Tensor, gradient: tf.Tensor) -> _State:
-        """The state after a look at the loss `[n]` and the gradient where it is."""
+        """The state once the loss `[n]` and the gradient at `delta` are known."""
         higher = loss > self.best_loss
         return self._replace(
             loss=loss,
@@ -204,9 +209,10 @@ class _State(NamedTuple):
         )
 
     def checked(self, uphill: tf.Tensor, since: tf.Tensor) -> tuple[_State, tf.Tensor]:
-        """The state after a checkpoint, `since` steps after the last, and where to go from there.
+        """The state after a checkpoint, and the gradient to follow.
 
-        `since` is negative where the step is no checkpoint, and nothing happens.
+        `since` is the number of steps since the last checkpoint. If the step is not a checkpoint,
+        it is negative and the state does not change.
         """
         is_checkpoint = since >= 0
         few = self.rises < RISING_SHARE * since

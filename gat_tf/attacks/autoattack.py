@@ -18,17 +18,19 @@ def autoattack(
     fab_steps: int = 100,
     queries: int = 5_000,
 ) -> dict[str, Attack]:
-    """Returns AutoAttack's attacks by name, in its order; each is for what stands those before.
+    """Returns AutoAttack's attacks by name, in order.
+
+    Each is meant for the images that withstood the ones before it.
 
     Args:
         epsilon: Radius of the ball, in units of pixel values.
         norm: 2 or `math.inf`.
-        num_classes: Of the classifier. With fewer than four APGD-T is left out: the targeted DLR
-            loss compares the four largest logits.
-        apgd_steps: Of each APGD.
-        targets: Most likely other classes that APGD-T and FAB-T aim at.
-        fab_steps: Of FAB-T, for each target.
-        queries: Of Square.
+        num_classes: Number of classes of the classifier. With fewer than four, APGD-T is left out,
+            because the targeted DLR loss compares the four largest logits.
+        apgd_steps: Number of steps of each APGD.
+        targets: Number of top wrong classes that APGD-T and FAB-T aim at.
+        fab_steps: Number of steps of FAB-T per target.
+        queries: Number of queries of Square per image.
 
     Raises:
         ValueError: An argument is outside its range.

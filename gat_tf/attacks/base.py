@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._types import Array, Seed
 from gat_tf.attacks import compiled
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits, logits_of
+
+AnyAttack = TypeVar("AnyAttack", bound="Attack")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,11 +49,19 @@ class Attack(abc.ABC):
         """The attack that gave `config`."""
         return cls(**keras.saving.deserialize_keras_object(config))
 
-    def perturbation(self, model, images, labels, *, from_logits=False, seed=None) -> tf.Tensor:
-        """Returns the perturbation η of each image, before any clipping of the sum.
+    def perturbation(
+        self,
+        model: keras.Model,
+        images: Array,
+        labels: Array,
+        *,
+        from_logits: bool = False,
+        seed: Seed = None,
+    ) -> tf.Tensor:
+        """Returns the perturbation η per image, before images + η is clipped.
 
-        Outside a `tf.function` the first call compiles the attack, for this model and batches of
-        any size, and later ones run what was compiled, also with another ε.
+        Outside a `tf.function`, the first call compiles the attack for this model and for batches
+        of any size. Later calls reuse the compiled function, also with another ε.
 
         Args:
             model: Keras classifier from images to probabilities or logits `[B, K]`. It runs in
@@ -69,7 +80,15 @@ class Attack(abc.ABC):
         """
         return self._checked_call(model, images, labels, from_logits, seed)[0]
 
-    def __call__(self, model, images, labels, *, from_logits=False, seed=None) -> tf.Tensor:
+    def __call__(
+        self,
+        model: keras.Model,
+        images: Array,
+        labels: Array,
+        *,
+        from_logits: bool = False,
+        seed: Seed = None,
+    ) -> tf.Tensor:
         """Returns the adversarial images, `[B, H, W, C]`: images + η, clipped to `clip`.
 
         Arguments and errors are those of `perturbation`.
@@ -77,20 +96,24 @@ class Attack(abc.ABC):
         return self._checked_call(model, images, labels, from_logits, seed)[1]
 
     @abc.abstractmethod
-    def perturb(self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed) -> tf.Tensor:
-        """`perturbation` of tensors that are known to be good: what a compiled step calls."""
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed
+    ) -> tf.Tensor:
+        """`perturbation` without the checks, for use inside a compiled step."""
 
     def apply(self, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
         """Returns images + perturbation, clipped to `clip`."""
         images = images + perturbation
         return images if self.clip is None else tf.clip_by_value(images, *self.clip)
 
-    def for_accuracy(self) -> Attack:
-        """The attack as it is cheapest where only the accuracy under it is wanted."""
+    def for_accuracy(self: AnyAttack) -> AnyAttack:
+        """The cheapest form of the attack that gives the same accuracy."""
         return self
 
-    def checked_and_attacked(self, logits, images, labels, seed) -> tuple[tf.Tensor, tf.Tensor]:
-        """`perturbation` and the adversarial images, where the model is known to be good."""
+    def checked_and_attacked(
+        self, logits: Logits, images: Array, labels: Array, seed: Seed
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`perturbation` and the adversarial images, for a model that has been checked."""
         images, labels = logits.checked(images, labels, self.clip or (0.0, 1.0))
         perturbation = self.perturb(logits, images, labels, seed)
         return perturbation, self.apply(images, perturbation)
@@ -108,7 +131,7 @@ class Attack(abc.ABC):
 class GradientAttack(Attack):
     """An attack that is a function of one input gradient.
 
-    A training step that has the gradient already hands it to `from_gradient` and saves a pass.
+    A training step that already has the gradient passes it to `from_gradient` and saves one pass.
 
     Attributes:
         gradient_of: The quantity of `gat_tf.gradients.input_gradient` that the attack needs.
@@ -120,13 +143,15 @@ class GradientAttack(Attack):
     def from_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
         """Returns the perturbations `[B, H, W, C]` for input gradients `[B, H, W, C]`."""
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         del seed  # nothing is random
         _, gradient = logits_and_input_gradient(logits, images, labels, self.gradient_of)
         return self.from_gradient(gradient)
 
 
-def seed_or_random(seed) -> tf.Tensor:
+def seed_or_random(seed: Seed) -> tf.Tensor:
     """The seed given, or one drawn from `tf.random`: `[2]` int32."""
     if seed is None:
         return tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)

@@ -1,8 +1,8 @@
 """Direct calls of attacks, compiled: one trace for an attack, a model and a kind of batch.
 
-Operation by operation, a small batch would spend most of its time between operations. So the first
-call outside a `tf.function` compiles the attack for batches of any size, and later ones run that.
-Epsilon is an input: an attack with another one is no other attack.
+Run eagerly, a small batch spends most of its time between operations. So the first call outside a
+`tf.function` compiles the attack for batches of any size, and later calls reuse the result. Epsilon
+is an input of the compiled function, so another epsilon needs no other trace.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import collections
 import dataclasses
 import types
 import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -20,6 +22,9 @@ from gat_tf import checks
 from gat_tf._keras import all_layers
 from gat_tf.attacks import norms
 from gat_tf.logits import Logits
+
+if TYPE_CHECKING:
+    from gat_tf.attacks.base import Attack
 
 _KEPT = 64  # compiled functions for a model: those used last
 
@@ -46,7 +51,7 @@ _OF_TRAINING = frozenset(
 
 
 def attacked(
-    attack, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+    attack: Attack, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`attack.checked_and_attacked`, compiled.
 
@@ -78,7 +83,7 @@ def attacked(
         return function(seed, *inputs)
 
 
-def _traced(attack, logits: Logits, signature):
+def _traced(attack: Attack, logits: Logits, signature: Any) -> Callable:
     @tf.autograph.experimental.do_not_convert  # which would bury an error in a traceback
     def called(seed, images, labels, *epsilon):
         ours = dataclasses.replace(attack, epsilon=epsilon[0]) if epsilon else attack
@@ -90,7 +95,7 @@ def _traced(attack, logits: Logits, signature):
 
 
 def _hyperparameters(attack):
-    """What tells attacks apart, but for epsilon; one with a model in it is like no other."""
+    """What distinguishes attacks, except epsilon; one that holds a model equals only itself."""
     values = {name: value for name, value in vars(attack).items() if name != "epsilon"}
     clip = values.pop("clip")
     if not all(isinstance(value, (*_PLAIN, np.number)) for value in values.values()):
@@ -99,8 +104,8 @@ def _hyperparameters(attack):
     return type(attack), clip, tuple(sorted(values.items()))
 
 
-def _state(attack, model) -> list:
-    """What a trace takes as constant: layers and their settings. Weights are no part of it."""
+def _state(attack: Attack, model: keras.Model) -> list:
+    """What a trace treats as constant: layers and their settings, but not their weights."""
     models = [model, *(v for v in vars(attack).values() if isinstance(v, keras.Layer))]
     return [
         (weakref.ref(layer), layer.trainable, *_settings(layer))

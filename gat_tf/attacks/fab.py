@@ -7,9 +7,11 @@ import dataclasses
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import loss_and_input_gradient
+from gat_tf.logits import Logits
 
 # The paper's α_max, η and β.
 MAX_BIAS = 0.1
@@ -23,26 +25,29 @@ ROUNDING = 1e-5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FAB(iterative.IterativeAttack):
-    """The smallest perturbation that it can find to fool the classifier, if it is at most ε.
+    """Searches for the smallest perturbation, up to ε, that fools the classifier.
 
-    FAB-T, as in AutoAttack: one run after the other towards each of the most likely other classes.
-    A step takes the classifier as linear and goes to the boundary to the target class, within
-    `clip`: to a mixture of the points there that are nearest to where it is and to the image, and
-    5 % beyond. Where the classifier is fooled, by whatever class, 10 % of the way are gone back.
+    FAB-T, as in AutoAttack: one run towards each of the top wrong classes. Each step treats the
+    classifier as linear and moves, within `clip`, to the boundary of the target class. It moves to
+    a mixture of two boundary points, the one nearest to the current point and the one nearest to
+    the image, and 5 % beyond. If the new point is misclassified, as any class, the step then goes
+    10 % of the way back to the image.
 
-    Images for which nothing is found within ε get zero, and so do those misclassified already.
+    The perturbation is zero for images without a success within ε and for images already
+    misclassified.
 
     Args:
         epsilon: Largest norm of a perturbation, in units of pixel values: one number, or a vector
             `[B]` with one per image.
         norm: 2 or `math.inf`.
         steps: Number of steps, each with one gradient, at least 1.
-        restarts: Number of runs for each target: the first from the image, the others from random
-            points as far from it as half of ε or, if that is less, of what has been found.
-        targets: Number of most likely other classes to aim at; all of them if there are fewer.
-        early_stop: Whether to leave an image alone as soon as anything is found. The accuracy
-            under the attack is the same at a fraction of the price; the perturbations are not the
-            smallest. `gat_tf.evaluation` turns it on.
+        restarts: Number of runs per target. The first starts at the image. The others start at
+            random points, at half the distance ε or, if smaller, half the norm of the best
+            perturbation so far.
+        targets: Number of top wrong classes to aim at; all wrong classes if there are fewer.
+        early_stop: Whether to stop attacking an image at its first success. The accuracy under the
+            attack is the same at a fraction of the cost, but the perturbations are not the
+            smallest. `gat_tf.evaluation` turns this on.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -56,7 +61,9 @@ class FAB(iterative.IterativeAttack):
         checks.count("restarts", self.restarts)
         checks.count("targets", self.targets)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         """As `Attack.perturb`. Not for XLA: the images attacked become fewer."""
         epsilon = norms.radius(self.epsilon, images)
         z = logits(images)
@@ -89,7 +96,7 @@ class FAB(iterative.IterativeAttack):
         return tf.where(not_found if self.early_stop else smallest.score < 0)[:, 0]
 
     def _search(self, logits, batch, index, start, smallest):
-        """One run for those images `index` of a batch; returns the smallest of all runs so far."""
+        """One run for the images `index` of a batch; returns the smallest of all runs so far."""
 
         def unfinished(i, index, *_):
             return (i < self.steps) & (tf.size(index) > 0)
@@ -136,9 +143,10 @@ def to_hyperplane(
     norm: float,
     clip: tuple[float, float] | None,
 ) -> tf.Tensor:
-    """Returns the smallest step δ within the box to the plane normal · δ + gap = 0.
+    """Returns the smallest step δ to the plane normal · δ + gap = 0 that stays in the box.
 
-    Where the plane does not meet the box, δ leads to the corner nearest to it, by normal · δ.
+    If the plane does not meet the box, δ leads to the corner of the box that is nearest to the
+    plane, measured by normal · δ.
 
     Args:
         points: `[B, H, W, C]` within `clip`.
@@ -164,7 +172,8 @@ def to_hyperplane(
         level = tf.math.divide_no_nan(distance, tf.reduce_sum(rate, norms.AXES))
         return tf.sign(downhill) * speed * level[:, None, None, None]
     end = tf.where(downhill > 0, clip[1] - points, points - clip[0]) / speed
-    level = _level(*(tf.reshape(t, [tf.shape(t)[0], -1]) for t in (end, rate)), distance)
+    ends, rates = (tf.reshape(t, [tf.shape(t)[0], -1]) for t in (end, rate))
+    level = _level(ends, rates, distance)
     return tf.sign(downhill) * speed * tf.minimum(end, level[:, None, None, None])
 
 

@@ -1,4 +1,4 @@
-"""HopSkipJump (Chen, Jordan and Wainwright 2020): only the predicted class is used."""
+"""HopSkipJump (Chen, Jordan and Wainwright 2020), which uses only the predicted class."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import dataclasses
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.logits import Logits
 
 _TRIALS = 100  # of noise to start from
 _PROBE = 3e-4  # of the pixels' range, at least, at a pixel: less is lost in float32's rounding
@@ -17,23 +19,24 @@ _HALVINGS = 20  # of a step, and of an interval: float32 cannot tell smaller one
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HopSkipJump(Attack):
-    """Walks along the decision boundary towards the image, by the predicted class alone.
+    """Walks along the decision boundary towards the image, using only the predicted class.
 
-    A step looks at points around one on the boundary, estimates from their classes which way
-    misclassification lies, jumps that way by a length that is halved until the image there is
-    misclassified, and goes back towards the image as far as the boundary.
+    Each step samples points around the current point on the boundary and estimates from their
+    classes the direction of misclassification. It moves in that direction, by a length that is
+    halved until the new point is misclassified, and then goes back towards the image as far as the
+    boundary.
 
-    The perturbation is the smallest found that misclassifies. It is zero where that is larger than
-    ε, where the image is misclassified as it is, and where none of 100 images of uniform noise, at
-    one of which the walk starts, is classified otherwise than the label.
+    The perturbation is the smallest one found that fools the classifier. It is zero if that is
+    larger than ε, and if the image is already misclassified. The walk starts at an image of uniform
+    noise; if all of 100 such images are classified as the label, the perturbation is zero too.
 
     Args:
         epsilon: Largest size of a perturbation in `norm`, in units of pixel values: one number, or
             a vector `[B]` with one per image.
         norm: 2 or `math.inf`.
         steps: Number of steps along the boundary, at least 1.
-        evaluations: Points that the first step looks at, at least 1; step t looks at √t times as
-            many.
+        evaluations: Number of points sampled in the first step, at least 1. Step t samples √t times
+            as many.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -51,7 +54,9 @@ class HopSkipJump(Attack):
         checks.count("steps", self.steps)
         checks.count("evaluations", self.evaluations)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         def fools(perturbation):
             """Whether images + perturbation are misclassified, `[B]`."""
             return ~losses.is_correct(logits(self.apply(images, perturbation)), labels)
@@ -72,7 +77,7 @@ class HopSkipJump(Attack):
         return tf.where(size <= norms.radius(self.epsilon, images), closest.perturbation, 0.0)
 
     def _start(self, fools, images, seed):
-        """Perturbations to uniform noise that fools; zero where none was found or needed.
+        """Perturbations to uniform noise that fools; zero if none was found or needed.
 
         From zero every further step leads to zero.
         """
@@ -92,7 +97,7 @@ class HopSkipJump(Attack):
         return iterative.loop(unfinished, trial, (0, zero, fools(zero)))[1]
 
     def _to_boundary(self, fools, perturbation):
-        """The perturbation shrunk until it only just fools: bisection of its size."""
+        """Shrinks the perturbation, by bisection, until it only just fools the classifier."""
 
         def halve(i, inside, outside):
             middle = (inside + outside) / 2
@@ -105,7 +110,7 @@ class HopSkipJump(Attack):
         return norms.project(perturbation, outside, self.norm)
 
     def _direction(self, fools, images, delta, t, seed):
-        """The estimate of where misclassification lies, of norm 1, from points about `delta`."""
+        """The estimated direction of misclassification, of norm 1, from points around `delta`."""
         # One point of each image at a time: the memory of one batch.
         count = tf.cast(self.evaluations * tf.sqrt(tf.cast(t, tf.float32)), tf.int32)
         dimensions = tf.cast(tf.size(images[0]), tf.float32)
@@ -128,7 +133,7 @@ class HopSkipJump(Attack):
         return norms.direction(weighted - baseline * total, self.norm)
 
     def _jump(self, fools, images, delta, length, uphill):
-        """The perturbation after the longest of length, length / 2, ... that still fools."""
+        """The perturbation after the longest step of length, length / 2, ... that still fools."""
 
         def unfinished(i, _, arrived):
             return (i < _HALVINGS) & ~tf.reduce_all(arrived)

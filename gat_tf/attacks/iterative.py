@@ -1,24 +1,27 @@
-"""What attacks of many steps, starts and target classes share."""
+"""What attacks with several steps, restarts and target classes share."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._types import Seed
 from gat_tf.attacks import norms
 from gat_tf.attacks.base import Attack
+
+AnyIterative = TypeVar("AnyIterative", bound="IterativeAttack")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class IterativeAttack(Attack):
-    """An attack of many steps within a ball, which may leave an image alone once it is fooled.
+    """An attack of many steps within a ball, which may stop attacking an image once it is fooled.
 
-    Its arguments are described where it is subclassed.
+    The subclasses describe the arguments.
     """
 
     epsilon: float
@@ -32,7 +35,7 @@ class IterativeAttack(Attack):
         checks.norm(self.norm)
         checks.count("steps", self.steps)
 
-    def for_accuracy(self) -> IterativeAttack:
+    def for_accuracy(self: AnyIterative) -> AnyIterative:
         return dataclasses.replace(self, early_stop=True)
 
 
@@ -41,7 +44,7 @@ class Best(NamedTuple):
 
     Attributes:
         perturbation: `[B, H, W, C]`.
-        score: `[B]`, the larger the better: of which quantity is the attack's to say.
+        score: `[B]`, the larger the better. Each attack defines its own score.
     """
 
     perturbation: tf.Tensor
@@ -49,11 +52,11 @@ class Best(NamedTuple):
 
     @classmethod
     def initial(cls, images: tf.Tensor) -> Best:
-        """Zero perturbations, of the lowest score."""
+        """Zero perturbations with the lowest possible score."""
         return cls(tf.zeros_like(images), tf.fill(tf.shape(images)[:1], images.dtype.min))
 
     def update(self, index: tf.Tensor, perturbation: tf.Tensor, score: tf.Tensor) -> Best:
-        """Returns the better, for each of the images `index`, of its best so far and a new one."""
+        """Returns the best so far, with better new perturbations of the images `index`."""
         previous, previous_score = tf.gather(self.perturbation, index), tf.gather(self.score, index)
         better = score > previous_score
         perturbation = tf.where(better[:, None, None, None], perturbation, previous)
@@ -65,11 +68,13 @@ class Best(NamedTuple):
         )
 
 
-def loop(condition: Callable, body: Callable, variables, shrinking=()) -> tuple:
+def loop(
+    condition: Callable, body: Callable, variables: Sequence, shrinking: Sequence[int] = ()
+) -> tuple:
     """`tf.while_loop` over tensors or tuples of them.
 
-    Keras compiles training steps without AutoGraph, so loops are spelled out. `shrinking` are the
-    places of those variables `[n, ...]` that may lose images on the way.
+    Keras compiles training steps without AutoGraph, so loops are written out. `shrinking` are the
+    positions of the variables `[n, ...]` whose number of images n may fall during the loop.
     """
     variables = tf.nest.map_structure(tf.convert_to_tensor, tuple(variables))
     shapes = [tf.nest.map_structure(lambda t: t.shape, variable) for variable in variables]
@@ -78,10 +83,10 @@ def loop(condition: Callable, body: Callable, variables, shrinking=()) -> tuple:
     return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
 
 
-def averaged(samples: int, compute: Callable):
-    """The mean of the tensors that `compute()` returns, over so many calls one after the other.
+def averaged(samples: int, compute: Callable) -> Any:
+    """The mean, over `samples` calls, of the tensors that `compute()` returns.
 
-    For models with random numbers in them: of gradients it is the gradient of the expected loss
+    For stochastic models. The mean of the gradients estimates the gradient of the expected loss
     (expectation over transformation, Athalye et al. 2018).
     """
     first = compute()
@@ -96,14 +101,14 @@ def averaged(samples: int, compute: Callable):
 
 
 def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
-    """The part of the perturbation that clipping images + perturbation leaves."""
+    """The perturbation that is left after images + perturbation is clipped."""
     if attack.clip is None:
         return perturbation
     return attack.apply(images, perturbation) - images
 
 
-def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> tf.Tensor:
-    """Random perturbations of norm ε, `[B, H, W, C]`: where the attacks of AutoAttack start.
+def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
+    """Random perturbations of norm ε, `[B, H, W, C]`: the starting points of AutoAttack's attacks.
 
     Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for L2.
     """
@@ -114,7 +119,7 @@ def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> tf.
 
 
 def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
-    """The `count` classes of the largest logits but the label's, or all others: `[B, count]`."""
+    """The `count` wrong classes with the largest logits, or all wrong classes: `[B, count]`."""
     count = min(count, logits.shape[-1] - 1)
     of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
     others = tf.where(of_label, logits.dtype.min, logits)
@@ -122,7 +127,7 @@ def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Te
 
 
 def size(perturbation: tf.Tensor, norm: float) -> tf.Tensor:
-    """||η|| of each image, `[B]`."""
+    """||η|| per image, `[B]`."""
     if norm == math.inf:
         return tf.reduce_max(tf.abs(perturbation), norms.AXES)
     return norms.l2_norm(perturbation)

@@ -6,22 +6,24 @@ import math
 
 import tensorflow as tf
 
+from gat_tf._types import Array, Seed
+
 AXES = (1, 2, 3)
 
 
 def power(perturbation: tf.Tensor) -> tf.Tensor:
-    """||η||_2^2 of each image, `[B]`: the sum of squares over its values."""
+    """||η||_2^2 per image, `[B]`: the sum of squares over its values."""
     return tf.reduce_sum(tf.square(perturbation), AXES)
 
 
 def l2_norm(perturbation: tf.Tensor) -> tf.Tensor:
-    """||η||_2 of each image, `[B]`, without underflow: squares of 1e-20 are zero in float32."""
+    """||η||_2 per image, `[B]`, without underflow: squares of 1e-20 are zero in float32."""
     unit, largest = _scaled(perturbation)
     return tf.sqrt(power(unit)) * largest[:, 0, 0, 0]
 
 
 def direction(gradient: tf.Tensor, norm: float) -> tf.Tensor:
-    """The perturbation of norm 1 that follows the gradient furthest: eqs. 1 and 3 with ε = 1.
+    """The perturbation of norm 1 with the largest inner product with the gradient: eqs. 1 and 3.
 
     An image with zero gradient has no such direction and gets zero.
     """
@@ -39,7 +41,7 @@ def project(perturbation: tf.Tensor, epsilon: tf.Tensor, norm: float) -> tf.Tens
     return perturbation * tf.minimum(1.0, tf.math.divide_no_nan(epsilon, length))
 
 
-def random_in_ball(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> tf.Tensor:
+def random_in_ball(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
     """Uniform in the ball of radius ε; `epsilon` is `[B, 1, 1, 1]`."""
     if norm == math.inf:
         return epsilon * tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
@@ -49,16 +51,16 @@ def random_in_ball(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed) -> t
     return epsilon * radius * random_direction(shape, norm, direction_seed)
 
 
-def random_direction(shape: tf.Tensor, norm: float, seed) -> tf.Tensor:
+def random_direction(shape: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
     """Uniform among the directions of norm 1: signs for L-infinity, the sphere for L2."""
     return direction(tf.random.stateless_normal(shape, seed), norm)
 
 
-def radius(epsilon, images: tf.Tensor) -> tf.Tensor:
+def radius(epsilon: float | Array, images: tf.Tensor) -> tf.Tensor:
     """ε, one number or one per image, as `[B, 1, 1, 1]`.
 
     Raises:
-        ValueError: There are as many ε as neither one nor the images.
+        ValueError: The number of ε is neither one nor the number of images.
     """
     epsilon = tf.convert_to_tensor(epsilon, tf.float32)
     require_as_many(epsilon, images)
@@ -66,7 +68,7 @@ def radius(epsilon, images: tf.Tensor) -> tf.Tensor:
 
 
 def require_as_many(epsilon: tf.Tensor, images: tf.Tensor) -> None:
-    """Raises ValueError where there are known to be as many ε as neither one nor the images."""
+    """Raises ValueError if the number of ε is known to be neither 1 nor the number of images."""
     expected, received = images.shape[0], epsilon.shape[0] if epsilon.shape.rank else None
     if None not in (expected, received) and expected != received:
         raise ValueError(
@@ -79,6 +81,6 @@ def _per_image(values: tf.Tensor) -> tf.Tensor:
 
 
 def _scaled(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """x over its largest magnitude, and that magnitude `[B, 1, 1, 1]`, image by image."""
+    """x divided by its largest magnitude per image, and that magnitude, `[B, 1, 1, 1]`."""
     largest = tf.reduce_max(tf.abs(x), AXES, keepdims=True)
     return tf.math.divide_no_nan(x, largest), largest

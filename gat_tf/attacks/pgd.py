@@ -8,9 +8,11 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import seed_or_random
 from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.logits import Logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,18 +26,18 @@ class PGD(iterative.IterativeAttack):
         steps: Number of gradient steps, at least 1.
         step_size: Length of a step in `norm`. By default 2.5 ε / steps.
         random_start: Whether to start at a uniform point of the ball instead of the image.
-        restarts: Number of runs from random starts; the worst for the classifier is kept.
+        restarts: Number of runs from random starts; the most successful one is kept.
         targeted: Whether the labels are targets to reach instead of true labels.
-        early_stop: Whether to leave an image alone as soon as it fools the classifier. The
-            accuracy under the attack is that of the worst point on the way, at a fraction of the
-            price; the loss of the images is not driven further. `gat_tf.evaluation` turns it on.
-            Not for XLA.
-        samples: For a model with random numbers in it, forward and backward passes of which a step
-            takes the mean: of gradients, and of the logits that tell whether an image is fooled
+        early_stop: Whether to stop attacking an image as soon as it fools the classifier. The
+            accuracy under the attack then counts every iterate, at a fraction of the cost, but the
+            image's loss is not maximised. `gat_tf.evaluation` turns this on. Not supported with
+            XLA.
+        samples: For a stochastic model, the number of forward and backward passes to average in
+            each step. Both the gradients and the logits that decide success are averaged
             (expectation over transformation, Athalye et al. 2018).
 
     Raises:
-        ValueError: An argument is outside its range, or restarts without a random start.
+        ValueError: An argument is out of range, or there are restarts without a random start.
     """
 
     steps: int = 20
@@ -57,18 +59,25 @@ class PGD(iterative.IterativeAttack):
                 f" Received: restarts={self.restarts}"
             )
 
-    def perturb(self, logits, images, labels, seed=None, only=None):
+    def perturb(
+        self,
+        logits: Logits,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: Seed = None,
+        only: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """As `Attack.perturb`.
 
-        `only`, `[n]` integers, are the images to attack; the others' perturbation is zero. Each
-        image's is the same as if all were attacked.
+        `only`, `[n]` integers, are the indices of the images to attack; the other perturbations are
+        zero. Each image gets the same perturbation as if all were attacked.
         """
         epsilon = norms.radius(self.epsilon, images)
-        seed = seed_or_random(seed)
+        drawn = seed_or_random(seed)
         if self.restarts == 1 and not self.early_stop and only is None:
-            return self.ascend(self._margin_gradient(logits, labels), images, seed)
+            return self.ascend(self._margin_gradient(logits, labels), images, drawn)
 
-        seeds = seed[None] if self.restarts == 1 else tf.random.split(seed, self.restarts)
+        seeds = drawn[None] if self.restarts == 1 else tf.random.split(drawn, self.restarts)
         ascend = self._ascend_until_fooled if self.early_stop else self._ascend_margin
 
         def unfinished(i, active, *_):
@@ -91,11 +100,12 @@ class PGD(iterative.IterativeAttack):
         _, _, worst = iterative.loop(unfinished, restart, (0, attacked, worst), shrinking=[1])
         return worst.perturbation
 
-    def ascend(self, gradient: Callable, images: tf.Tensor, seed=None) -> tf.Tensor:
-        """Returns the perturbation `[B, H, W, C]` to which all steps up a loss lead from one start.
+    def ascend(self, gradient: Callable, images: tf.Tensor, seed: Seed = None) -> tf.Tensor:
+        """Returns the perturbation `[B, H, W, C]` after all steps of one run.
 
         Args:
-            gradient: Perturbed images `[B, H, W, C]` to the gradient of the sum of their losses.
+            gradient: Function from perturbed images `[B, H, W, C]` to the gradient of their summed
+                loss.
             images: `[B, H, W, C]` within `clip`.
             seed: `[2]` integers for the random start; drawn from `tf.random` by default.
         """
@@ -155,7 +165,7 @@ class PGD(iterative.IterativeAttack):
         return iterative.clipped(self, images, norms.project(moved, epsilon, self.norm))
 
     def _success_margin(self, logits, labels):
-        """Positive where the attack has succeeded, `[B]`."""
+        """The margin of the attack's success, `[B]`: positive where it has succeeded."""
         margin = losses.logit_margin(logits, labels)
         return -margin if self.targeted else margin
 
@@ -164,5 +174,5 @@ class PGD(iterative.IterativeAttack):
             self.samples, lambda: logits_and_input_gradient(logits, images, labels, "margin")
         )
 
-    def _margin_gradient(self, logits, labels) -> Callable:
+    def _margin_gradient(self, logits: Logits, labels: tf.Tensor) -> Callable:
         return lambda images: self._logits_and_gradient(logits, images, labels)[1]

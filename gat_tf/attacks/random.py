@@ -7,8 +7,10 @@ import dataclasses
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._types import Seed
 from gat_tf.attacks import norms
 from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.logits import Logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +36,9 @@ class RandomPerturbation(Attack):
         checks.epsilon(self.epsilon)
         checks.norm(self.norm)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         del logits, labels
         random = norms.random_direction(tf.shape(images), self.norm, seed_or_random(seed))
         return norms.radius(self.epsilon, images) * random

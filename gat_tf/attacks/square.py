@@ -8,8 +8,10 @@ import math
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
 from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.logits import Logits
 
 _FIRST_FRACTION = 0.8  # AutoAttack's p_init; the paper tunes it from 0.05 to 0.8
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
@@ -17,23 +19,23 @@ _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 qu
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Square(Attack):
-    """Random search: square patches of the perturbation are redrawn, and kept if the margin rises.
+    """Random search: redraws square patches of the perturbation and keeps them if the margin rises.
 
-    The margin is the largest other logit minus the label's. An image is left alone as soon as it
-    fools the classifier, and so is one that is misclassified as it is. Not for XLA. Thousands of
-    queries want a compiled function, such as those of `gat_tf.evaluation`.
+    The margin is the largest wrong logit minus the label's. The attack stops for an image as soon
+    as it fools the classifier, and skips images that are already misclassified. Not supported with
+    XLA. Thousands of queries need a compiled function, such as those of `gat_tf.evaluation`.
 
     Under L-infinity the search starts at vertical stripes, and a square becomes +ε or -ε in each
-    channel. Under L2 it starts at a tiling, and a square gets two opposite bumps in each channel,
-    paid for with what the budget has left and the mass of a second square, which becomes zero.
+    channel. Under L2 it starts at a tiling, and a square gets two opposite bumps in each channel.
+    Their mass is the unused budget plus the mass of a second square, which is set to zero.
 
     Args:
         epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
             `[B]` with one per image.
         norm: 2 or `math.inf`.
-        queries: Perturbations that are tried on one image in a run, at least 1: the start and
-            then squares, which shrink on a schedule that is scaled to it.
-        restarts: Number of runs; the worst for the classifier is kept.
+        queries: Number of perturbations tried per image and run, at least 1: the start and then
+            squares, which shrink on a schedule that is scaled to this number.
+        restarts: Number of runs; the one with the largest margin is kept.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -51,7 +53,9 @@ class Square(Attack):
         checks.count("queries", self.queries)
         checks.count("restarts", self.restarts)
 
-    def perturb(self, logits, images, labels, seed=None):
+    def perturb(
+        self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         epsilon = norms.radius(self.epsilon, images)
         seeds = tf.random.split(seed_or_random(seed), self.restarts)
 
@@ -129,7 +133,8 @@ class Square(Attack):
         side = tf.clip_by_value(side, 1, tf.minimum(height, width))
 
         def window(down, right):
-            """The pixels' rows and columns in a square at a random place, and which are inside."""
+            """Rows and columns relative to a square at a random place, and which pixels are
+            inside."""
             free_rows, free_columns = (tf.cast(n - side + 1, tf.float32) for n in (height, width))
             top = tf.cast(down * free_rows, tf.int32)[:, None, None]
             left = tf.cast(right * free_columns, tf.int32)[:, None, None]
@@ -154,13 +159,13 @@ class Square(Attack):
         return norms.project(moved, epsilon, 2)  # which rounding alone has left
 
 
-def fraction(query, queries: int) -> tf.Tensor:
-    """p, the share of the image's pixels in the square of a query: 0.8, halved nine times.
+def fraction(query: int | tf.Tensor, queries: int) -> tf.Tensor:
+    """p, the fraction of the image's pixels in a query's square: 0.8, halved nine times.
 
     Args:
-        query: Its number, from 1; the start was number 0.
-        queries: Of a run. With 10,000 of them p is halved after number 10, 50, 200, 500, 1000,
-            2000, 4000, 6000 and 8000, with another number in proportion.
+        query: Number of the query, from 1; the start is number 0.
+        queries: Number of queries in a run. With 10,000, p is halved after query 10, 50, 200, 500,
+            1000, 2000, 4000, 6000 and 8000; with another number, in proportion.
     """
     halved_after = tf.constant([after * queries // 10_000 for after in _HALVED_AFTER])
     halvings = tf.reduce_sum(tf.cast(query > halved_after, tf.float32))
@@ -168,10 +173,9 @@ def fraction(query, queries: int) -> tf.Tensor:
 
 
 def _bumps(u: tf.Tensor, v: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
-    """η of the paper at row u and column v of a square: a bump above, the negative of one below.
-
-    Each falls with the distance d from its middle, the larger of those along rows and columns, as
-    the sum of 1 / j² from j = d + 1 to side // 2 + 1.
+    """The paper's η at row u and column v of a square: a bump above, the negative of one below.
+    Each bump falls with the distance d from its middle (the larger of rows and columns) as the sum
+    of 1 / j² from j = d + 1 to side // 2 + 1.
     """
     half = side // 2
     below = u >= half

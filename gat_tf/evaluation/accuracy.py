@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Array, Bounds, Data
 from gat_tf.attacks import Attack, norms
 from gat_tf.evaluation.progress import Progress
 from gat_tf.logits import Logits, logits_of
 
 
 def accuracy(
-    model,
-    x,
-    y=None,
+    model: keras.Model,
+    x: Data | Array,
+    y: Array | Attack | None = None,
     attack: Attack | None = None,
     *,
     batch_size: int | None = None,
-    from_logits=False,
-    seed=0,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    bounds: Bounds = (0.0, 1.0),
     verbose: int = 0,
 ) -> float:
     """Returns the share of images classified correctly, clean or under attack.
@@ -36,12 +39,11 @@ def accuracy(
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         x: Images `[N, H, W, C]` within the attack's `clip`, or `bounds` where there is none; or a
             `tf.data.Dataset` of (images, labels) batches; or a tuple (images, labels).
-        y: Labels `[N]`, integers, where x is an array of images. Where x has the labels, the
-            attack may be in this place.
-        attack: An untargeted attack, or None for the clean accuracy. Images are attacked with
-            their true labels. Where its `epsilon` is a vector, it is one ε for each image, in
-            their order.
-        batch_size: Of arrays, as for Keras's `evaluate`; 32 by default.
+        y: Labels `[N]`, integers, if x is an array of images. If x contains the labels, the attack
+            may be passed here.
+        attack: An untargeted attack, or None for the clean accuracy. Images are attacked with their
+            true labels. If its `epsilon` is a vector, it holds one ε per image, in order.
+        batch_size: Batch size for arrays, as in Keras's `evaluate`; 32 by default.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
         bounds: `(low, high)` of the pixels: (-1, 1) for the networks of Rob-GAN.
@@ -51,8 +53,8 @@ def accuracy(
         The accuracy in [0, 1].
 
     Raises:
-        ValueError: There are no images, they, the labels, the model or `bounds` are not of the
-            kinds above, or there are as many ε as neither one nor the images.
+        ValueError: There are no images; the images, labels, model or `bounds` are not as described
+            above; or the number of ε is neither one nor the number of images.
     """
     if isinstance(y, Attack) and attack is None:
         y, attack = None, y
@@ -63,19 +65,19 @@ def accuracy(
 
 
 def power(
-    model,
-    dataset,
+    model: keras.Model,
+    dataset: Data,
     attack: Attack,
     *,
-    from_logits=False,
-    seed=0,
-    clipped=False,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    clipped: bool = False,
+    bounds: Bounds = (0.0, 1.0),
 ) -> np.ndarray:
-    """Returns the power ‖η‖₂² of each image's perturbation: the sum of squares over its values.
+    """Returns the power ‖η‖₂² of the perturbation per image: the sum of squares over its values.
 
-    The mean P of it is the abscissa of Fig. 2 of the GAT paper. A fast gradient attack of the same
-    power has ε = √P under L2, and √(P / values of an image) under L∞.
+    Its mean P is the abscissa of Fig. 2 of the GAT paper. A fast gradient attack of the same power
+    has ε = √P under L2, and √(P / values of an image) under L∞.
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
@@ -83,8 +85,8 @@ def power(
         attack: An untargeted attack, with one ε or one for each image, as for `accuracy`.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
-        clipped: Whether to measure what the attack's `clip` leaves of η.
-        bounds: `(low, high)` of the pixels where the attack has no `clip`.
+        clipped: Whether to measure η after the attack's `clip`.
+        bounds: `(low, high)` of the pixels if the attack has no `clip`.
 
     Returns:
         `[N]` float32, in the dataset's order.
@@ -106,18 +108,18 @@ def power(
 
 
 def correct_function(
-    logits: Logits, attack: Attack | None, element_spec, *, finite: bool = True
+    logits: Logits, attack: Attack | None, element_spec: Any, *, finite: bool = True
 ) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` booleans, traced once for every batch.
 
-    An attack with one ε for each image takes those of the batch, `[B]`, as a fourth argument.
+    An attack with one ε per image takes the ε of the batch, `[B]`, as a fourth argument.
 
     Args:
         logits: The classifier.
         attack: The attack, or None.
-        element_spec: Of the (images, labels) batches.
-        finite: Whether logits that are not finite are an error, and not those of a training that
-            diverges.
+        element_spec: Element spec of the (images, labels) batches.
+        finite: Whether logits that are not finite raise an error. False during training, which may
+            diverge.
     """
     if attack is not None:
         attack = attack.for_accuracy()
@@ -146,20 +148,26 @@ def is_correct(logits: Logits, images: tf.Tensor, labels: tf.Tensor) -> tf.Tenso
 
 
 def prepared(
-    model, data, attack, from_logits, bounds=(0.0, 1.0), batch_size=None
+    model: keras.Model,
+    data: Data,
+    attack: Attack | None,
+    from_logits: bool,
+    bounds: Bounds = (0.0, 1.0),
+    batch_size: int | None = None,
 ) -> tuple[Logits, tf.data.Dataset]:
-    """Checks what a measurement is given; returns the classifier and the checked batches.
+    """Checks the arguments of a measurement; returns the classifier and the checked batches.
 
     `data` is a dataset of (images, labels) batches, or arrays (images, labels).
     """
     logits = logits_of(model, from_logits)
-    pair = data if isinstance(data, tuple) else (data,)
+    pair: Any = data if isinstance(data, tuple) else (data,)
     if not (isinstance(data, tf.data.Dataset) or len(pair) == 2):
         raise TypeError(
             "Expected a tf.data.Dataset of (images, labels) batches, or arrays (images, labels). "
             f"Received: {type(data).__name__}"
         )
-    dataset = checks.as_dataset(*pair, batch_size=batch_size)
+    x, y = pair if len(pair) == 2 else (data, None)
+    dataset = checks.as_dataset(x, y, batch_size)
     if attack is not None and not isinstance(attack, Attack):
         raise TypeError(f"Expected an attack from gat_tf.attacks, or None. Received: {attack!r}")
     if getattr(attack, "targeted", False):
@@ -178,15 +186,14 @@ def require_images(count: int) -> None:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
 
 
-def require_bounds(bounds) -> None:
+def require_bounds(bounds: Bounds) -> None:
     """Raises ValueError unless they are `(low, high)` with low < high."""
     checks.bounds(bounds)
 
 
-def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]:
-    """Of a compiled (images, labels, seed), for batches of any size.
-
-    An attack with one ε for each image has those of the batch as a fourth.
+def signature(element_spec: Any, attack: Attack | None = None) -> list[tf.TensorSpec]:
+    """The input signature of a compiled (images, labels, seed), for batches of any size. With one ε
+    per image, the ε of the batch are a fourth input.
     """
     batch = [tf.TensorSpec([None, *s.shape[1:]], s.dtype) for s in element_spec]
     epsilon = [] if _epsilons(attack) is None else [tf.TensorSpec([None], tf.float32)]
@@ -194,11 +201,15 @@ def signature(element_spec, attack: Attack | None = None) -> list[tf.TensorSpec]
 
 
 def of_each_image(
-    function, dataset, attack: Attack | None = None, seed=0, name="mean", verbose=0
+    function: Callable,
+    dataset: tf.data.Dataset,
+    attack: Attack | None = None,
+    seed: int = 0,
+    name: str = "mean",
+    verbose: int = 0,
 ) -> np.ndarray:
-    """What a compiled function of that signature gives for each image, `[N]`.
-
-    A progress bar shows the mean so far, under the name given.
+    """The results of a compiled function with that signature, per image, `[N]`. A progress bar
+    shows the mean so far under `name`.
     """
     epsilons, seen, results = _epsilons(attack), 0, []
     progress = Progress(dataset, verbose)
@@ -218,12 +229,15 @@ def of_each_image(
     return np.concatenate(results)
 
 
-def _with_epsilon(attack: Attack, epsilon=None) -> Attack:
-    return attack if epsilon is None else dataclasses.replace(attack, epsilon=epsilon)
+def _with_epsilon(attack: Attack, epsilon: tf.Tensor | None = None) -> Attack:
+    if epsilon is None:
+        return attack
+    changes: dict[str, Any] = {"epsilon": epsilon}  # which not every attack has
+    return dataclasses.replace(attack, **changes)
 
 
 def _epsilons(attack: Attack | None) -> np.ndarray | None:
-    """One ε for each image, `[N]`, or None where one serves all."""
+    """One ε per image, `[N]`, or None if one ε is for all images."""
     epsilon = np.asarray(getattr(attack, "epsilon", 0.0), np.float32)
     return epsilon if epsilon.ndim else None
 

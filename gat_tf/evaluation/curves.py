@@ -1,19 +1,22 @@
-"""Accuracy against the size of an attack, at the cost that a curve deserves.
+"""Accuracy against the size of an attack, without repeated work along the curve.
 
-The direction of a fast gradient attack does not depend on ε, so one gradient an image serves the
-whole curve. What PGD has fooled within a ball is fooled within every larger one, and is not
-attacked again.
+The direction of a fast gradient attack does not depend on ε, so one gradient per image serves the
+whole curve. An image that PGD has fooled within a ball counts as fooled within every larger ball,
+and is not attacked again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._types import Bounds, Data
 from gat_tf.attacks import PGD, Attack, GradientAttack
 from gat_tf.evaluation.accuracy import is_correct, prepared, require_images, signature
 from gat_tf.evaluation.progress import Progress
@@ -22,27 +25,27 @@ from gat_tf.logits import Logits, logits_of
 
 
 def accuracy_curve(
-    model,
-    dataset,
+    model: keras.Model,
+    dataset: Data,
     attack: Attack,
     epsilons: Sequence[float],
     *,
-    from_logits=False,
-    seed=0,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    bounds: Bounds = (0.0, 1.0),
     verbose: int = 0,
 ) -> np.ndarray:
     """Returns the accuracy under the attack at each ε: Fig. 3 of the GAT paper.
 
-    Fast gradient accuracies are those of `accuracy` at each ε. Under PGD an image counts as
-    fooled at ε if it is misclassified as it is, or fooled at a smaller ε of the curve: the
-    accuracies never rise, and are at most those of `accuracy` at each ε.
+    For the fast gradient, the values equal `accuracy` at each ε. Under PGD, an image counts as
+    fooled at ε if it is misclassified without an attack or was fooled at a smaller ε of the curve.
+    So the values never rise, and are at most those of `accuracy` at each ε.
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         dataset: (images, labels), batches or arrays, as for `accuracy`.
-        attack: An untargeted attack with an `epsilon`, the value of which is not used. A
-            `step_size` of PGD that is given is kept; by default it follows ε.
+        attack: An untargeted attack with an `epsilon`, whose value is ignored. If PGD has a
+            `step_size`, it is kept; by default the step size is proportional to ε.
         epsilons: Sizes in the attack's norm, rising, in units of pixel values.
         from_logits: Whether the model gives logits instead of probabilities.
         seed: Seed of the attack's random choices.
@@ -54,8 +57,8 @@ def accuracy_curve(
         `[len(epsilons)]`, each in [0, 1].
 
     Raises:
-        ValueError: The ε are none, not finite, negative or not rising, the attack has no ε, or
-            the dataset or the model are not of the kinds above.
+        ValueError: `epsilons` is empty, not finite, negative or not rising; the attack has no ε; or
+            the dataset or model is not as described above.
     """
     epsilons = _checked_epsilons(attack, epsilons)
     logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
@@ -68,19 +71,20 @@ def accuracy_curve(
 
 def transfer_curves(
     models: Sequence,
-    source,
-    dataset,
+    source: keras.Model,
+    dataset: Data,
     attack: Attack,
     epsilons: Sequence[float],
     *,
-    from_logits=False,
-    seed=0,
-    bounds=(0.0, 1.0),
+    from_logits: bool = False,
+    seed: int = 0,
+    bounds: Bounds = (0.0, 1.0),
     verbose: int = 0,
 ) -> np.ndarray:
-    """Returns each model's accuracy on images that attack another one: Fig. 4 of the GAT paper.
+    """Returns each model's accuracy on images made to attack another model: Fig. 4 of the GAT
+    paper.
 
-    The attacker knows the source alone: each ε's attack is run against it to the end, once for all
+    The attacker knows only the source: for each ε the full attack is run against it, once for all
     models.
 
     Args:
@@ -110,8 +114,9 @@ def transfer_curves(
     return _curve(count, dataset, seed, verbose)
 
 
-def _curve(count, dataset, seed, verbose) -> np.ndarray:
-    counts, seen = 0, 0
+def _curve(count: Callable, dataset: tf.data.Dataset, seed: int, verbose: int) -> np.ndarray:
+    counts: Any = 0
+    seen = 0
     progress = Progress(dataset, verbose)
     compiled = tf.function(count, input_signature=signature(dataset.element_spec))
     compiled = compiled.get_concrete_function()
@@ -125,7 +130,9 @@ def _curve(count, dataset, seed, verbose) -> np.ndarray:
     return counts / seen
 
 
-def _correct_counts(source: Logits, targets: list[Logits], attack: Attack, epsilons):
+def _correct_counts(
+    source: Logits, targets: list[Logits], attack: Attack, epsilons: tf.Tensor
+) -> Callable:
     """(images, labels, seed) -> how many are right, `[models, epsilons]`."""
 
     def count(images, labels, seed):
@@ -149,7 +156,7 @@ def _correct_counts(source: Logits, targets: list[Logits], attack: Attack, epsil
     return count
 
 
-def _robust_counts(logits: Logits, attack: PGD, epsilons):
+def _robust_counts(logits: Logits, attack: PGD, epsilons: tf.Tensor) -> Callable:
     """(images, labels, seed) -> how many are robust up to each ε, `[1, epsilons]`."""
 
     def count(images, labels, seed):

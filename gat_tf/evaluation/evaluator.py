@@ -1,16 +1,19 @@
-"""Attacks a classifier on a fixed set of images, again and again, and counts what they cost."""
+"""Runs many attacks against a classifier on a fixed set of images, and counts their cost."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, checks
+from gat_tf._types import Bounds, Data
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import is_correct, prepared, require_bounds
 from gat_tf.evaluation.progress import Progress
@@ -19,14 +22,14 @@ from gat_tf.logits import Logits
 
 
 class Attacked(NamedTuple):
-    """What an attack has done to some images.
+    """The result of an attack on a set of images.
 
     Attributes:
         robust: Whether each image is still classified correctly, `[N]` booleans.
         adversarial: The attacked images, `[N, H, W, C]`.
-        evaluations: Images that went through the model.
-        gradients: Images of which an input gradient was taken.
-        seconds: Without compiling.
+        evaluations: Number of images passed through the model.
+        gradients: Number of input gradients, counted per image.
+        seconds: Time of the attack, without compilation.
     """
 
     robust: np.ndarray
@@ -37,14 +40,14 @@ class Attacked(NamedTuple):
 
 
 class _Counted(Logits):
-    """A classifier that counts the images it is asked about, and the gradients taken of it."""
+    """A classifier that counts the images passed through it and the gradients taken."""
 
-    def __init__(self, model, from_logits):
+    def __init__(self, model: keras.Model, from_logits: bool):
         super().__init__(model, from_logits)
         self.evaluations = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.gradients = tf.Variable(0, dtype=tf.int64, trainable=False)
 
-    def __call__(self, images, training=False):
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         count = tf.cast(tf.shape(images)[0], tf.int64)
         self.evaluations.assign_add(count)
 
@@ -60,33 +63,33 @@ class _Counted(Logits):
 
 
 class Evaluator:
-    """Attacks a classifier on a fixed set of images, again and again.
+    """Runs attacks against a classifier on a fixed set of images.
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
-        dataset: (images, labels), batches or arrays; they are kept in memory.
+        dataset: (images, labels), batches or arrays; all images are kept in memory.
         from_logits: Whether the model gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels; every attack is clipped to it.
         batch_size: Images attacked at a time.
         seed: Seed of the attacks' random choices.
-        verbose: 0 for silence, 1 for a progress bar of each attack, 2 for a line at its end.
+        verbose: 0 for silence, 1 for a progress bar per attack, 2 for one line at its end.
 
     Attributes:
         images: `[N, H, W, C]`.
         labels: `[N]`.
-        correct: Whether each image is classified correctly as it is, `[N]`.
+        correct: Whether each clean image is classified correctly, `[N]`.
     """
 
     def __init__(
         self,
-        model,
-        dataset,
+        model: keras.Model,
+        dataset: Data,
         *,
-        from_logits=False,
-        bounds=(0.0, 1.0),
-        batch_size=100,
-        seed=0,
-        verbose=0,
+        from_logits: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+        batch_size: int = 100,
+        seed: int = 0,
+        verbose: int = 0,
     ):
         require_bounds(bounds)
         _, dataset = prepared(model, dataset, None, from_logits, bounds)
@@ -114,7 +117,9 @@ class Evaluator:
     @property
     def classes(self) -> int:
         """K."""
-        return self.logits.num_classes
+        classes = self.logits.num_classes
+        assert classes is not None  # `checked` has seen the outputs
+        return classes
 
     @functools.cached_property
     def differentiable(self) -> bool:
@@ -127,7 +132,7 @@ class Evaluator:
         return True
 
     def require_same_classes(self, source: Logits) -> None:
-        """Raises ValueError unless another model knows the same number of classes."""
+        """Raises ValueError unless another model has the same number of classes."""
         theirs = source(tf.constant(self.images[:1])).shape[-1]
         if theirs != self.classes:
             raise ValueError(
@@ -138,7 +143,7 @@ class Evaluator:
     def attack(
         self, attack: attacks.Attack, only: np.ndarray | None = None, source: Logits | None = None
     ) -> Attacked:
-        """Attacks the images that `only` chooses, in full batches; the others stay as they are.
+        """Attacks the images selected by `only`, in full batches; the others are left unchanged.
 
         Args:
             attack: An untargeted attack with one ε.
@@ -179,10 +184,9 @@ class Evaluator:
         return Attacked(robust, adversarial, after[0] - evaluations, after[1] - gradients, seconds)
 
     def gradient_norms(self) -> np.ndarray:
-        """‖∂J/∂x‖₂ of each image as it is plainly taken, through the loss: `[N]`.
-
-        Zeros here are what blinds an attack that differentiates the loss in float32; the attacks of
-        this library follow the margin instead.
+        """‖∂J/∂x‖₂ per image, differentiated directly through the loss: `[N]`. An attack that
+        differentiates the loss in float32 fails where this is zero; the attacks of this library
+        follow the margin instead.
         """
         compiled = tf.function(
             lambda x, y: norms.l2_norm(
@@ -192,9 +196,8 @@ class Evaluator:
         return self._of_batches(compiled, np.arange(self.size))
 
     def change(self) -> float:
-        """The largest change of a logit between two calls for the first images, compiled or not.
-
-        In units of the largest logit; nothing but rounding for a model without random numbers.
+        """The largest change of a logit between two calls on the first images, compiled or not. In
+        units of the largest logit. For a deterministic model it is only rounding.
         """
         x = tf.constant(self.images[: self.batch_size])
         largest = 0.0
@@ -203,7 +206,7 @@ class Evaluator:
             largest = max(largest, np.abs(twice - once).max() / max(np.abs(once).max(), 1e-20))
         return float(largest)
 
-    def _of_batches(self, function, indices) -> np.ndarray:
+    def _of_batches(self, function: Callable, indices: np.ndarray) -> np.ndarray:
         parts = [
             function(tf.constant(self.images[batch]), tf.constant(self.labels[batch])).numpy()
             for batch in _batches(indices, self.batch_size)
@@ -214,5 +217,5 @@ class Evaluator:
         return int(self.logits.evaluations.numpy()), int(self.logits.gradients.numpy())
 
 
-def _batches(indices: np.ndarray, batch_size: int):
+def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     return (indices[i : i + batch_size] for i in range(0, len(indices), batch_size))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from gat_tf._types import Bounds
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import of_each_image, prepared, signature
 from gat_tf.gradients import logits_and_input_gradient
@@ -14,9 +17,13 @@ from gat_tf.logits import Logits
 
 
 def local_lipschitz_value(
-    model, dataset: tf.data.Dataset, *, from_logits=False, bounds=(0.0, 1.0)
+    model: keras.Model,
+    dataset: tf.data.Dataset,
+    *,
+    from_logits: bool = False,
+    bounds: Bounds = (0.0, 1.0),
 ) -> np.ndarray:
-    """Returns the local Lipschitz value ‖∂ℓ/∂x‖₂ of each image: eqs. 4 and 5 of Rob-GAN.
+    """Returns the local Lipschitz value ‖∂ℓ/∂x‖₂ per image: eqs. 4 and 5 of Rob-GAN.
 
     ℓ is the cross-entropy and x the image as the model takes it. On [-1, 1] a picture's pixels lie
     twice as far apart as on [0, 1], and its value is half as large.
@@ -40,7 +47,7 @@ def local_lipschitz_value(
     return of_each_image(lipschitz_function(logits, dataset.element_spec), dataset)
 
 
-def lipschitz_function(logits: Logits, element_spec) -> Callable[..., tf.Tensor]:
+def lipschitz_function(logits: Logits, element_spec: Any) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` local Lipschitz values.
 
     Traced once, for every batch and whatever the weights become: for a value after each epoch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 
 
 class Progress:
@@ -16,7 +17,7 @@ class Progress:
         ValueError: `verbose` is another value.
     """
 
-    def __init__(self, batches, verbose: int):
+    def __init__(self, batches: tf.data.Dataset | int, verbose: int):
         if verbose not in (0, 1, 2):
             raise ValueError(f"`verbose` must be 0, 1 or 2. Received: verbose={verbose!r}")
         count = batches if isinstance(batches, int) else int(batches.cardinality())
@@ -24,10 +25,10 @@ class Progress:
             count if count >= 0 else None, verbose=verbose, unit_name="batch"
         )
         self._done = self._images = 0
-        self._sums = {}
+        self._sums: dict[str, float] = {}
 
     def show(self, name: str, total: float, images: int) -> None:
-        """Counts a batch, of so many images, over which the value called `name` sums to `total`."""
+        """Counts a batch of `images` images, over which the value called `name` sums to `total`."""
         self._done += 1
         self._images += images
         self._sums[name] = self._sums.get(name, 0.0) + float(total)

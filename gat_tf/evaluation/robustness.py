@@ -1,21 +1,26 @@
-"""How robust a classifier really is: many attacks, the worst case over them, and known checks.
+"""Evaluates a classifier's robustness: many attacks, their worst case, and checks for masked
+gradients.
 
-A single attack bounds the robust accuracy from above, and tells nothing of the next attack. Here
-every image is attacked by many, and the results are held against each other: where a stronger
-attack does worse than a weaker one, gradients are masked.
+A single attack gives only an upper bound of the robust accuracy. Here every image is attacked in
+many ways, and the results are compared: if a stronger attack succeeds less often than a weaker one,
+gradients are masked.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import keras
 import numpy as np
 
 from gat_tf import attacks, checks
+from gat_tf._types import Data
+from gat_tf.attacks import Attack
 from gat_tf.evaluation.evaluator import Evaluator
-from gat_tf.logits import logits_of
+from gat_tf.logits import Logits, logits_of
 
 INF = math.inf
 _CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until the accuracy is 0
@@ -26,17 +31,18 @@ _STARTS = 0.05  # of the images may fall to further random starts alone
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the attacks of `robustness` may spend on an image; the defaults are AutoAttack's.
+    """The budget per image of the attacks of `robustness`; the defaults are AutoAttack's.
 
     Args:
-        pgd_steps: Of the longer PGD; the shorter has 20, or as many if those are fewer.
-        restarts: Random starts of the longer PGD.
-        apgd_steps: Of each APGD.
-        targets: Classes that APGD-T and FAB-T aim at, one after the other.
-        fab_steps: Of FAB-T.
-        queries: Of Square.
-        hard_label_steps: Of HopSkipJump.
-        hard_label_images: Images that HopSkipJump is tried on, the first of them.
+        pgd_steps: Number of steps of the longer PGD. The shorter PGD has 20 steps, or `pgd_steps`
+            if that is fewer.
+        restarts: Number of random starts of the longer PGD.
+        apgd_steps: Number of steps of each APGD.
+        targets: Number of wrong classes that APGD-T and FAB-T aim at, one after the other.
+        fab_steps: Number of steps of FAB-T per target.
+        queries: Number of queries of Square.
+        hard_label_steps: Number of steps of HopSkipJump.
+        hard_label_images: HopSkipJump attacks only the first `hard_label_images` images.
     """
 
     pgd_steps: int = 100
@@ -54,12 +60,12 @@ class Budget:
 
 
 def robustness(
-    model,
-    dataset,
+    model: keras.Model,
+    dataset: Data,
     norm: float,
     epsilon: float,
     *,
-    source=None,
+    source: keras.Model | None = None,
     from_logits: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     budget: Budget = Budget(),
@@ -68,7 +74,7 @@ def robustness(
     verbose: int = 0,
     stage: Callable[[str, Callable[[], dict]], dict] = lambda name, compute: compute(),
 ) -> dict:
-    """Returns a classifier's accuracy under many attacks, and what the known checks say of it.
+    """Returns a classifier's accuracy under many attacks, and the results of known checks.
 
     The composition is that of AutoAttack (Croce and Hein 2020): APGD on the cross-entropy, targeted
     APGD on the DLR loss, targeted FAB and Square, each on the images that withstood the attacks
@@ -82,16 +88,17 @@ def robustness(
             two arrays (images, labels). All are kept in memory.
         norm: 2 or `math.inf`.
         epsilon: Radius of the ball, in units of pixel values.
-        source: Another classifier of the same images, from which PGD is transferred.
+        source: Another classifier of the same images, against which PGD is run for a transfer
+            attack.
         from_logits: Whether the models give logits instead of probabilities.
         bounds: `(low, high)` of the pixels.
-        budget: What the attacks may spend.
+        budget: Budget of the attacks.
         batch_size: Images attacked at a time.
         seed: Seed of the attacks' random choices.
-        verbose: 0 for silence, 1 for Keras's progress bar of each attack, 2 for a line at its end;
-            with the share of the images attacked that withstand it.
-        stage: Called with the name of each part and a function that computes it; it may keep what
-            the function returns, a dictionary for JSON, and give that back another time.
+        verbose: 0 for silence, 1 for Keras's progress bar per attack, 2 for one line at its end.
+            Both show the share of attacked images that withstand it.
+        stage: Called with the name of each part and a function that computes it. It may store the
+            function's result, a dictionary for JSON, and return the stored result in a later run.
 
     Returns:
         norm, epsilon, bounds, images, clean_accuracy, differentiable, worst_case_accuracy (each
@@ -129,15 +136,17 @@ def robustness(
 
 
 class _Evaluation:
-    def __init__(self, evaluator: Evaluator, norm, epsilon, budget, stage):
+    def __init__(
+        self, evaluator: Evaluator, norm: float, epsilon: float, budget: Budget, stage: Callable
+    ):
         self.evaluator = evaluator
         self.norm = norm
         self.epsilon = epsilon
         self.budget = budget
         self.stage = stage
-        self.rows = {}
+        self.rows: dict[str, dict] = {}
 
-    def run(self, source) -> dict:
+    def run(self, source: Logits | None) -> dict:
         e, b = self.evaluator, self.budget
         differentiable = e.differentiable
         few = min(20, b.pgd_steps)
@@ -191,7 +200,14 @@ class _Evaluation:
         zero = self.stage("gradients", self._zero_gradients) if differentiable else None
         return {**result, "checks": list(_checks(result, zero, change, b, few))}
 
-    def attack(self, name, attack, only=None, source=None, of=None) -> np.ndarray:
+    def attack(
+        self,
+        name: str,
+        attack: Attack,
+        only: np.ndarray | None = None,
+        source: Logits | None = None,
+        of: int | None = None,
+    ) -> np.ndarray:
         """Runs an attack as a stage; returns which images withstand it, `[N]` booleans.
 
         Args:
@@ -199,8 +215,8 @@ class _Evaluation:
             attack: The attack.
             only: `[N]` booleans, the images to attack: by default those classified correctly. The
                 others count as they do without it.
-            source: The model whose gradients it follows; by default the one evaluated.
-            of: How many images the accuracy is a share of; by default all.
+            source: The model whose gradients the attack follows; by default the evaluated model.
+            of: Number of images in the accuracy's denominator; by default all.
         """
         e = self.evaluator
 
@@ -258,7 +274,7 @@ def withstood(row: dict) -> np.ndarray:
     return np.array([digit == "1" for digit in row["standing"]])
 
 
-def _checks(result: dict, zero: dict | None, change: float, budget: Budget, few: int):
+def _checks(result: dict, zero: Any, change: float, budget: Budget, few: int) -> Iterator[dict]:
     """The signs of masked gradients that Carlini et al. (2019) and others list."""
     rows = {row["name"]: row for row in result["attacks"]}
     accuracy = {name: row["accuracy"] for name, row in rows.items()}

@@ -1,8 +1,8 @@
 """Scores of generated images: how good and how varied they look to a classifier.
 
-Inception score and Fréchet distance are numbers about images and about the network that looks at
-them: print `ScoreNetwork.description` beside them, and compare none across networks, weights,
-preprocessings or numbers of images.
+Inception score and Fréchet distance depend on the images and on the network that scores them.
+Report `ScoreNetwork.description` with every score, and do not compare scores across networks,
+weights, preprocessing or numbers of images.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._keras import operation_and_inputs
+from gat_tf._types import Bounds
 from gat_tf.evaluation.accuracy import require_bounds
 from gat_tf.logits import Logits
 
@@ -22,7 +23,7 @@ _INCEPTION_WEIGHTS = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
 
 
 class ScoreNetwork:
-    """The network in whose eyes images are scored.
+    """The network that images are scored with.
 
     `network(images)` gives its probabilities, and as features what enters its last layer with
     weights, averaged over the positions of the image where that layer is a convolution. Images are
@@ -45,7 +46,12 @@ class ScoreNetwork:
     """
 
     def __init__(
-        self, model: keras.Model, *, from_logits=False, bounds=(0.0, 1.0), name: str | None = None
+        self,
+        model: keras.Model,
+        *,
+        from_logits: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+        name: str | None = None,
     ):
         Logits(model, from_logits)  # which explains what is no such classifier
         require_bounds(bounds)
@@ -126,7 +132,7 @@ class ScoreNetwork:
         probabilities, features = map(np.concatenate, zip(*batches, strict=True))
         return probabilities, features
 
-    def _checked(self, images) -> np.ndarray:
+    def _checked(self, images: tf.Tensor) -> np.ndarray:
         images = _checked_images(images)
         channels = self._model.inputs[0].shape[-1]
         if not images.size or channels not in (None, images.shape[-1]):
@@ -152,11 +158,11 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
     """Returns the inception score: exp of the mean over images of KL(p(y|x) ‖ p(y)).
 
     From 1, where all images look alike, to K, where each is surely of one class and the classes are
-    equally frequent. p(y) is the mean over a part's images, so each part wants images of all
+    equally frequent. p(y) is the mean over a part's images, so each part needs images of all
     classes in random order, and a score of few images is too low.
 
     Args:
-        probabilities: p(y|x) `[N, K]`, one row an image.
+        probabilities: p(y|x) `[N, K]`, one row per image.
         splits: Number of parts, as equal as can be, that are scored by themselves.
 
     Returns:
@@ -188,7 +194,7 @@ def frechet_distance(features: np.ndarray, reference_features: np.ndarray) -> fl
     images only.
 
     Args:
-        features: `[N, D]`, one row an image, at least two.
+        features: `[N, D]`, one row per image, at least two.
         reference_features: `[M, D]`, those of the real images, at least two.
 
     Raises:
@@ -238,7 +244,7 @@ def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
     images, labels = _checked_images(images), np.asarray(labels)
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"Expected {len(images)} integer labels, one an image. "
+            f"Expected {len(images)} integer labels, one per image. "
             f"Received: {labels.dtype} labels of shape {labels.shape}"
         )
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
@@ -259,7 +265,7 @@ def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
     return np.sqrt(2 * np.array(variances))
 
 
-def _features(model: keras.Model):
+def _features(model: keras.Model) -> keras.KerasTensor:
     """The symbolic input `[B, D]` of a classifier's last layer with weights."""
     tensor = model.outputs[0] if getattr(model, "inputs", None) else None
     while tensor is not None:
@@ -282,7 +288,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-def _checked_images(images) -> np.ndarray:
+def _checked_images(images: tf.Tensor) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim != 4 or images.dtype.kind != "f":
         raise ValueError(

@@ -1,1 +1,1 @@
-"""One runner a paper experiment: `python -m gat_tf.experiments.<name> --help`."""
+"""One runner per experiment of the papers: `python -m gat_tf.experiments.<name> --help`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class Config(measuring.Config):
         }
 
 
-_FEW = {
+_FEW: dict[str, Any] = {
     "test_size": 2_000,
     "pgd_l2_epsilons": (0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
     "pgd_linf_epsilons": tuple(n / 255 for n in (0, 0.5, 1, 2, 3, 4, 6)),
@@ -98,8 +99,8 @@ PRESETS = {
 }
 
 
-def as_curve(epsilons, accuracies) -> dict:
-    """A curve as the results hold it."""
+def as_curve(epsilons: Sequence[float], accuracies: Sequence[float] | np.ndarray) -> dict:
+    """A curve in the form stored in the results."""
     return {"epsilons": list(epsilons), "accuracy": [float(a) for a in accuracies]}
 
 
@@ -147,8 +148,8 @@ def rivals(units: list[dict]) -> list[str]:
     return [m for m in METHODS if m not in ("gat", "dropout_gat") and of(units, m, "fg_l2")]
 
 
-def claim(text: str, units: list[dict], attack: str, rival: str, value, origin: str) -> Claim:
-    """That GAT's value of a curve is above a rival's, seed by seed.
+def claim(text: str, units: list[dict], attack: str, rival: str, value: Any, origin: str) -> Claim:
+    """The claim that GAT's value of a curve is above another method's, seed by seed.
 
     Args:
         text: The claim.
@@ -169,10 +170,10 @@ def claim(text: str, units: list[dict], attack: str, rival: str, value, origin: 
 
 
 def robustness_claims(kind: str, units: list[dict]) -> list[Claim]:
-    """That GAT is more robust than each rival under each attack.
+    """The claims that GAT is more robust than each other method under each attack.
 
     Robustness is the mean height of the curve from its first ε above 0 to 1, so that the clean
-    accuracy has no part in it.
+    accuracy does not count.
     """
     if not of(units, "gat", "fg_l2"):
         return []
@@ -197,7 +198,7 @@ def clean(curve: dict) -> float:
 def mean_height(curve: dict) -> float:
     """Mean accuracy in % from the first ε above 0 to 1, by the trapezoidal rule.
 
-    Of all ε above 0 where none is up to 1, and NaN where there is none.
+    If no ε is up to 1, the mean is over all ε above 0; without any it is NaN.
     """
     begin = int(curve["epsilons"][0] == 0)
     if begin == len(curve["epsilons"]):
@@ -214,7 +215,7 @@ def fall(curve: dict) -> float:
     return float(accuracies[0] - accuracies[-1])
 
 
-def _up_to_one(curve) -> tuple[np.ndarray, np.ndarray]:
+def _up_to_one(curve: Any) -> tuple[np.ndarray, np.ndarray]:
     epsilons = np.array(curve["epsilons"])
     within = (epsilons <= 1) | (epsilons[0] > 1)  # all of a curve that begins beyond
     return epsilons[within], 100 * np.array(curve["accuracy"])[within]
@@ -256,8 +257,8 @@ def table(results: dict, kind: str) -> str:
     return "\n".join(lines)
 
 
-def _source(results, dataset) -> list[str]:
-    """What the attacked baseline of Fig. 4 can do."""
+def _source(results: dict, dataset: Any) -> list[str]:
+    """The accuracy of the attacked baseline of Fig. 4."""
     curves = of([u for u in results["units"] if u["dataset"] == dataset], "source", "fg_l2")
     if not curves:
         return []
@@ -279,8 +280,8 @@ def _epsilon(value: float, attack: str) -> str:
     return f"{255 * value:.3g}/255" if attack.endswith("linf") and value else f"{value:.3g}"
 
 
-def figure(results: dict, kind: str):
-    """Draws a panel for each attack, a line for each method, a row for each data set."""
+def figure(results: dict, kind: str) -> Any:
+    """Draws one panel per attack, one line per method and one row per data set."""
     from gat_tf.plotting import Line, Mark, Panel, curves, looks
 
     titles = {name: METHODS[name].title for name in METHODS}

@@ -8,17 +8,17 @@ eq. 9 fools more images than the fast gradient of equal power does, when the pow
 power is the mean of ‖η‖₂² over the test images; c_g sets it.
 
 With `--method=gat` the generators are trained against GAT's finished networks, or those of any
-other method: the adaptive attack that a defence with a learned adversary has to withstand.
+other method: the adaptive attack that a defence with a learned adversary must withstand.
 
 A unit of work is one data set, c_g and seed: a generator trained against Table 2's network of that
-seed, and what it and its rivals make of the test images.
+seed, and its results and those of other attacks on the test images.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,7 +36,7 @@ NAME = "gat_tf.experiments.fig2"
 INF = float("inf")
 PAPER_BASELINE = {"cifar10": 77.0, "cifar100": 44.0}  # "approximately", section 4.2
 LOW_POWER = 0.1  # up to which the claims are checked (ours): an L2 norm of 0.32
-# What stands beside the generator, and how a table's head calls it.
+# The attacks compared with the generator, and their names in the table's head.
 ATTACKS = {
     "gat": "GAT",
     "fg_l2": "FG L2",
@@ -75,7 +75,7 @@ class Config(measuring.Config):
     )
     precision: str = option(
         "float32",
-        "Keras dtype policy of the generator's training; auto is mixed_bfloat16 on a CPU that "
+        "Keras dtype policy of the generator's training; auto means mixed_bfloat16 on a CPU that "
         "computes in bfloat16 and float32 elsewhere (ours).",
         before="float32",
     )
@@ -88,7 +88,7 @@ class Config(measuring.Config):
     generator_learning_rate_grid: tuple[float, ...] = option(
         (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), "Learning rates that are tried (ours)."
     )
-    pgd_steps: int = option(20, "Number of steps of PGD, a rival beyond the paper (ours).")
+    pgd_steps: int = option(20, "Number of steps of PGD, which the paper does not use (ours).")
 
     def __post_init__(self):
         super().__post_init__()
@@ -149,12 +149,12 @@ PRESETS = {
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of Fig. 2, and returns and writes its results.
+    """Computes the missing units of Fig. 2, and returns and writes the results.
 
     Args:
         config: Settings. Its data sets, c_g and seeds choose the units to compute; the results
             are those of all units in the folder.
-        output_dir: Folder of the results, of this configuration alone.
+        output_dir: Folder for the results of this configuration only.
 
     Returns:
         What `results.json` holds, and the units.
@@ -163,7 +163,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         ConfigError: The folder holds another configuration's results or cannot be written, or a
             network is missing.
         DatasetNotFoundError: A data set is not there.
-        BrokenFileError: A result in the folder is not whole.
+        BrokenFileError: A result in the folder is damaged.
         FullDiskError: The disk is full.
     """
     precision = configs.settled_precision(config.precision, pathlib.Path(output_dir))
@@ -181,17 +181,17 @@ def collapsed(unit: dict) -> bool:
     return unit["clean_accuracy"] - unit["accuracy"]["gat"] < 0.005
 
 
-def _counts(unit) -> bool:
+def _counts(unit: dict) -> bool:
     """Whether a unit is part of the curves and verdicts."""
     return unit["status"] == "done" and not collapsed(unit)
 
 
 def summarise(units: list[dict]) -> dict:
-    """Means and standard deviations over seeds, without generators that have collapsed.
+    """Means and standard deviations over seeds, excluding collapsed generators.
 
     Returns:
-        data set -> list by falling c_g of c_g, seeds, clean_accuracy, power, accuracy and
-        clipped_accuracy by attack: each a [mean, std], accuracies in %.
+        data set -> a list, sorted by falling c_g, of c_g, seeds, clean_accuracy, power, and
+        accuracy and clipped_accuracy by attack. Each is a [mean, std]; accuracies are in %.
     """
     summary = {}
     for dataset in dict.fromkeys(u["dataset"] for u in units):
@@ -221,7 +221,7 @@ def _row(units):
 
 
 def verdicts(units: list[dict]) -> dict:
-    """Whether the generator fools more images than its rivals at low power, by data set.
+    """Whether the generator fools more images than other attacks at low power, by data set.
 
     A seed's difference is the mean over its generators of a power up to `LOW_POWER`.
     """
@@ -248,7 +248,7 @@ def verdicts(units: list[dict]) -> dict:
     return found
 
 
-def _claim(text, units, rival, origin, kind="accuracy") -> Claim:
+def _claim(text: str, units: list[dict], rival: str, origin: str, kind: Any = "accuracy") -> Claim:
     seeds = sorted({u["seed"] for u in units})
     ours, theirs = (
         [float(np.mean([100 * u[kind][a] for u in units if u["seed"] == s])) for s in seeds]
@@ -286,7 +286,7 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def _left_out(units) -> list[str]:
+def _left_out(units: list[dict]) -> list[str]:
     failed = [
         f"c_g {u['c_g']:g}, seed {u['seed']} diverged: {u['reason']}"
         for u in units
@@ -302,13 +302,13 @@ def _left_out(units) -> list[str]:
     return [f"Left out: {'; '.join([*failed, *gone])}.", ""] if failed or gone else []
 
 
-def _victims(results) -> str:
-    """Whose networks are attacked."""
+def _victims(results: dict) -> str:
+    """Describes the attacked networks."""
     method = results["config"]["method"]
     return "the baseline" if method == "baseline" else f"networks of {METHODS[method].title}"
 
 
-def _cell(mean_and_std) -> str:
+def _cell(mean_and_std: Any) -> str:
     mean, std = mean_and_std
     return f"{mean:.1f}" + ("" if std is None else f" ± {std:.1f}")
 

@@ -3,10 +3,10 @@
     python -m gat_tf.experiments.fig3 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig3 --dataset=cifar10 --data_dir=...        # the paper's
 
-The paper's claim: under the fast gradient attack of eq. 3, made from each network's own gradients,
-a GAT-trained classifier has the best accuracy without perturbation and stays above the baseline and
-above fast-gradient training. Beyond the paper stand the same curves under PGD with restarts,
-without which a claim of robustness says little.
+The paper's claim: under the fast gradient attack of eq. 3, computed from each network's own
+gradients, a GAT-trained classifier has the best accuracy without perturbation and stays above the
+baseline and above fast-gradient training. In addition to the paper, the same curves are measured
+under PGD with restarts, because robustness to the fast gradient alone says little.
 
 A unit of work is one data set, method and seed: a network of Table 2 under every attack.
 """
@@ -14,6 +14,7 @@ A unit of work is one data set, method and seed: a network of Table 2 under ever
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import curves
@@ -28,12 +29,12 @@ NAME = "gat_tf.experiments.fig3"
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of Fig. 3, and returns and writes its results.
+    """Computes the missing units of Fig. 3, and returns and writes the results.
 
     Args:
         config: Settings. Its data sets, methods and seeds choose the units to compute; the
             results are those of all units in the folder.
-        output_dir: Folder of the results, of this configuration alone.
+        output_dir: Folder for the results of this configuration only.
 
     Returns:
         What `results.json` holds, and the units.
@@ -42,7 +43,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         ConfigError: The folder holds another configuration's results or cannot be written, or a
             network is missing.
         DatasetNotFoundError: A data set is not there.
-        BrokenFileError: A result in the folder is not whole.
+        BrokenFileError: A result in the folder is damaged.
         FullDiskError: The disk is full.
     """
     runner = Runner(NAME, config, output_dir)
@@ -55,7 +56,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner, network: Network) -> Measurement:
+def _measurement(runner: Any, network: Network) -> Measurement:
     def measured():
         test = runner.splits(network.dataset).test
         classifier, images = runner.networks.load(network), data.batches(test, 500)

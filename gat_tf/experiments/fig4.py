@@ -3,9 +3,10 @@
     python -m gat_tf.experiments.fig4 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig4 --dataset=cifar10 --data_dir=...        # the paper's
 
-The paper's claim: when the gradients are those of another baseline, the order of Fig. 3 stays, and
+The paper's claim: with the gradients of another baseline, the ranking of Fig. 3 is the same, and
 accuracy falls more slowly than under the direct attack. The other baseline has the network's seed
-plus 100. Beyond the paper stand the same curves under PGD against the other baseline.
+plus 100. In addition to the paper, the same curves are measured under PGD against the other
+baseline.
 
 A unit of work is one data set and seed: the networks of Table 2 on images that attack the same
 other baseline.
@@ -14,6 +15,9 @@ other baseline.
 from __future__ import annotations
 
 import pathlib
+from typing import Any
+
+import tensorflow as tf
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import curves
@@ -29,7 +33,7 @@ NAME = "gat_tf.experiments.fig4"
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of Fig. 4, and returns and writes its results.
+    """Computes the missing units of Fig. 4, and returns and writes the results.
 
     Arguments, results and errors are those of `gat_tf.experiments.fig3.run`; the data sets and
     seeds choose the units, each of which has all methods.
@@ -40,7 +44,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner, dataset: str, seed: int) -> Measurement:
+def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
     networks = {m: Network(dataset, m, seed) for m in runner.config.methods}
     networks["source"] = Network(dataset, "baseline", seed + SOURCE_SEED)
 
@@ -54,7 +58,7 @@ def _measurement(runner, dataset: str, seed: int) -> Measurement:
     return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
 
 
-def _curves(config, models: dict, images, seed: int) -> dict:
+def _curves(config: Any, models: dict, images: tf.data.Dataset, seed: int) -> dict:
     source = models["source"]  # also under its own attack
     accuracy, chance = evaluation.accuracy(source, images), 1 / source.output_shape[-1]
     if accuracy < 2 * chance:
@@ -63,7 +67,7 @@ def _curves(config, models: dict, images, seed: int) -> dict:
             f"seed {seed + SOURCE_SEED}, whose gradients would attack nothing. Leave out seed "
             f"{seed}, or train longer."
         )
-    found = {name: {} for name in models}
+    found: dict[str, dict] = {name: {} for name in models}
     for attack_name, (attack, epsilons) in config.attacks().items():
         accuracies = evaluation.transfer_curves(
             list(models.values()), source, images, attack, epsilons, seed=seed

@@ -1,9 +1,10 @@
-"""Generators of GAT, trained against networks that stay as they are (eq. 9)."""
+"""Generators of GAT, trained against fixed networks (eq. 9)."""
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +23,9 @@ INF = math.inf
 
 
 class Runner(measuring.Runner):
-    """Trains generators against finished networks, and sets them beside their rivals."""
+    """Trains generators against finished networks, and compares them with other attacks."""
+
+    config: Any  # of fig2, which has the settings of the generators too
 
     def train(self, dataset: str) -> None:
         """Trains the generators of one data set."""
@@ -46,7 +49,7 @@ class Runner(measuring.Runner):
         self.units.complete(tasks, units.same_networks(self.units.folder, digests))
 
     def _learning_rate(self, dataset: str) -> float:
-        """The configuration's, or the one with the lowest validation loss at `search_c_g`.
+        """The configured learning rate, or the one with the lowest validation loss at `search_c_g`.
 
         Trials train a generator of another seed against the network of seed 0.
         """
@@ -74,14 +77,24 @@ class Runner(measuring.Runner):
         }
         if not losses:
             raise ConfigError(f"Every trial on {dataset} diverged; see {trials.folder}.")
-        return min(losses, key=losses.get)
+        return min(losses, key=losses.__getitem__)
 
-    def _training(self, folder: Units, name, victim: Network, c_g, seed, rate, epochs):
-        """Trains a generator; for a unit, not for a trial, also sets it beside its rivals."""
+    def _training(
+        self,
+        folder: Units,
+        name: str,
+        victim: Network,
+        c_g: float,
+        seed: int,
+        rate: Any,
+        epochs: Any,
+    ) -> Any:
+        """Trains a generator; for a unit, but not for a trial, also compares it with other
+        attacks."""
         c = self.config
         splits = self.splits(victim.dataset)
         shape = splits.train.images.shape[1:]
-        trained = {}
+        trained: dict[str, keras.Model] = {}
 
         def prepare():
             with self.networks.strategy.scope():
@@ -174,7 +187,7 @@ class Runner(measuring.Runner):
             plotting.save(figure, temporary)
 
 
-def _name(dataset, c_g, seed) -> str:
+def _name(dataset: Any, c_g: float, seed: int) -> str:
     return f"{dataset}-c_g={c_g:.12g}-seed{seed}"
 
 
@@ -187,7 +200,7 @@ def _validate(scheme, validation):
 def compare(
     classifier: keras.Model, generator: keras.Model, dataset: tf.data.Dataset, pgd_steps: int
 ) -> dict:
-    """Sets a generator beside attacks of the same power.
+    """Compares a generator with attacks of the same power.
 
     Args:
         classifier: Keras classifier from images `[B, H, W, C]` in [0, 1] to probabilities.

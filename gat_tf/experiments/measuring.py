@@ -1,4 +1,4 @@
-"""What the experiments on trained networks share: their settings, and how units are measured."""
+"""The base of experiments on trained networks: their settings, and how units are measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gat_tf import data
 from gat_tf.experiments import settings
@@ -24,7 +24,7 @@ _TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet143": 7_150}
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What every experiment on trained networks is told; its own settings come on top."""
+    """Settings of every experiment on trained networks; each experiment adds its own."""
 
     datasets: tuple[str, ...] = option(
         ("cifar10", "cifar100"), "Data sets (paper).", affects_results=False
@@ -50,7 +50,7 @@ class Config:
         affects_results=False,
     )
     test_size: int | None = option(
-        None, "Number of test images; none is all that the networks are tested on (paper)."
+        None, "Number of test images; none means all that the networks are tested on (paper)."
     )
 
     def __post_init__(self):
@@ -61,13 +61,17 @@ class Config:
 
 
 # What the presets of these experiments have in common.
-FULL = {"datasets": ("cifar10",), "networks_dir": "runs/table2-full", "networks_preset": "full"}
-REDUCED = {
+FULL: dict[str, Any] = {
+    "datasets": ("cifar10",),
+    "networks_dir": "runs/table2-full",
+    "networks_preset": "full",
+}
+REDUCED: dict[str, Any] = {
     "datasets": ("cifar10",),
     "networks_dir": "runs/table2-reduced",
     "networks_preset": "reduced",
 }
-QUICK = {
+QUICK: dict[str, Any] = {
     "datasets": ("shapes",),
     "seeds": (0,),
     "networks_dir": "runs/table2-quick",
@@ -80,8 +84,8 @@ class Measurement(NamedTuple):
 
     Attributes:
         name: Of the unit.
-        about: What it is: data set, seed and so on.
-        networks: Role to the network that plays it.
+        about: Data set, seed and so on.
+        networks: Role to network.
         compute: () -> what is measured.
     """
 
@@ -92,11 +96,11 @@ class Measurement(NamedTuple):
 
 
 class Runner:
-    """Measures networks, and writes what comes of it.
+    """Measures networks and writes the results.
 
     Attributes:
         networks: The networks that are measured.
-        units: What has been measured.
+        units: The finished measurements.
 
     Args:
         name: Of the experiment's module.
@@ -119,11 +123,11 @@ class Runner:
         self.units = Units(self.output_dir / "units")
 
     def splits(self, dataset: str) -> data.Splits:
-        """The images, the test images being as many as are attacked."""
+        """The images, with as many test images as are attacked."""
         return self.networks.splits(dataset, self.config.test_size)
 
     def measure(self, measurements: Iterable[Measurement]) -> None:
-        """Measures what is missing, and trains the networks that it needs first."""
+        """Computes the missing measurements, after training the networks they need."""
         measurements = list(measurements)
         self.networks.train(dict.fromkeys(n for m in measurements for n in m.networks.values()))
         digests = {
@@ -133,7 +137,7 @@ class Runner:
         tasks = {m.name: units.measured(m.about, digests[m.name], m.compute) for m in measurements}
         self.units.complete(tasks, units.same_networks(self.units.folder, digests))
 
-    def write(self, **more) -> dict:
+    def write(self, **more: Any) -> dict:
         """Merges all units of the folder into the results, table and figures."""
         seconds = time.time() - self.started
         return results.write(
@@ -146,8 +150,8 @@ def sampling_error(dataset: str, images: int, *accuracies: list[float]) -> float
     """The standard error, in points, of a difference of accuracies that the sample of images adds.
 
     Args:
-        dataset: Its test images are what is sampled from.
-        images: How many were tested.
+        dataset: The data set whose test images are sampled.
+        images: Number of images tested.
         *accuracies: In %, one for each seed.
     """
     population = _TEST_IMAGES.get(dataset, math.inf)

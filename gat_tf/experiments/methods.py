@@ -1,7 +1,7 @@
 """What can be trained: the rows of Table 2 of the GAT paper, and what is compared with them.
 
-A method is the only place that knows its hyperparameters. To add one is to add an entry here, or to
-call `add`: searches, tables, figures and verdicts take it up by its name.
+A method is the only place that knows its hyperparameters. To add a method, add an entry here or
+call `add`: searches, tables, figures and verdicts then find it by its name.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Hyperparameter(NamedTuple):
     """A number that a method needs.
 
     Attributes:
-        value: Where it is neither given nor searched; None is that of the same name of the method
-            that is inherited from.
+        value: The value if it is neither configured nor searched. None takes the value of the same
+            name from the inherited method.
         grid: The values that a search tries; empty if it is not searched.
     """
 
@@ -45,12 +45,12 @@ class Hyperparameter(NamedTuple):
 
 
 class Trainee(NamedTuple):
-    """What a method trains.
+    """The model that a method trains.
 
     Attributes:
         model: Compiled and built, ready for `fit`.
         classifier: The Keras classifier inside it, from images in [0, 1] to probabilities.
-        draws: How many minibatches of its own the generator needs each step.
+        draws: Number of minibatches that the generator needs for itself in each step.
         callbacks: Of the training: functions of the epoch.
     """
 
@@ -99,7 +99,7 @@ def add(name: str, method: Method) -> None:
     """Makes a method known to all experiments.
 
     Raises:
-        ValueError: There is one of that name.
+        ValueError: A method of that name exists.
     """
     if name in METHODS:
         raise ValueError(f"Expected the name of a new method. Received: {name!r}, which there is.")
@@ -107,7 +107,7 @@ def add(name: str, method: Method) -> None:
 
 
 class CleanTraining(MultiWorker, keras.Model):
-    """Keras's own training, on the logits."""
+    """Keras's standard training, on the logits."""
 
 
 def _classifier(settings, num_classes, dropout=0.0):
@@ -122,7 +122,7 @@ def _jit_compile(settings):
     return "auto" if settings.jit_compile is None else settings.jit_compile
 
 
-def _clean(settings, values, num_classes, seed) -> Trainee:
+def _clean(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     logits = CleanTraining(classifier.input, classifier.get_layer("logits").output)
     logits.compile(
@@ -136,10 +136,12 @@ def _clean(settings, values, num_classes, seed) -> Trainee:
     return Trainee(logits, classifier)
 
 
-def adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None):
+def adversarial(
+    attack: Callable[[dict[str, float]], attacks.Attack], alpha: Any = None
+) -> Callable:
     """Training on an attack, by eqs. 2 and 4; alpha is the settings' unless it is given."""
 
-    def build(settings, values, num_classes, seed) -> Trainee:
+    def build(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
         classifier = _classifier(settings, num_classes)
         weight = settings.alpha if alpha is None else alpha
         scheme = training.AdversarialTraining(classifier, attack(values), weight, seed=seed)
@@ -149,7 +151,7 @@ def adversarial(attack: Callable[[dict[str, float]], attacks.Attack], alpha=None
     return build
 
 
-def _scheduled(settings, values, num_classes, seed) -> Trainee:
+def _scheduled(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     epsilon = tf.Variable(0.0, trainable=False, aggregation=tf.VariableAggregation.MEAN)
     attack = surrogates.ScheduledFastGradient(epsilon, clip=None)
     trainee = adversarial(lambda _: attack)(settings, values, num_classes, seed)
@@ -157,14 +159,14 @@ def _scheduled(settings, values, num_classes, seed) -> Trainee:
     return trainee._replace(callbacks=(schedule,))
 
 
-def _trades(settings, values, num_classes, seed) -> Trainee:
+def _trades(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes)
     scheme = training.TRADES(classifier, _pgd(values), values["beta"], seed=seed)
     scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
     return Trainee(scheme, classifier)
 
 
-def _gat(settings, values, num_classes, seed) -> Trainee:
+def _gat(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     gat = training.GAT(
         classifier,

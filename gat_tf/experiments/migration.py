@@ -1,4 +1,4 @@
-"""Brings folders that older versions have written up to today's format.
+"""Converts folders written by older versions to the current format.
 
 Format 1 had a setting for each hyperparameter of each method (`fg_l2_epsilon`), named experiments
 without their package, embedded the units in `results.json`, and knew no digest of the code.
@@ -51,7 +51,8 @@ _GRIDS = {
 
 
 def migrate(folder: pathlib.Path) -> bool:
-    """Brings an experiment's folder up to today's format; returns whether it was an older one.
+    """Converts an experiment's folder to the current format; returns whether it was in an older
+    one.
 
     Raises:
         ConfigError: It holds no configuration that is known.
@@ -100,7 +101,7 @@ def _own(name):
 
 
 def _experiment_config(old: dict) -> dict:
-    """Of an experiment on Table 2's networks, whose configuration stands in its own."""
+    """The configuration of an experiment on Table 2's networks, which contains theirs."""
     own = {k: v for k, v in old.items() if not k.startswith("table2.")}
     of_networks = {k.removeprefix("table2."): v for k, v in old.items() if k.startswith("table2.")}
     own.pop("training_steps", None)
@@ -159,7 +160,7 @@ def _migrate_results(folder: pathlib.Path, name: str, config: dict) -> None:
     }
     if hasattr(module, "summarise"):
         new |= {"summary": module.summarise(units), "verdicts": module.verdicts(units)}
-    else:  # the evaluation of a user's classifier, which stands in results.json alone
+    else:  # the evaluation of a user's classifier, which is only in results.json
         taken_over = {*new, "units", "table2_config", "summary", "verdicts", "trials"}
         new |= {k: v for k, v in old.items() if k not in taken_over}
     files.write_json(folder / "results.json", new)

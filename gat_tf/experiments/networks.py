@@ -1,8 +1,8 @@
 """What has been trained: (data set, method, seed) to a network, trained where it is missing.
 
-A network is trained once, in a folder that all experiments share: Table 2 reports its accuracy, the
-others attack it. A unit of work is one network, or one trial of a search; any number of processes
-that share the folder share the work.
+A network is trained once, in a folder that all experiments share: Table 2 reports its accuracy, and
+the other experiments attack it. A unit of work is one network, or one trial of a search; any number
+of processes may share the folder and the work.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ SOURCE_SEED = 100
 
 
 class Network(NamedTuple):
-    """Which network is meant."""
+    """Identifies a network."""
 
     dataset: str
     method: str
@@ -74,7 +74,8 @@ class Networks:
 
     @classmethod
     def open(cls, folder: str, preset: str, data_dir: str | None, strategy: str) -> Networks:
-        """The networks of a folder, as its configuration has them, or a preset if it is empty."""
+        """Opens the networks of a folder, with the folder's configuration or, if it is empty, a
+        preset."""
         path = pathlib.Path(folder) / "config.json"
         found = (
             configs.from_file(Config, path, "networks")
@@ -89,7 +90,7 @@ class Networks:
         """The images that the networks are trained, validated and tested on.
 
         Raises:
-            ConfigError: There are not so many.
+            ConfigError: The data set has fewer images than configured.
             DatasetNotFoundError: The data set is not there.
         """
         c = self.config
@@ -104,12 +105,14 @@ class Networks:
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
-    def train(self, networks: Iterable[Network], on_trained=lambda name: None) -> dict[str, dict]:
-        """Trains those that are missing, and returns name to unit of all.
+    def train(
+        self, networks: Iterable[Network], on_trained: Any = lambda name: None
+    ) -> dict[str, dict]:
+        """Trains the missing networks, and returns the units of all, by name.
 
         Args:
-            networks: Which are wanted.
-            on_trained: Called with the name of each that this process has trained.
+            networks: The networks needed.
+            on_trained: Called with the name of each network that this process has trained.
         """
         networks = list(networks)
         missing = [n for n in networks if self.units.read(n.name) is None]
@@ -133,8 +136,9 @@ class Networks:
     # Hyperparameters.
 
     def hyperparameters(self, dataset: str, method: str) -> dict[str, float]:
-        """What a method needs, given or found by the search, with what it inherits."""
-        values = {}
+        """A method's hyperparameters, configured or found by the search, including inherited
+        ones."""
+        values: dict[str, float] = {}
         for name in lineage(method):
             if self.config.search:
                 values |= self.search(dataset, name)
@@ -145,10 +149,11 @@ class Networks:
     def _search(self, dataset: str, method: str) -> dict[str, float]:
         """Returns the values of the method's own hyperparameters with the best validation score.
 
-        One hyperparameter after the other, each at the best of those before it. Every trial is a
-        unit of its own. A best value at the end of its grid extends the grid.
+        Searches one hyperparameter after the other, with the best values of those before it. Every
+        trial is a unit. If the best value is at an end of its grid, the grid is extended.
         """
-        best, best_score = {}, -INF
+        best: dict[str, float] = {}
+        best_score = -INF
         for key, hyperparameter in METHODS[method].hyperparameters.items():
             grid = self.config.grids.get(f"{method}.{key}", hyperparameter.grid)
             if not grid:
@@ -162,7 +167,7 @@ class Networks:
                 if beyond is None:
                     break
                 new = [beyond]
-            value = max(scores, key=scores.get)
+            value = max(scores, key=scores.__getitem__)
             if scores[value] == -INF:
                 raise ConfigError(
                     f"Every trial of {method} on {dataset} diverged; see {self.trials.folder}."
@@ -178,14 +183,16 @@ class Networks:
             for key, hyperparameter in METHODS[method].hyperparameters.items()
         }
 
-    def _value(self, dataset: str, method: str, key: str) -> float:
-        """A hyperparameter's value before its own search: given, or what is inherited."""
-        value = self._given(method)[key]
-        if value is None:
-            value = self.hyperparameters(dataset, METHODS[method].inherits)[key]
+    def _value(self, dataset: str, method: str, key: str) -> Any:
+        """A hyperparameter's value before its own search: configured or inherited."""
+        value, parent = self._given(method)[key], METHODS[method].inherits
+        if value is None and parent is not None:
+            return self.hyperparameters(dataset, parent)[key]
         return value
 
-    def _scores(self, dataset, method, fixed, key, values) -> dict[float, float]:
+    def _scores(
+        self, dataset: Any, method: Any, fixed: Any, key: Any, values: Any
+    ) -> dict[float, float]:
         """Value to the score of its trial; minus infinity where training diverged."""
         parent = METHODS[method].inherits
         inherited = self.hyperparameters(dataset, parent) if parent else {}
@@ -213,7 +220,7 @@ class Networks:
         )  # fmt: skip
 
     def _same_hyperparameters(self, name: str, unit: dict) -> None:
-        """Raises ConfigError unless a unit was trained with what is given now."""
+        """Raises ConfigError unless a unit was trained with the current hyperparameters."""
         wanted = {} if self.config.search else self.hyperparameters(unit["dataset"], unit["method"])
         found = unit["hyperparameters"]
         different = [
@@ -229,7 +236,7 @@ class Networks:
 
     # Training.
 
-    def _task(self, network: Network):
+    def _task(self, network: Network) -> Callable[[], dict]:
         dataset, method, seed = network
         values = self.hyperparameters(dataset, method)
         return self._training(
@@ -238,8 +245,10 @@ class Networks:
             splits=self.splits(dataset), epochs=self.config.epochs, tested=True,
         )  # fmt: skip
 
-    def _training(self, folder: Units, name, network: Network, values, *, about, splits, epochs,
-                  tested):  # fmt: skip
+    def _training(
+        self, folder: Units, name: str, network: Network, values: Any, *, about: dict,
+        splits: data.Splits, epochs: int, tested: bool,
+    ) -> Callable[[], dict]:  # fmt: skip
         c, method, seed = self.config, METHODS[network.method], network.seed
         trained = {}
 
@@ -296,7 +305,7 @@ def _score(trial: dict, window: int) -> float:
 
 def _beyond(scores: dict[float, float], key: str) -> float | None:
     """The next value by the same factor beyond the end of a grid; None where the best is inside."""
-    values, best = sorted(scores), max(scores, key=scores.get)
+    values, best = sorted(scores), max(scores, key=scores.__getitem__)
     if len(values) < 2 or best not in (values[0], values[-1]):
         return None
     neighbour = values[1] if best == values[0] else values[-2]

@@ -1,8 +1,8 @@
-"""Puts a record's networks into the package, as `models.pretrained` gives them.
+"""Adds a record's networks to the package, for `models.pretrained`.
 
     python -m gat_tf.experiments.publish experiments/table2/full
 
-Of each data set and method that is the full-size network of seed 0, with weights in float16, and a
+For each data set and method this is the full-size network of seed 0, with weights in float16 and a
 card made from the record. `README.md` beside them is a table of the cards.
 """
 
@@ -33,7 +33,7 @@ def publish(record: pathlib.Path, folder: pathlib.Path = FOLDER) -> list[str]:
     names = []
     for unit_name in units.names():
         unit, network = units.read(unit_name), units.path(unit_name, ".keras")
-        if unit["seed"] != 0 or unit["status"] != "done" or not network.exists():
+        if unit is None or unit["seed"] != 0 or unit["status"] != "done" or not network.exists():
             continue
         name, file = f"{unit['dataset']}/{unit['method']}", f"{unit_name}.npz"
         weights = keras.models.load_model(network).get_weights()

@@ -1,4 +1,4 @@
-"""Keeps the record: its tables in Markdown files, its figures, and what is said of it.
+"""Maintains the record: its tables in Markdown files, its figures, and the numbers quoted from it.
 
     python -m gat_tf.experiments.record                   # write the tables into the files
     python -m gat_tf.experiments.record --check           # fail where tables or prose differ
@@ -6,11 +6,11 @@
     python -m gat_tf.experiments.record --remake FOLDER   # summary, verdicts, figures from units
     python -m gat_tf.experiments.record --migrate FOLDER  # bring an older folder up to date
 
-Between `<!-- record: PATH -->` and `<!-- end of record -->`, PATH being a results.json beside or
-below the file, stand that record's tables, paper against ours; between `<!-- verdicts: PATH -->`
-and the same end, the verdicts on its claims alone. A paragraph that begins with
-`<!-- from: PATH ... -->` quotes these records: every number in it that has a decimal point must
-stand in one of their tables.
+PATH is a results.json beside or below the Markdown file. The tables of that record, paper against
+ours, are written between `<!-- record: PATH -->` and `<!-- end of record -->`. Only the verdicts on
+its claims are written between `<!-- verdicts: PATH -->` and the same end. A paragraph that begins
+with `<!-- from: PATH ... -->` quotes these records: every number in it with a decimal point must
+occur in one of their tables.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ERRORS = (ConfigError, files.BrokenFileError, results.ResultsError, FileNotFoun
 
 
 def filled(path: pathlib.Path) -> str:
-    """Returns the text of a Markdown file with its tables as the record has them.
+    """Returns the text of a Markdown file with its tables updated from the record.
 
     Raises:
         BrokenFileError: A results file is not whole.
@@ -77,7 +77,7 @@ def unsupported(path: pathlib.Path) -> list[str]:
 
 
 def check(paths: list[pathlib.Path]) -> list[str]:
-    """Returns what is wrong: tables that are not the record's, and numbers without a record."""
+    """Returns the errors: tables that differ from the record, and numbers that are not in it."""
     old = [
         f"{p}: its tables are not the record's; write them by `python -m gat_tf.experiments.record`"
         for p in paths

@@ -1,15 +1,15 @@
-"""How robust is GAT really? The networks of Table 2 under many attacks, beside PGD training.
+"""How robust is GAT? The networks of Table 2 under many attacks, compared with PGD training.
 
     python -m gat_tf.experiments.robustness --preset=quick          # built-in images, minutes
     python -m gat_tf.experiments.robustness --dataset=cifar10 --data_dir=...
 
 The GAT paper evaluates its classifiers under the fast gradient alone (Figs. 3 and 4), and no
-evaluation under strong attacks has been published. This one attacks them as
-`gat_tf.evaluation.robustness` does, and for comparison the same network trained on PGD (Madry et
-al. 2018). Attacks are also transferred, from a baseline of another seed.
+evaluation under strong attacks has been published. This experiment runs
+`gat_tf.evaluation.robustness` on them and, for comparison, on the same network trained with PGD
+(Madry et al. 2018). Attacks are also transferred from a baseline of another seed.
 
-A unit of work is one data set, method, seed and ball. Each attack in it is a file of its own until
-the unit is done, so that a run that was stopped continues.
+A unit of work is one data set, method, seed and ball. Until the unit is done, each attack in it has
+its own file, so that an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -99,12 +99,12 @@ PRESETS = {
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of the evaluation, and returns and writes its results.
+    """Computes the missing units of the evaluation, and returns and writes the results.
 
     Args:
         config: Settings. Its data sets, methods, seeds and radii choose the units to compute; the
             results are those of all units in the folder.
-        output_dir: Folder of the results, of this configuration alone.
+        output_dir: Folder for the results of this configuration only.
 
     Returns:
         What `results.json` holds, and the units.
@@ -113,7 +113,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         ConfigError: The folder holds another configuration's results or cannot be written, or a
             network is missing or has not been trained to the end.
         DatasetNotFoundError: A data set is not there.
-        BrokenFileError: A result in the folder is not whole.
+        BrokenFileError: A result in the folder is damaged.
         FullDiskError: The disk is full.
     """
     runner = Runner(NAME, config, output_dir)
@@ -127,7 +127,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner, network: Network, norm: str, epsilon: float) -> Measurement:
+def _measurement(runner: Any, network: Network, norm: str, epsilon: float) -> Measurement:
     # Attacks are transferred from this baseline, the same whatever seeds are run.
     source = Network(network.dataset, "baseline", 0 if network.seed else 1)
     name = f"{network.name}-{norm}-{epsilon:.6g}"
@@ -174,12 +174,12 @@ def summarise(units: list[dict]) -> dict:
     return summary
 
 
-def _of(units, dataset, ball, method) -> list[dict]:
+def _of(units: list[dict], dataset: Any, ball: Any, method: Any) -> list[dict]:
     found = [u for u in units if (u["dataset"], _ball(u), u["method"]) == (dataset, ball, method)]
     return sorted(found, key=lambda u: u["seed"])
 
 
-def _ball(unit) -> str:
+def _ball(unit: dict) -> str:
     return f"{unit['norm']} {unit['epsilon']:.6g}"
 
 
@@ -229,13 +229,13 @@ def verdicts(units: list[dict]) -> dict:
     }
 
 
-def _pairs(rows) -> list[tuple[str, str]]:
+def _pairs(rows: Any) -> list[tuple[str, str]]:
     rivals = [m for m in METHODS if m not in ("gat", "dropout_gat", "pgd")]
     pairs = [*(("gat", m) for m in rivals), ("pgd", "gat")]
     return [(a, b) for a, b in pairs if a in rows and b in rows]
 
 
-def _claim(dataset, ball, rows, high, low, units) -> Claim:
+def _claim(dataset: Any, ball: Any, rows: Any, high: str, low: str, units: list[dict]) -> Claim:
     worst = [
         dict(zip(rows[m]["seeds"], rows[m]["accuracy"]["worst case"], strict=True))
         for m in (high, low)
@@ -259,7 +259,7 @@ def _readable(ball: str) -> str:
 
 
 def table(results: dict) -> str:
-    """For each ball methods against attacks; the checks that failed; the verdicts."""
+    """Per ball, a table of methods and attacks; then the failed checks and the verdicts."""
     config = results["config"]
     lines = []
     for dataset, balls in results["summary"].items():

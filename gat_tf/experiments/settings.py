@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from gat_tf import training
 from gat_tf.experiments.lab import config as configs
@@ -24,11 +25,13 @@ class Config:
         f"tf.distribute strategy, one of {', '.join(devices.STRATEGIES)}.",
         affects_results=False,
     )
-    train_size: int | None = option(None, "Number of training images; none is all 45,000 (paper).")
-    validation_size: int | None = option(
-        None, "Number of validation images; none is all 5,000 (paper)."
+    train_size: int | None = option(
+        None, "Number of training images; none means all 45,000 (paper)."
     )
-    test_size: int | None = option(None, "Number of test images; none is all 10,000 (paper).")
+    validation_size: int | None = option(
+        None, "Number of validation images; none means all 5,000 (paper)."
+    )
+    test_size: int | None = option(None, "Number of test images; none means all 10,000 (paper).")
     width: float = option(1.0, "Factor on the filters of both networks; 1 is Table 1 (paper).")
     batch_size: int = option(128, "Number of images in a step, over all devices (ours).")
     epochs: int = option(200, "Largest number of epochs (ours).")
@@ -48,11 +51,11 @@ class Config:
     )
     precision: str = option(
         "float32",
-        "Keras dtype policy of the training; auto is mixed_bfloat16 on a CPU that computes in "
+        "Keras dtype policy of the training; auto means mixed_bfloat16 on a CPU that computes in "
         "bfloat16 and float32 elsewhere (ours).",
     )
     jit_compile: bool | None = option(
-        None, "Whether steps are compiled with XLA; none decides by the device (ours).",
+        None, "Whether steps are compiled with XLA; none lets the device decide (ours).",
         affects_results=False,
     )  # fmt: skip
     hyperparameters: dict[str, float] = option(
@@ -67,7 +70,7 @@ class Config:
     search_epochs: int = option(200, "Largest number of epochs of a trial (ours).")
     search_seed: int = option(1000, "Seed of the trials (ours).")
     search_train_size: int | None = option(
-        None, "Number of training images of a trial; none is all (ours).", before=None
+        None, "Number of training images of a trial; none means all (ours).", before=None
     )
     search_window: int = option(
         5,
@@ -113,7 +116,7 @@ class Config:
                     )
 
 
-REDUCED = {
+REDUCED: dict[str, Any] = {
     "train_size": 5_000,
     "validation_size": 2_000,
     "width": 1 / 3,
@@ -145,7 +148,7 @@ REDUCED = {
         "dropout_gat.rate": (0.1, 0.3),
     },
 }
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "full": {
         "epochs": 150,

@@ -1,9 +1,9 @@
-"""Perturbations that stand in for the generator's, to tell what GAT's gain comes from."""
+"""Perturbations that replace the generator's, to find out where GAT's gain comes from."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from gat_tf.attacks import GradientAttack, norms
 class ScaledGradient(GradientAttack):
     """η = -s·Δ, where Δ = ∂F(x)_y/∂x is what the generator is given: no generator at all.
 
-    As the generator does, it perturbs images less that the classifier is sure of.
+    Like the generator, it perturbs an image less if the classifier is confident about it.
 
     Args:
         scale: s, at least 0.
@@ -86,7 +86,7 @@ class PowerSchedule(keras.callbacks.Callback):
         powers: The power at each of them; it stays at the last.
     """
 
-    def __init__(self, epsilon: tf.Variable, epochs, powers):
+    def __init__(self, epsilon: tf.Variable, epochs: Any, powers: Any):
         super().__init__()
         self.epsilon = epsilon
         self.epochs = epochs

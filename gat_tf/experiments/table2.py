@@ -5,10 +5,10 @@
 
 The paper's claims: over 50 initialisations, GAT raises the test accuracy of a small network from
 77.48 to 80.33 % on CIFAR-10 and from 44.32 to 50.44 % on CIFAR-100, more than dropout, random
-perturbation and fast-gradient adversarial training do; and dropout adds to what GAT gains.
+perturbation and fast-gradient adversarial training; and dropout adds to the gain of GAT.
 
 A unit of work is one data set, method and seed: a network. Any number of processes may run the same
-command on one folder; a run that was stopped continues.
+command on one folder, and an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import dataclasses
 import pathlib
 import statistics
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Config(settings.Config):
         configs.require_seeds(self.seeds)
 
 
-_OWN = {
+_OWN: dict[str, dict[str, Any]] = {
     "full": {"seeds": (0, 1, 2)},
     "reduced": {"datasets": ("cifar10",), "seeds": (0, 1, 2)},
     "quick": {"datasets": ("shapes",), "seeds": (0,)},
@@ -77,7 +77,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     Args:
         config: Settings. Its methods, data sets and seeds choose the networks to train; the
             results are those of all networks in the folder.
-        output_dir: Folder of the networks and the results, of this configuration alone.
+        output_dir: Folder for the networks and results of this configuration only.
 
     Returns:
         What `results.json` holds, and the units.
@@ -125,12 +125,12 @@ def summarise(units: list[dict]) -> dict:
     return summary
 
 
-def _reported(units, dataset) -> list[dict]:
-    """The networks of the table; those of higher seeds only serve to attack from."""
+def _reported(units: list[dict], dataset: Any) -> list[dict]:
+    """The networks of the table; those of higher seeds are only sources of transfer attacks."""
     return [u for u in units if u["dataset"] == dataset and u["seed"] < SOURCE_SEED]
 
 
-def _row(units) -> dict:
+def _row(units: list[dict]) -> dict:
     done = [u for u in units if u["status"] == "done"]
     accuracies = [100 * u["test_accuracy"] for u in done]
     return {
@@ -156,7 +156,7 @@ def verdicts(units: list[dict]) -> dict:
     }
 
 
-def _claims(units) -> list[Claim]:
+def _claims(units: list[dict]) -> list[Claim]:
     accuracy = {
         (u["method"], u["seed"]): 100 * u["test_accuracy"] for u in units if u["status"] == "done"
     }
@@ -227,7 +227,7 @@ def figures(results: dict) -> dict:
 
 
 def _gains_and_curves(units):
-    """For each data set the gain over the baseline, paper beside ours, and the validation."""
+    """Per data set: the gain over the baseline, the paper's beside ours, and the validation."""
     from gat_tf.plotting import curves, dots, legend, looks, parts
 
     methods = [m for m in METHODS if METHODS[m].paper or any(u["method"] == m for u in units)]

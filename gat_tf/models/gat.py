@@ -107,7 +107,9 @@ def _filters(multiple: int, width: float) -> int:
     return max(1, round(multiple * FILTERS * width))
 
 
-def _conv(filters: int, size: int, *, strides: int = 1, activation="relu", name: str):
+def _conv(
+    filters: int, size: int, *, strides: int = 1, activation: str | None = "relu", name: str
+) -> layers.Layer:
     return layers.Conv2D(
         filters,
         size,

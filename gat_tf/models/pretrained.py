@@ -1,4 +1,4 @@
-"""Trained classifiers by name, which come with the package."""
+"""Trained classifiers by name, shipped with the package."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
 def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
-    """Returns a trained classifier of Table 2 of the GAT paper, or what there is.
+    """Returns a trained classifier of Table 2 of the GAT paper, or the cards of all of them.
 
         model = models.pretrained("cifar10/baseline")
         models.pretrained()["cifar10/baseline"]["test_accuracy"]  # its card
 
     Args:
-        name: Data set and method, such as `"cifar10/baseline"`. None for the cards.
+        name: Data set and method, such as `"cifar10/baseline"`. None returns the cards.
 
     Returns:
         A Keras model from images `[B, 32, 32, 3]` in [0, 1] to probabilities, which needs nothing

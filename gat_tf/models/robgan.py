@@ -15,6 +15,8 @@ bfloat16 would round perturbations, and so do the pooled features and the heads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -288,7 +290,7 @@ def _filters(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _check(num_classes, image_size, width, sizes) -> None:
+def _check(num_classes: int, image_size: int, width: float, sizes: Any) -> None:
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes}")
     if image_size not in sizes:

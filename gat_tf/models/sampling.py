@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,16 +12,17 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._keras import all_layers
+from gat_tf._types import Array
 
 STATISTICS = ("batch", "moving")
-_COMPILED = weakref.WeakKeyDictionary()
+_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def sample(
     generator: keras.Model,
-    labels,
+    labels: Array,
     *,
-    noise=None,
+    noise: Array | None = None,
     seed: int = 0,
     batch_size: int = 100,
     statistics: str = "batch",
@@ -52,8 +54,9 @@ def sample(
         ValueError: The noise is not of the generator's size, the labels are not integers `[N]` of
             its classes, the model is no such generator, or `statistics` is none of the above.
     """
-    labels, images = np.asarray(labels), None
-    settings = {"seed": seed, "batch_size": batch_size, "statistics": statistics}
+    labels = np.asarray(labels)
+    images: Any = None  # until the first batch shows their shape
+    settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "statistics": statistics}
     for places, batch in sample_batches(generator, labels, noise=noise, **settings):
         if images is None:
             images = np.empty((len(labels), *batch.shape[1:]), np.float32)
@@ -63,9 +66,9 @@ def sample(
 
 def sample_batches(
     generator: keras.Model,
-    labels,
+    labels: Array,
     *,
-    noise=None,
+    noise: Array | None = None,
     seed: int = 0,
     batch_size: int = 100,
     statistics: str = "batch",
@@ -143,11 +146,11 @@ def with_fixed_statistics(
     momentum = [norm.momentum for norm in norms]
     statistics = [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
     sums = [0.0] * len(statistics)
-    labels = np.arange(batches * batch_size) % (num_classes(generator) or 1)
+    ordered = np.arange(batches * batch_size) % (num_classes(generator) or 1)
     for norm in norms:
         norm.momentum = 0.0  # the moving statistics are those of the last batch
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(labels).astype(np.int32).reshape(batches, batch_size)
+    labels = rng.permutation(ordered).astype(np.int32).reshape(batches, batch_size)
     for batch in labels:
         noise = rng.standard_normal((batch_size, latent_size(generator)), np.float32)
         copy([noise, batch], training=True)
@@ -161,7 +164,9 @@ def with_fixed_statistics(
     return copy
 
 
-def images_of(generator: keras.Model, noise, labels, statistics: str = "batch"):
+def images_of(
+    generator: keras.Model, noise: Array, labels: Array, statistics: str = "batch"
+) -> tf.Tensor:
     """The generator's images, `[B, H, W, C]`, as a tensor; no weight or statistic is changed.
 
     Args:
@@ -177,7 +182,7 @@ def images_of(generator: keras.Model, noise, labels, statistics: str = "batch"):
     return images
 
 
-def require_statistics(statistics) -> None:
+def require_statistics(statistics: str) -> None:
     """Raises ValueError unless it is "batch" or "moving"."""
     if statistics not in STATISTICS:
         raise ValueError(
@@ -206,7 +211,9 @@ def num_classes(generator: keras.Model) -> int | None:
     return min((layer.input_dim for layer in embeddings), default=None)
 
 
-def _missing(labels, classes: int, batch_size: int, rng) -> np.ndarray:
+def _missing(
+    labels: tf.Tensor, classes: int, batch_size: int, rng: np.random.Generator
+) -> np.ndarray:
     """Labels that make all classes equally frequent, and others that fill the last batch."""
     counts = np.bincount(labels, minlength=classes)
     balancing = np.repeat(np.arange(classes), counts.max() - counts)
@@ -224,7 +231,7 @@ def _batches(generator, noise, labels, order, count, batch_size, statistics):
             yield batch[asked_for], images[asked_for]
 
 
-def _compiled(generator: keras.Model, statistics: str):
+def _compiled(generator: keras.Model, statistics: str) -> Callable:
     """(noise, labels) -> images, traced once for each generator and kind of statistics."""
     functions = _COMPILED.setdefault(generator, {})
     if statistics not in functions:

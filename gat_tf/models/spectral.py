@@ -1,6 +1,8 @@
-"""Spectral normalisation as SN-GAN does it (Miyato et al. 2018, Algorithm 1)."""
+"""Spectral normalisation as in SN-GAN (Miyato et al. 2018, Algorithm 1)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,26 +10,27 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("gat_tf")
 class SpectralNorm(keras.layers.Wrapper):
-    """Runs a layer with W / σ(W) in the place of its kernel W.
+    """Runs a layer with W / σ(W) in place of its kernel W.
 
         layer = SpectralNorm(keras.layers.Conv2D(64, 3))
 
-    W itself stays as it is, and the gradient goes through σ(W), so that the optimiser moves W as in
-    SN-GAN. `keras.layers.SpectralNormalization` overwrites W with W / σ(W) instead.
+    W itself is unchanged, and the gradient flows through σ(W), so that the optimiser updates W as
+    in SN-GAN. `keras.layers.SpectralNormalization` overwrites W with W / σ(W) instead.
 
     σ(W), the largest singular value of W as a matrix `[inputs, outputs]`, is estimated by one step
-    of power iteration from the vector u. A call in training mode keeps the new u; one in inference
-    mode does not. All of it is computed in float32, whatever the layer computes in.
+    of power iteration from the vector u. A call in training mode stores the new u; a call in
+    inference mode does not. The estimate is computed in float32, whatever the precision of the
+    layer.
 
     Args:
-        layer: Keras layer with a `kernel` or, as an Embedding, `embeddings`.
+        layer: Keras layer with a `kernel` or, for an Embedding, `embeddings`.
     """
 
-    def __init__(self, layer: keras.layers.Layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
         # W is float32 in `call`, and the images are cast by the layer alone.
         super().__init__(layer, autocast=False, **kwargs)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
         self.vector = self.add_weight(
             name="vector",
@@ -43,7 +46,7 @@ class SpectralNorm(keras.layers.Wrapper):
         embeds = isinstance(self.layer, keras.layers.Embedding)
         return self.layer.embeddings if embeds else self.layer.kernel
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         kernel = ops.convert_to_tensor(self._kernel)
         matrix = ops.reshape(kernel, (-1, kernel.shape[-1]))
         constant = ops.stop_gradient(matrix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -109,11 +110,11 @@ def curves(
     columns = max(map(len, rows))
     with matplotlib.rc_context(STYLE):
         whole = figure is None
-        if whole:
+        if figure is None:
             labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
             figure = canvas(width, height * len(rows), labels, legend_columns)
         grid = figure.subplots(len(rows), columns, squeeze=False, sharey="row" if sharey else False)
-        drawn = []
+        drawn: list[tuple[Panel, Any]] = []
         for row, all_axes in zip(rows, grid, strict=True):
             for axes in all_axes[len(row) :]:
                 axes.remove()
@@ -132,7 +133,7 @@ def curves(
     return figure
 
 
-def _line(axes, line: Line, look: dict) -> None:
+def _line(axes: Any, line: Line, look: dict) -> None:
     mean = np.array(line.mean, np.float64)  # None becomes NaN
     std = None if line.std is None else np.array(line.std, np.float64)
     look = {"linewidth": 1.1, "markersize": 3, **look, **line.look}
@@ -145,7 +146,7 @@ def _line(axes, line: Line, look: dict) -> None:
     band(axes, line.x, mean, std, label=line.label, **look)
 
 
-def _scales(axes, panel: Panel) -> None:
+def _scales(axes: Any, panel: Panel) -> None:
     if panel.xscale == "epsilon":
         longest = max((line.x for line in panel.lines), key=len, default=())
         if len(longest):
@@ -166,7 +167,7 @@ def _scales(axes, panel: Panel) -> None:
         axes.set_ylim(bottom=panel.ylim_bottom)
 
 
-def _axis_of_255(axes, largest: float) -> None:
+def _axis_of_255(axes: Any, largest: float) -> None:
     """Ticks at multiples of 1/255 times a power of two, at most eight of them beside 0."""
     if largest > 0:
         step = 2.0 ** math.ceil(math.log2(255 * largest / 8) - 1e-9) / 255

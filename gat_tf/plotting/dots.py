@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -115,7 +116,7 @@ def dots(
         raise ValueError("Expected panels with at least one row and one series. Received: none.")
     with matplotlib.rc_context(STYLE):
         whole = figure is None
-        if whole:
+        if figure is None:
             labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
             height = height or max(map(_height, panels))
             figure = canvas(width, height, labels, legend_columns)
@@ -137,7 +138,7 @@ def _height(panel: Dots) -> float:
     return 0.8 + (0.16 + 0.12 * lines) * len(panel.rows)
 
 
-def _panel(axes, panel: Dots, found: dict) -> None:
+def _panel(axes: Any, panel: Dots, found: dict) -> None:
     for mark in panel.marks:
         mark.draw(axes)
     count = len(panel.series)
@@ -155,7 +156,7 @@ def _panel(axes, panel: Dots, found: dict) -> None:
     axes.set_xlabel(panel.xlabel)
 
 
-def _series(axes, series: Series, shift: float, look: dict) -> None:
+def _series(axes: Any, series: Series, shift: float, look: dict) -> None:
     rows = [i for i, values in enumerate(series.values) if len(values)]
     means = np.array([np.mean(series.values[i]) for i in rows])
     spread = np.array([_std(series, i) for i in rows], np.float64)
@@ -191,6 +192,7 @@ def _series(axes, series: Series, shift: float, look: dict) -> None:
 def _std(series: Series, row: int) -> float:
     """NaN, which draws no bar, where there is none."""
     if series.std is not None:
-        return np.nan if series.std[row] is None else series.std[row]
+        std = series.std[row]
+        return np.nan if std is None else std
     values = series.values[row]
-    return np.std(values, ddof=1) if len(values) > 1 else np.nan
+    return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -159,7 +160,7 @@ def strip(
     return figure
 
 
-def _show(axes, image: np.ndarray, **how) -> None:
+def _show(axes: Any, image: np.ndarray, **how: Any) -> None:
     """Draws `[H, W, C]` in [0, 1], C 1 or 3, without axes."""
     image = image[..., 0] if image.shape[-1] == 1 else image
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, **how)

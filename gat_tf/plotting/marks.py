@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 _LINE = {"color": "#777777", "linewidth": 0.8, "linestyle": "--"}
 _POINT = {
@@ -42,7 +43,7 @@ class Mark:
                 "a point. Received: neither."
             )
 
-    def draw(self, axes) -> None:
+    def draw(self, axes: Any) -> None:
         """Adds the mark to matplotlib's axes."""
         if self.x is None:
             axes.axhline(self.y, label=self.label, **{**_LINE, **self.look})

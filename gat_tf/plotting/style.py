@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib import ticker
@@ -15,7 +16,7 @@ COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D
 # A second sign beside the colour, for grey print.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINE_STYLES = ("-", "--", "-.", ":")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
@@ -31,7 +32,7 @@ STYLE = {
 }
 
 
-def looks(names: Iterable[str]) -> dict[str, dict]:
+def looks(names: Iterable[str | None]) -> dict[str | None, dict]:
     """Gives every name a look of its own: matplotlib's `color`, `marker` and `linestyle`.
 
     A look depends on the place of its name alone, so figures that pass the same names in the same
@@ -63,7 +64,7 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
         figure.savefig(path, dpi=200, metadata=metadata)
 
 
-def new_figure(rows: int, columns: int, width: float, height: float):
+def new_figure(rows: int, columns: int, width: float, height: float) -> Any:
     """A figure and its axes `[rows, columns]`; width in inches, height that of a row."""
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -77,7 +78,7 @@ def canvas(width: float, height: float, labels: Iterable[str | None], ncols: int
 
 def parts(
     width: float, height: float, *, heights: Sequence[float] = (1,), widths: Sequence[float] = (1,)
-):
+) -> Any:
     """Divides a new figure into parts, for a figure of several kinds of panels.
 
     `curves`, `dots` and `strip` draw in a part that is passed to them as `figure`. `legend` then
@@ -94,11 +95,11 @@ def parts(
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     shape = len(heights), len(widths)
-    ratios = {"height_ratios": heights, "width_ratios": widths}
+    ratios: dict[str, Any] = {"height_ratios": heights, "width_ratios": widths}
     return figure, figure.subfigures(*shape, squeeze=False, **ratios)
 
 
-def band(axes, x, mean, std, **line) -> None:
+def band(axes: Any, x: Any, mean: Any, std: Any, **line: Any) -> None:
     """A line with the band of one standard deviation around it, if there is one."""
     (drawn,) = axes.plot(x, mean, **line)
     if std is not None:
@@ -108,16 +109,18 @@ def band(axes, x, mean, std, **line) -> None:
 
 def legend(figure: Figure, ncols: int = 3) -> None:
     """Adds one legend below all panels of a figure, with every label once."""
-    entries = {}
+    entries: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
         with matplotlib.rc_context(STYLE):
-            figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=ncols)
+            figure.legend(
+                list(entries.values()), list(entries), loc="outside lower center", ncols=ncols
+            )
 
 
-def epsilon_axis(axes, epsilons, *, of_255: bool = False) -> None:
+def epsilon_axis(axes: Any, epsilons: Sequence[float], *, of_255: bool = False) -> None:
     """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
     smallest = next((e for e in epsilons if e), 1.0)
     names = [f"{255 * e if of_255 else e:.3g}" for e in epsilons]
@@ -129,7 +132,7 @@ def epsilon_axis(axes, epsilons, *, of_255: bool = False) -> None:
     axes.set_xlim(-0.08 * smallest, 1.1 * max(epsilons) or 1.0)
 
 
-def log_axis(axes, which: str) -> None:
+def log_axis(axes: Any, which: str) -> None:
     """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")

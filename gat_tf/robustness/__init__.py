@@ -1,1 +1,2 @@
-"""The command that tells how robust a Keras classifier is: `python -m gat_tf.robustness`."""
+"""The command that evaluates the robustness of a Keras classifier: `python -m
+gat_tf.robustness`."""

@@ -1,13 +1,14 @@
-"""How robust is a Keras classifier really? Many attacks, the worst case, and known checks.
+"""How robust is a Keras classifier? Many attacks, their worst case, and checks for masked
+gradients.
 
     python -m gat_tf.robustness --model=robust.keras --dataset=cifar10 --data_dir=...
     python -m gat_tf.robustness --model=mine.keras --dataset=images.npz
 
 The model is any Keras classifier in a .keras file, with probabilities or logits, of images of any
 size; the images are a data set of this project, any classification data set of TensorFlow Datasets
-by name (its test split), or an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`. What is
-computed is said in `gat_tf.evaluation.robustness`; each attack is a file in `units/`, so that an
-evaluation that was stopped continues.
+by name (its test split), or an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`.
+`gat_tf.evaluation.robustness` describes the evaluation. Each attack is a file in `units/`, so that
+an interrupted evaluation can continue.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)  # what np.loa
 
 @dataclasses.dataclass(frozen=True)
 class Config(budget.Config):
-    """What is evaluated, and with what budget."""
+    """The model, the images and the budget of an evaluation."""
 
     PRESETS: ClassVar[dict[str, str]] = {
         "paper": "AutoAttack's budgets, for a GPU",
@@ -67,7 +68,7 @@ class Config(budget.Config):
         0.0, "Smallest pixel value that the model takes; 8-bit images are scaled to it."
     )
     high: float = option(1.0, "Largest pixel value that the model takes.")
-    images: int | None = option(None, "Number of test images, the first of them; none is all.")
+    images: int | None = option(None, "Number of test images, from the first; none means all.")
     batch_size: int = option(100, "Number of images attacked at a time.")
     seed: int = option(0, "Seed of the attacks' random choices.")
 
@@ -95,11 +96,11 @@ PRESETS = {"paper": Config(), "quick": Config(images=100, **budget.FEW)}
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
-    """Computes what is missing of the evaluation, and returns and writes its results.
+    """Runs the missing parts of the evaluation, and returns and writes the results.
 
     Args:
         config: Settings.
-        output_dir: Folder of the results, of this model and configuration alone.
+        output_dir: Folder for the results of this model and configuration only.
 
     Returns:
         What `results.json` holds.
@@ -151,10 +152,10 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
 
 def load_model(path: str) -> keras.Model:
-    """Reads a classifier, never running code that is stored in its file.
+    """Loads a classifier without running any code stored in its file.
 
     Raises:
-        ConfigError: It is not there, no Keras model, or wants code to be run.
+        ConfigError: The file is missing, is not a Keras model, or needs code to be run.
     """
     if not pathlib.Path(path).exists():
         raise ConfigError(f"Expected a .keras file of a classifier. Received: no file {path}")
@@ -171,7 +172,7 @@ def load_images(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """The test images scaled to [low, high], `[N, H, W, C]` float32, and their labels `[N]`.
 
     Raises:
-        ConfigError: An .npz that is not what is wanted, or a data set that is no classification.
+        ConfigError: The .npz file or the data set does not contain images and labels.
         DatasetNotFoundError: The data set is not there.
     """
     if config.dataset.endswith(".npz"):
@@ -208,7 +209,7 @@ def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> 
         )
 
 
-def _from_npz(path) -> data.Split:
+def _from_npz(path: pathlib.Path) -> data.Split:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
@@ -242,8 +243,8 @@ def _from_tfds(name: str, data_dir: str | None) -> data.Split:
         ) from error
 
 
-def _worst(result, images, labels) -> list[dict]:
-    """The images fooled at the smallest ε, of those that are right without an attack."""
+def _worst(result: dict, images: np.ndarray, labels: np.ndarray) -> list[dict]:
+    """Of the correctly classified images, those fooled at the smallest ε."""
     if result["curve"] is None:
         return []
     fooled_at = [(e, i) for i, e in enumerate(result["curve"]["fooled_at"]) if e]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Seed
 from gat_tf.attacks import Attack, GradientAttack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
@@ -18,11 +19,11 @@ class AdversarialStep(NamedTuple):
     """What one step of adversarial training computes.
 
     Attributes:
-        loss: α·J(x) + (1 - α)·J(x + η) of each image, `[B]`.
-        clean: The pass over the images.
-        adversarial: The pass over the perturbed images.
+        loss: α·J(x) + (1 - α)·J(x + η) per image, `[B]`.
+        clean: The pass on the clean images.
+        adversarial: The pass on the perturbed images.
         perturbation: η, `[B, H, W, C]`, before clipping.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the summed `loss` of the batch, one per trainable variable.
     """
 
     loss: tf.Tensor
@@ -39,14 +40,14 @@ def adversarial_step(
     labels: tf.Tensor,
     alpha: float,
     *,
-    seed=None,
-    loss_scale=1.0,
+    seed: Seed = None,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> AdversarialStep:
     """Losses and gradients of eqs. 2 and 4; nothing is updated.
 
-    Where the attack is a function of one input gradient and the network the same in training as
-    in inference, the backward pass of the clean loss gives that gradient too: two forward and
-    backward passes in all. Otherwise the attack runs its own passes, in inference mode.
+    If the attack is a function of one input gradient, and the network computes the same in training
+    and inference, then the backward pass of the clean loss also gives that gradient: two forward
+    and backward passes in total. Otherwise the attack runs its own passes, in inference mode.
 
     Args:
         logits: The classifier.
@@ -55,15 +56,15 @@ def adversarial_step(
         labels: `[B]`.
         alpha: Weight of the clean loss, in [0, 1].
         seed: `[2]` integers for the attack's random choices.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+        loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
-    shared = isinstance(attack, GradientAttack) and logits.same_in_training
-    clean = classifier_pass(logits, images, labels, shared, loss_scale)
-    if shared:
+    shared = attack if isinstance(attack, GradientAttack) and logits.same_in_training else None
+    clean = classifier_pass(logits, images, labels, shared is not None, loss_scale)
+    if shared is not None:
         gradient = clean.input_gradient
-        if attack.gradient_of == "probability":
+        if shared.gradient_of == "probability":
             gradient *= -clean.probability[:, None, None, None]
-        perturbation = attack.from_gradient(gradient)
+        perturbation = shared.from_gradient(gradient)
     else:
         perturbation = attack.perturb(logits, images, labels, seed)
     perturbation = tf.stop_gradient(perturbation)
@@ -92,8 +93,8 @@ class AdversarialTraining(ClassifierScheme):
 
     Args:
         classifier: Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
-        attack: Attack from `gat_tf.attacks`. Clipping is the attack's: the paper's equations
-            have none, so pass `clip=None` to it for the letter of them.
+        attack: Attack from `gat_tf.attacks`. The attack's `clip` decides about clipping. The
+            paper's equations do not clip: to follow them exactly, pass `clip=None` to the attack.
         alpha: Weight of the clean loss, in [0, 1]. 0.5 in the paper.
         from_logits: Whether the classifier gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels. By default the attack's `clip`, or [0, 1] where that is
@@ -103,7 +104,7 @@ class AdversarialTraining(ClassifierScheme):
     Raises:
         ValueError: α is outside [0, 1], `from_logits` does not fit the classifier, or `bounds` not
             the attack's `clip`.
-        TypeError: The attack or the classifier is none.
+        TypeError: The attack is not an `Attack`, or the classifier is not a Keras model.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class AdversarialTraining(ClassifierScheme):
         self.attack = attack
         self.alpha = checks.number("alpha", alpha, 0, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         attack = keras.saving.serialize_keras_object(self.attack)
         return {
             **super().get_config(),
@@ -133,7 +134,7 @@ class AdversarialTraining(ClassifierScheme):
             "bounds": list(self.bounds),
         }
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         step = adversarial_step(
             self._logits,
@@ -154,7 +155,7 @@ class AdversarialTraining(ClassifierScheme):
             power=norms.power(step.perturbation),
         )
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
         clean = self._logits(images)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._keras import NothingToBuild, is_validation_in_fit
+from gat_tf._types import Bounds
 from gat_tf.checks import as_dataset
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
@@ -21,8 +24,11 @@ class MultiWorker(NothingToBuild):
     from a batch, which is not needed here, and averaging metrics that are scalars.
     """
 
-    def train_step(self, data):
-        return self._reducible(super().train_step(data))
+    distribute_strategy: tf.distribute.Strategy  # of the Keras model that this is mixed into
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        step = super().train_step  # type: ignore[misc]  # the Keras model's
+        return self._reducible(step(data))
 
     def _reducible(self, logs: dict) -> dict:
         """The metrics of a step, as Keras can average them over the replicas."""
@@ -35,21 +41,30 @@ class MultiWorker(NothingToBuild):
 class Scheme(MultiWorker, keras.Model):
     """A Keras model that trains the networks inside it on batches of (images, labels).
 
-    Subclasses define `train_step` and `test_step` on top of pure functions, and what follows.
+    Subclasses define `train_step` and `test_step` on top of pure functions, and the two abstract
+    methods below.
 
     Attributes:
-        results: Name to metric: the mean over an epoch of a value of each image.
+        results: Name to metric: the mean over an epoch of a per-image value.
 
     Args:
-        num_classes: K, or None where it is not known.
+        num_classes: K, or None if it is not known.
         bounds: `(low, high)` of the pixels.
-        metrics: Names of the values that a step records.
-        seed: Seed of everything random in a step.
+        metrics: Names of the values that each step records.
+        seed: Seed of all randomness in a step.
     """
 
-    def __init__(self, num_classes, bounds, metrics, *, seed=0, name=None):
+    def __init__(
+        self,
+        num_classes: int | None,
+        bounds: Bounds,
+        metrics: Iterable[str],
+        *,
+        seed: int = 0,
+        name: str | None = None,
+    ):
         super().__init__(name=name)
-        self.num_classes = num_classes
+        self.num_classes: Any = num_classes  # an integer, or None where it is not known
         self.bounds = bounds
         self.seed = checks.count("seed", seed, low=0)
         self.results = {metric: keras.metrics.Mean(name=metric) for metric in metrics}
@@ -65,18 +80,18 @@ class Scheme(MultiWorker, keras.Model):
         """The paper's."""
 
     @property
-    def metrics(self):
+    def metrics(self) -> list:
         return list(self.results.values())
 
     def compile(
         self,
-        optimizer=None,
+        optimizer: Any = None,
         *,
-        jit_compile="auto",
-        steps_per_execution=1,
-        run_eagerly=False,
-        **others,
-    ):
+        jit_compile: bool | str = "auto",
+        steps_per_execution: int = 1,
+        run_eagerly: bool = False,
+        **others: Any,
+    ) -> None:
         """Configures training. The loss and the metrics are the scheme's own.
 
         Args:
@@ -113,7 +128,7 @@ class Scheme(MultiWorker, keras.Model):
         known = [f"No `{name}`: {instead[name]}." for name in names if name in instead]
         return " ".join([f"A training scheme's `compile` takes no {', '.join(names)}.", *known])
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "jit_compile": self.jit_compile,
@@ -121,18 +136,18 @@ class Scheme(MultiWorker, keras.Model):
             "run_eagerly": self.run_eagerly,
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Any) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed, "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Any, custom_objects: dict[str, Any] | None = None) -> Scheme:
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
-    def _prepared(self, optimizer, network: keras.Model):
-        """The optimiser with its variables, and with loss scaling where the precision needs it."""
+    def _prepared(self, optimizer: Any, network: keras.Model) -> Any:
+        """The built optimiser, with loss scaling if the precision needs it."""
         optimizer = keras.optimizers.get(optimizer)
         if self.dtype_policy.name == "mixed_float16" and not isinstance(
             optimizer, keras.optimizers.LossScaleOptimizer
@@ -142,12 +157,14 @@ class Scheme(MultiWorker, keras.Model):
             optimizer.build(network.trainable_variables)
         return optimizer
 
-    def fit(self, x=None, y=None, *, validation_data=None, **kwargs):
+    def fit(
+        self, x: Any = None, y: Any = None, *, validation_data: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """As `keras.Model.fit`, with every batch of a `tf.data.Dataset` or of arrays checked.
 
         Raises:
-            ValueError: Images outside their range or labels that are not classes, at the first
-                batch that has them; weights of samples or classes, or `validation_split`.
+            ValueError: A batch has images outside their range or labels that are not classes; or
+                `fit` is given sample weights, class weights or `validation_split`.
         """
         refused = {
             "validation_split": "pass `validation_data=`",
@@ -165,7 +182,7 @@ class Scheme(MultiWorker, keras.Model):
             x = self._training_data(x, y, kwargs)  # shuffled already
             return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
 
-    def evaluate(self, x=None, y=None, **kwargs):
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, with the data checked as in `fit`."""
         if not is_validation_in_fit(kwargs):  # `fit` has checked it
             x = self._checked(x, y, kwargs.pop("batch_size", None))
@@ -173,8 +190,8 @@ class Scheme(MultiWorker, keras.Model):
         with checks.readable_errors():
             return super().evaluate(x, y, **kwargs)
 
-    def _training_data(self, x, y, fit_arguments: dict):
-        """What `train_step` is fed with, from what the user passed to `fit`."""
+    def _training_data(self, x: Any, y: Any, fit_arguments: dict) -> tf.data.Dataset:
+        """The data for `train_step`, from the arguments of `fit`."""
         batch_size = fit_arguments.pop("batch_size", None)
         return self._checked(x, y, batch_size, shuffle=fit_arguments.pop("shuffle", True))
 
@@ -194,11 +211,14 @@ class Scheme(MultiWorker, keras.Model):
             )
         return images, labels
 
-    def _apply_mean(self, optimizer, network, sums, batch: tf.Tensor) -> None:
-        """Applies gradients that are sums over this replica's images, as the global mean.
+    def _apply_mean(
+        self, optimizer: Any, network: keras.Model, sums: Any, batch: tf.Tensor
+    ) -> None:
+        """Applies the mean gradient over the global batch, from sums over this replica's images.
 
-        The optimiser adds the replicas' gradients up, so each is divided by the size of the whole
-        batch, which differs from the replicas times this one's where the last batch is uneven.
+        The optimiser adds up the gradients of the replicas, so each is divided by the size of the
+        global batch. This is not always the number of replicas times the local size: the last batch
+        may be split unevenly.
         """
         images = tf.cast(tf.shape(batch)[0], tf.float32)
         images = tf.distribute.get_replica_context().all_reduce("SUM", images)
@@ -207,7 +227,7 @@ class Scheme(MultiWorker, keras.Model):
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
 
     def _penalty_gradients(self, optimizer, network):
-        """Of the network's weight regularisers, which belong to any loss it is trained with."""
+        """Gradients of the network's weight regularisers, which are part of every training loss."""
         variables = network.trainable_variables
         with tf.GradientTape() as tape:
             penalties = network.losses
@@ -217,7 +237,7 @@ class Scheme(MultiWorker, keras.Model):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         return [None if g is None else g / replicas for g in tape.gradient(total, variables)]
 
-    def _record(self, **values) -> dict:
+    def _record(self, **values: Any) -> dict:
         """Updates the metrics with per-image values `[B]`, and returns their results."""
         for name, value in values.items():
             self.results[name].update_state(tf.cast(value, tf.float32))
@@ -234,7 +254,7 @@ def require_built(network: keras.Model) -> None:
 
 
 def xla_by_default() -> bool:
-    """Whether steps are compiled with XLA unless told otherwise: on a single GPU alone.
+    """Whether steps are compiled with XLA by default: only on a single GPU.
 
     On CPUs XLA's convolutions are slower than TensorFlow's.
     """
@@ -242,8 +262,8 @@ def xla_by_default() -> bool:
     return replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
 
 
-def added(gradients, others) -> list:
-    """The sums of two lists of gradients, in which None stands for zero."""
+def added(gradients: Any, others: Any) -> list:
+    """The sums of two lists of gradients; None counts as zero."""
     return [
         b if a is None else a if b is None else a + b
         for a, b in zip(gradients, others, strict=True)

@@ -1,11 +1,15 @@
-"""What the schemes share that train a classifier, or a generator against one."""
+"""The base of schemes that train a classifier, or a generator against one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks
+from gat_tf._types import Bounds
+from gat_tf.attacks import Attack
 from gat_tf.logits import Logits
 from gat_tf.training.base import ADAM_EPSILON, Scheme, require_built
 from gat_tf.training.metrics import Quantiles
@@ -17,12 +21,12 @@ class ClassifierScheme(Scheme):
     Args:
         classifier: Keras model from images `[B, H, W, C]` to `[B, K]`.
         bounds: `(low, high)` of the pixels.
-        from_logits: Whether it gives logits instead of probabilities.
+        from_logits: Whether the classifier gives logits instead of probabilities.
         seed: Seed of the attack's random choices. Each step's are derived from it and from the
             optimiser's step count, so that a run that is resumed goes on as if never stopped.
     """
 
-    _recorded = (
+    _recorded: tuple[str, ...] = (
         "loss",  # the objective of eqs. 2, 4 and 10 of the GAT paper
         "clean_loss",
         "adversarial_loss",
@@ -32,7 +36,13 @@ class ClassifierScheme(Scheme):
     )
 
     def __init__(
-        self, classifier: keras.Model, bounds=(0.0, 1.0), *, from_logits=False, seed=0, name=None
+        self,
+        classifier: keras.Model,
+        bounds: Bounds = (0.0, 1.0),
+        *,
+        from_logits: bool = False,
+        seed: int = 0,
+        name: str | None = None,
     ):
         logits = Logits(classifier, from_logits)
         require_built(classifier)
@@ -50,10 +60,10 @@ class ClassifierScheme(Scheme):
         """Adam with the GAT paper's learning rate of a classifier."""
         return keras.optimizers.Adam(1e-3, epsilon=ADAM_EPSILON)
 
-    def call(self, images, training=False):
+    def call(self, images: tf.Tensor, training: bool = False) -> Any:
         return self.classifier(images, training=training)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "classifier": keras.saving.serialize_keras_object(self.classifier),
             "from_logits": self._logits.from_logits,
@@ -63,7 +73,7 @@ class ClassifierScheme(Scheme):
     def _step_seed(self) -> tf.Tensor:
         return self._seed_of(self.optimizer.iterations.value)
 
-    def _seed_of(self, step) -> tf.Tensor:
+    def _seed_of(self, step: Any) -> tf.Tensor:
         seed = tf.stack([self.seed, tf.cast(tf.convert_to_tensor(step), tf.int32)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.random.fold_in(seed, replica)
@@ -72,8 +82,8 @@ class ClassifierScheme(Scheme):
         return super()._record(power_quantiles=values["power"], **values)
 
 
-def bounds_with(attack, bounds) -> tuple[float, float]:
-    """The pixels' range of a scheme: the attack's `clip`, or `bounds` where there is none.
+def bounds_with(attack: Attack, bounds: Bounds | None) -> tuple[float, float]:
+    """The pixel range of a scheme: the attack's `clip`, or `bounds` if it has none.
 
     Raises:
         ValueError: There are both, and they differ.
@@ -89,13 +99,13 @@ def bounds_with(attack, bounds) -> tuple[float, float]:
     return attack.clip
 
 
-def mixed(clean, adversarial, alpha: float):
+def mixed(clean: Any, adversarial: Any, alpha: float) -> Any:
     """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
     return alpha * clean + (1 - alpha) * adversarial
 
 
-def mixed_gradients(clean, adversarial, alpha: float):
-    """`mixed` for lists of gradients, in which None stands for zero."""
+def mixed_gradients(clean: Any, adversarial: Any, alpha: float) -> list:
+    """`mixed` for lists of gradients; None counts as zero."""
     if alpha == 0:  # the clean loss's backward pass, which nothing needs, falls out of the graph
         return adversarial
     return [

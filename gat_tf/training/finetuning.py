@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -101,7 +103,7 @@ class FineTuning(ClassifierScheme):
                 self._noise = tf.random.stateless_normal(shape, (self.seed, 0))
         self.steps = step_counter(self)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "generator": keras.saving.serialize_keras_object(self.generator),
@@ -111,7 +113,7 @@ class FineTuning(ClassifierScheme):
             "fake_images": self.fake_images,
         }
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         real, perturbation = self._pass(images, labels, self._step_seed())
         gradients = real.weight_gradients
@@ -127,7 +129,7 @@ class FineTuning(ClassifierScheme):
         self.steps.assign_add(1)
         return self._recorded_of(real.loss, real.correct, fake.loss, fake.correct, perturbation)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         """The same noise and classes in every batch."""
         images, labels = self._unpacked(data)
         loss, correct, perturbation = self._inference(images, labels)
@@ -136,7 +138,9 @@ class FineTuning(ClassifierScheme):
             fake_loss, fake_correct, _ = self._inference(*self._fakes(images, -1))
         return self._recorded_of(loss, correct, fake_loss, fake_correct, perturbation)
 
-    def _pass(self, images, labels, seed) -> tuple[ClassifierPass, tf.Tensor]:
+    def _pass(
+        self, images: tf.Tensor, labels: tf.Tensor, seed: int
+    ) -> tuple[ClassifierPass, tf.Tensor]:
         perturbation = tf.stop_gradient(self.attack.perturb(self._logits, images, labels, seed))
         attacked = self.attack.apply(images, perturbation)
         scale = self.optimizer.scale_loss(1.0)
@@ -162,7 +166,14 @@ class FineTuning(ClassifierScheme):
         fakes = sampling.images_of(self.generator, noise, labels, self.statistics)
         return tf.cast(fakes, images.dtype), labels
 
-    def _recorded_of(self, loss, correct, fake_loss, fake_correct, perturbation) -> dict:
+    def _recorded_of(
+        self,
+        loss: tf.Tensor,
+        correct: tf.Tensor,
+        fake_loss: Any,
+        fake_correct: Any,
+        perturbation: tf.Tensor,
+    ) -> dict:
         return self._record(
             loss=loss + self.fake_weight * fake_loss,
             adversarial_loss=loss,
@@ -173,7 +184,7 @@ class FineTuning(ClassifierScheme):
         )
 
 
-def _check_generator(generator, classifier: keras.Model, num_classes: int) -> None:
+def _check_generator(generator: keras.Model, classifier: keras.Model, num_classes: int) -> None:
     if not isinstance(generator, keras.Model):
         raise ValueError(
             f"Expected a generator, a Keras model, because λ is not 0. Received: {generator!r}"

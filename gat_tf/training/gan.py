@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._keras import all_layers
+from gat_tf._types import Seed
 from gat_tf.models import sampling
 from gat_tf.training.base import ADAM_EPSILON, Scheme, as_dataset, require_built
 
@@ -34,7 +37,15 @@ class GAN(Scheme):
     """
 
     def __init__(
-        self, discriminator, generator, num_classes, metrics, *, discriminator_steps, seed, name
+        self,
+        discriminator: keras.Model,
+        generator: keras.Model,
+        num_classes: int,
+        metrics: Iterable[str],
+        *,
+        discriminator_steps: int,
+        seed: int,
+        name: str | None,
     ):
         require_built(discriminator)
         require_built(generator)
@@ -56,10 +67,12 @@ class GAN(Scheme):
     def _default_optimizer(self):
         return adam()
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Any:
         return self.discriminator(inputs, training=training)
 
-    def compile(self, discriminator_optimizer=None, generator_optimizer=None, **kwargs):
+    def compile(  # type: ignore[override]  # two optimisers for one
+        self, discriminator_optimizer: Any = None, generator_optimizer: Any = None, **kwargs: Any
+    ) -> None:
         """Configures training.
 
         Args:
@@ -72,7 +85,7 @@ class GAN(Scheme):
         super().compile(discriminator_optimizer, **kwargs)
         self.generator_optimizer = self._prepared(generator_optimizer or adam(), self.generator)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
         config["discriminator_optimizer"] = config.pop("optimizer")
         config["generator_optimizer"] = keras.saving.serialize_keras_object(
@@ -80,7 +93,7 @@ class GAN(Scheme):
         )
         return config
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "discriminator": keras.saving.serialize_keras_object(self.discriminator),
             "generator": keras.saving.serialize_keras_object(self.generator),
@@ -88,7 +101,7 @@ class GAN(Scheme):
             **super().get_config(),
         }
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         if self.discriminator_steps == 1:
             minibatches = [(images, labels)]
@@ -101,22 +114,26 @@ class GAN(Scheme):
         self.steps.assign_add(1)
         return self._record_with_loss(values)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         """The same noise and classes in every batch, with both networks in inference mode."""
         images, labels = self._unpacked(data)
         noise, fake_labels = draw(images, self.latent_size, self.num_classes, [self.seed, -1])
         return self._record_with_loss(self._values(images, labels, noise, fake_labels))
 
     @abc.abstractmethod
-    def _update_discriminator(self, images, labels, noise, fake_labels) -> dict[str, tf.Tensor]:
+    def _update_discriminator(
+        self, images: tf.Tensor, labels: tf.Tensor, noise: tf.Tensor, fake_labels: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """Updates D, and returns values `[B]` to record."""
 
     @abc.abstractmethod
-    def _update_generator(self, noise, fake_labels) -> dict[str, tf.Tensor]:
+    def _update_generator(self, noise: tf.Tensor, fake_labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Updates G, and returns values `[B]` to record."""
 
     @abc.abstractmethod
-    def _values(self, images, labels, noise, fake_labels) -> dict[str, tf.Tensor]:
+    def _values(
+        self, images: tf.Tensor, labels: tf.Tensor, noise: tf.Tensor, fake_labels: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """The values `[B]` that the updates would record; nothing is updated."""
 
     def _draw(self, batch: tf.Tensor, stream: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -174,12 +191,14 @@ class GAN(Scheme):
         return groups.take(number).apply(tf.data.experimental.assert_cardinality(number))
 
 
-def adam(learning_rate=2e-4) -> keras.optimizers.Adam:
+def adam(learning_rate: Any = 2e-4) -> keras.optimizers.Adam:
     """The optimiser of Rob-GAN and SN-GAN; the learning rate is a number or a Keras schedule."""
     return keras.optimizers.Adam(learning_rate, beta_1=0.0, beta_2=0.9, epsilon=ADAM_EPSILON)
 
 
-def draw(batch: tf.Tensor, latent_size: int, num_classes: int, seed) -> tuple[tf.Tensor, tf.Tensor]:
+def draw(
+    batch: tf.Tensor, latent_size: int, num_classes: int, seed: Seed
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns standard normal noise `[B, latent_size]` and uniform classes `[B]`.
 
     Drawn once for the batch of all devices, of which each takes its part: however many there are,
@@ -217,7 +236,7 @@ def step_counter(scheme: Scheme) -> keras.Variable:
     )
 
 
-def judged_together(discriminator: keras.Model, real, fake) -> tuple:
+def judged_together(discriminator: keras.Model, real: Any, fake: Any) -> tuple:
     """Returns what D, in training mode, makes of real and of fake images.
 
     In one pass over both, unless batch norm would mix their statistics.
@@ -241,7 +260,7 @@ def judged_together(discriminator: keras.Model, real, fake) -> tuple:
     )
 
 
-def check_networks(images, generator: keras.Model, num_classes: int) -> None:
+def check_networks(images: tf.Tensor, generator: keras.Model, num_classes: int) -> None:
     """Raises ValueError unless a generator makes such images of so many classes."""
     made = generator.output_shape[1:]
     if tuple(images) != tuple(made):

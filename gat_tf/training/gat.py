@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -18,10 +18,10 @@ MINIBATCHES = ("separate", "shared")
 
 
 class ClassifierStep(NamedTuple):
-    """What one update of the classifier needs.
+    """The result of a classifier step.
 
     Attributes:
-        loss: L_F of eq. 10 of each image, `[B]`.
+        loss: L_F of eq. 10 per image, `[B]`.
         clean: The pass over the images.
         adversarial: The pass over images + G(Δ).
         gradients: Of the sum of `loss` over the batch, one for each trainable variable of F.
@@ -34,12 +34,12 @@ class ClassifierStep(NamedTuple):
 
 
 def clean_pass(
-    logits: Logits, images: tf.Tensor, labels: tf.Tensor, loss_scale=1.0
+    logits: Logits, images: tf.Tensor, labels: tf.Tensor, loss_scale: float | tf.Tensor = 1.0
 ) -> tuple[ClassifierPass, tf.Tensor]:
     """The classifier's pass over the images, and Δ = dF(x)_y/dx `[B, H, W, C]`.
 
-    Δ = -F(x)_y dJ/dx comes with the pass where the network is the same in training as in
-    inference, and from a pass of its own in inference mode where it is not.
+    If the network computes the same in training and inference, Δ = -F(x)_y dJ/dx comes from this
+    pass. Otherwise a second pass, in inference mode, computes it.
     """
     clean = classifier_pass(logits, images, labels, logits.same_in_training, loss_scale)
     if logits.same_in_training:
@@ -56,9 +56,9 @@ def classifier_step(
     alpha: float,
     *,
     with_input_gradient: bool = False,
-    loss_scale=1.0,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> ClassifierStep:
-    """Losses and gradients of eq. 10, the clean half of which is already there.
+    """Losses and gradients of eq. 10, given the pass on the clean images.
 
     Args:
         clean: The pass over the images.
@@ -90,16 +90,16 @@ def shared_step(
     c_g: float,
     alpha: float,
     *,
-    classifier_loss_scale=1.0,
-    generator_loss_scale=1.0,
+    classifier_loss_scale: float | tf.Tensor = 1.0,
+    generator_loss_scale: float | tf.Tensor = 1.0,
 ) -> tuple[PerturbationGeneratorStep, ClassifierStep]:
     """Eqs. 9 and 10 on one minibatch, with one perturbation G(Δ) for both; nothing is updated.
 
-    The classifier's backward pass at x + G(Δ) gives dJ/dη as well, and dF_y/dη = -F_y dJ/dη, so
-    the generator needs no pass of the classifier of its own. A classifier with dropout or batch
-    norm pays one, in inference mode, to keep eq. 9's meaning.
+    The classifier's backward pass at x + G(Δ) also gives dJ/dη, and dF_y/dη = -F_y dJ/dη, so the
+    generator needs no extra pass of the classifier. With dropout or batch norm, one extra pass in
+    inference mode is needed to keep the meaning of eq. 9.
 
-    Arguments are those of `perturbation_generator_step` and `classifier_step`.
+    The arguments are those of `perturbation_generator_step` and `classifier_step`.
     """
     variables = generator.trainable_variables
     with tf.GradientTape() as tape:
@@ -152,8 +152,8 @@ class GAT(GeneratorScheme):
     perturbed images x + G(Δ) are not clipped.
 
     Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
-    [0, 1], and what it takes to fool F 255 times larger: put `keras.layers.Rescaling(255)` before
-    and behind G, and divide c_g by 255².
+    [0, 1], and the perturbations that fool F are 255 times larger: put
+    `keras.layers.Rescaling(255)` before and after G, and divide c_g by 255².
 
     Args:
         classifier: F, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -162,10 +162,10 @@ class GAT(GeneratorScheme):
             the perturbations.
         alpha: Weight of the clean loss in eq. 10, in [0, 1]. 0.5 in the paper.
         generator_steps: k of Algorithm 1, at least 1. 1 in the paper.
-        minibatches: `"separate"`, Algorithm 1's letter: every update has a minibatch of its own.
-            `fit` draws the generator's independently from the dataset it is given; an epoch is
-            one pass of the classifier over it. Or `"shared"`: one minibatch serves both updates,
-            and the perturbation made before the generator's (last) update serves both, which
+        minibatches: `"separate"`, exactly as in Algorithm 1: every update has its own minibatch.
+            `fit` draws the generator's minibatches independently from its dataset; an epoch is one
+            pass of the classifier over the dataset. Or `"shared"`: both updates use the same
+            minibatch and the same perturbation, made before the generator's (last) update, which
             saves a third of the work.
         from_logits: Whether the classifier gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels.
@@ -207,7 +207,9 @@ class GAT(GeneratorScheme):
         self.generator_steps = checks.count("generator_steps", generator_steps)
         self.minibatches = minibatches
 
-    def compile(self, classifier_optimizer=None, generator_optimizer=None, **kwargs):
+    def compile(  # type: ignore[override]  # two optimisers for one
+        self, classifier_optimizer: Any = None, generator_optimizer: Any = None, **kwargs: Any
+    ) -> None:
         """Configures training.
 
         Args:
@@ -223,7 +225,7 @@ class GAT(GeneratorScheme):
             generator_optimizer or slow_adam(), self.generator
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,
@@ -231,7 +233,7 @@ class GAT(GeneratorScheme):
             "minibatches": self.minibatches,
         }
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
         config["classifier_optimizer"] = config.pop("optimizer")
         config["generator_optimizer"] = keras.saving.serialize_keras_object(
@@ -239,7 +241,7 @@ class GAT(GeneratorScheme):
         )
         return config
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         if self.minibatches == "shared":
             of_generator, of_classifier, gradient, perturbation = self._shared_updates(data)
         else:
@@ -322,11 +324,11 @@ class GAT(GeneratorScheme):
 
 
 def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Dataset:
-    """Pairs every minibatch with others drawn independently from the same data.
+    """Pairs every minibatch with `draws` others, drawn independently from the same data.
 
     Args:
         dataset: (images, labels) batches.
-        draws: How many others, k of Algorithm 1.
+        draws: Number of other minibatches, k of Algorithm 1.
         seed: Seed of the draws.
 
     Returns:
@@ -365,8 +367,8 @@ _DRAW_IMAGES = 10_000
 _DRAW_BYTES = 2**28
 
 
-def _is_drawn(x, draws: int) -> bool:
-    """Whether x is a dataset of ((images, labels), k times (images, labels)) already."""
+def _is_drawn(x: Any, draws: int) -> bool:
+    """Whether x is already a dataset of ((images, labels), k times (images, labels))."""
     if not isinstance(x, tf.data.Dataset):
         return False
     spec = x.element_spec

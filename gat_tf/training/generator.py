@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
+from gat_tf._types import Bounds
 from gat_tf.attacks import norms
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
@@ -16,14 +17,14 @@ from gat_tf.training.classifier_base import ClassifierScheme
 
 
 class PerturbationGeneratorStep(NamedTuple):
-    """What one update of the generator needs.
+    """The result of a generator step.
 
     Attributes:
-        loss: L_G of eq. 9 of each image, `[B]`.
+        loss: L_G of eq. 9 per image, `[B]`.
         perturbation: G(Δ), `[B, H, W, C]`.
-        adversarial_loss: J(x + G(Δ)) of each image, `[B]`.
+        adversarial_loss: J(x + G(Δ)) per image, `[B]`.
         correct: Whether each x + G(Δ) is classified correctly, `[B]` booleans.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable of G.
+        gradients: Gradients of the summed `loss` of the batch, one per trainable variable of G.
     """
 
     loss: tf.Tensor
@@ -41,9 +42,9 @@ def perturbation_generator_step(
     gradient: tf.Tensor,
     c_g: float,
     *,
-    loss_scale=1.0,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> PerturbationGeneratorStep:
-    """Losses and gradients of eq. 9 by their plain formula; nothing is updated.
+    """Loss and gradients of eq. 9, computed directly; nothing is updated.
 
     Args:
         logits: The classifier, run in inference mode.
@@ -52,7 +53,7 @@ def perturbation_generator_step(
         labels: `[B]`.
         gradient: Δ, `[B, H, W, C]`: a constant, so that no second-order gradient is taken.
         c_g: Weight of the perturbation's power.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+        loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     variables = generator.trainable_variables
     with tf.GradientTape() as tape:
@@ -71,7 +72,7 @@ def perturbation_generator_step(
 
 
 class GeneratorScheme(ClassifierScheme):
-    """A scheme with a generator against the classifier.
+    """A scheme with a generator of perturbations against the classifier.
 
     Args:
         classifier: F, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -84,14 +85,14 @@ class GeneratorScheme(ClassifierScheme):
 
     def __init__(
         self,
-        classifier,
-        generator,
-        c_g,
+        classifier: keras.Model,
+        generator: keras.Model,
+        c_g: float,
         *,
-        from_logits=False,
-        bounds=(0.0, 1.0),
-        seed=0,
-        name=None,
+        from_logits: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+        seed: int = 0,
+        name: str | None = None,
     ):
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         _check_shapes(classifier, generator)
@@ -105,7 +106,7 @@ class GeneratorScheme(ClassifierScheme):
         ):
             self.results[name] = keras.metrics.Mean(name=name)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         generator = keras.saving.serialize_keras_object(self.generator)
         return {
             **super().get_config(),
@@ -114,7 +115,7 @@ class GeneratorScheme(ClassifierScheme):
             "bounds": list(self.bounds),
         }
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
@@ -132,10 +133,12 @@ class GeneratorScheme(ClassifierScheme):
         )
 
     def _objective(self, values: dict) -> tf.Tensor:
-        """What `loss` is, `[B]`, from the other values that a step records: eq. 9's L_G."""
+        """The objective `loss`, `[B]`, from the other recorded values: L_G of eq. 9."""
         return values["generator_loss"]
 
-    def _update_generator(self, optimizer, images, labels, gradient) -> PerturbationGeneratorStep:
+    def _update_generator(
+        self, optimizer: Any, images: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
+    ) -> PerturbationGeneratorStep:
         step = perturbation_generator_step(
             self._logits,
             self.generator,
@@ -148,7 +151,7 @@ class GeneratorScheme(ClassifierScheme):
         self._apply_mean(optimizer, self.generator, step.gradients, images)
         return step
 
-    def _record_with_generator(self, gradient: tf.Tensor, **values) -> dict:
+    def _record_with_generator(self, gradient: tf.Tensor, **values: Any) -> dict:
         nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
         bias = tf.cast(self.generator(nothing, training=False), gradient.dtype)
         return self._record(
@@ -161,7 +164,7 @@ class GeneratorScheme(ClassifierScheme):
 
 @keras.saving.register_keras_serializable("gat_tf")
 class GeneratorTraining(GeneratorScheme):
-    """Trains a generator against a classifier that stays as it is (eq. 9; Fig. 2 of the GAT paper).
+    """Trains a generator against a fixed classifier (eq. 9; Fig. 2 of the GAT paper).
 
         scheme = GeneratorTraining(classifier, models.perturbation_generator(), c_g=1.0)
         scheme.compile(keras.optimizers.Adam(1e-3))
@@ -171,8 +174,8 @@ class GeneratorTraining(GeneratorScheme):
     The loss, and `loss` among the metrics, is L_G of eq. 9; x + G(Δ) is not clipped.
 
     Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
-    [0, 1], and what it takes to fool F 255 times larger: put `keras.layers.Rescaling(255)` before
-    and behind G, and divide c_g by 255².
+    [0, 1], and the perturbations that fool F are 255 times larger: put
+    `keras.layers.Rescaling(255)` before and after G, and divide c_g by 255².
 
     Args:
         classifier: F, a trained Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -195,7 +198,7 @@ class GeneratorTraining(GeneratorScheme):
     def _default_optimizer(self):
         return slow_adam()
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         step = self._update_generator(self.optimizer, images, labels, gradient)
@@ -211,7 +214,7 @@ class GeneratorTraining(GeneratorScheme):
 
 
 def slow_adam() -> keras.optimizers.Adam:
-    """The GAT paper's optimiser of a generator."""
+    """The GAT paper's optimiser for the generator."""
     return keras.optimizers.Adam(1e-6, epsilon=ADAM_EPSILON)
 
 
@@ -224,7 +227,7 @@ def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
         "the generator's perturbations": getattr(generator, "output_shape", None),
     }
     known = {name: shape[1:] for name, shape in shapes.items() if isinstance(shape, tuple)}
-    first = next(iter(known.values()), None)
+    first: tuple = next(iter(known.values()), ())
     fits = all(
         len(shape) == len(first)
         and all(a is None or b is None or a == b for a, b in zip(shape, first, strict=True))

@@ -1,6 +1,8 @@
-"""Metrics of perturbations that Keras does not have."""
+"""Metrics of perturbations, which Keras does not provide."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,12 +15,12 @@ _BINS = (_HIGH - _LOW) * _PER_DECADE
 class Quantiles(keras.metrics.Metric):
     """Quantiles of non-negative numbers over an epoch, from a histogram of their logarithms.
 
-    Additive over batches and replicas, of fixed size however long the epoch is, and right to
-    about 1 % of the value. Values below 1e-20 count as 0.
+    The histogram adds up over batches and replicas, and its size does not depend on the length of
+    the epoch. Quantiles are accurate to about 1 %. Values below 1e-20 count as 0.
 
     Args:
         name: The results are called `{name}_p10` and so on.
-        percentiles: Which ones.
+        percentiles: The percentiles to report.
     """
 
     def __init__(self, name: str, percentiles: tuple[int, ...] = (10, 50, 90)):
@@ -29,7 +31,7 @@ class Quantiles(keras.metrics.Metric):
             shape=(_BINS + 1,), initializer="zeros", dtype="float32", name="histogram"
         )
 
-    def update_state(self, values, sample_weight=None):
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Counts the values `[N]`."""
         del sample_weight
         decade = tf.math.log(tf.maximum(values, 1e-30)) / tf.math.log(10.0)
@@ -40,7 +42,7 @@ class Quantiles(keras.metrics.Metric):
         weights = tf.cast(counted, tf.float32)
         self.histogram.assign_add(tf.math.unsorted_segment_sum(weights, bins, _BINS + 1))
 
-    def result(self):
+    def result(self) -> dict[str, Any]:
         cumulative = tf.cumsum(tf.convert_to_tensor(self.histogram))
         # Interpolated between order statistics' bins: the nearest rank is enough at 1 %.
         ranks = tf.constant(self.percentiles, tf.float32) / 100 * cumulative[-1]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import losses
-from gat_tf.attacks import PGD
+from gat_tf.attacks import PGD, Attack
 from gat_tf.training.gan import GAN, judged_together
 
 CLASS_LOSSES = ("split", "split_equal", "acgan")
@@ -54,7 +54,11 @@ def class_loss_of(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor
 
 
 def attacked(
-    discriminator: keras.Model, attack: PGD, images: tf.Tensor, labels: tf.Tensor, seed=None
+    discriminator: keras.Model,
+    attack: PGD,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    seed: int | None = None,
 ) -> tf.Tensor:
     """The real images under PGD on `real_loss`, `[B, H, W, C]`; D runs in inference mode."""
 
@@ -93,7 +97,7 @@ def discriminator_step(
     fake_labels: tf.Tensor,
     class_loss: str,
     *,
-    loss_scale=1.0,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> DiscriminatorStep:
     """Losses and gradients of D's share of eq. 8 or 9; nothing is updated.
 
@@ -134,7 +138,7 @@ def generator_step(
     noise: tf.Tensor,
     labels: tf.Tensor,
     *,
-    loss_scale=1.0,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> GeneratorStep:
     """Losses and gradients of G's share of eqs. 8 and 9; nothing is updated.
 
@@ -226,7 +230,7 @@ class RobGAN(GAN):
         self.attack = attack
         self.class_loss = class_loss
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         attack = keras.saving.serialize_keras_object(self.attack)
         return {**super().get_config(), "attack": attack, "class_loss": self.class_loss}
 
@@ -275,7 +279,9 @@ class RobGAN(GAN):
         return attacked(self.discriminator, self.attack, images, labels, seed)
 
 
-def _judged(loss, real, fake, labels, fake_labels) -> dict[str, tf.Tensor]:
+def _judged(
+    loss: tf.Tensor, real: Any, fake: Any, labels: tf.Tensor, fake_labels: tf.Tensor
+) -> dict[str, tf.Tensor]:
     return {
         "discriminator_loss": loss,
         "adversarial_accuracy": losses.is_correct(real["classes"], labels),
@@ -291,8 +297,10 @@ def _judgement(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
 
 
 def _classes(discriminator: keras.Model) -> int:
-    heads = discriminator.output if getattr(discriminator, "inputs", None) else None
-    shapes = {k: tuple(v.shape) for k, v in heads.items()} if isinstance(heads, dict) else heads
+    heads: Any = discriminator.output if getattr(discriminator, "inputs", None) else None
+    shapes: Any = (
+        {k: tuple(v.shape) for k, v in heads.items()} if isinstance(heads, dict) else heads
+    )
     if (
         not isinstance(heads, dict)
         or set(heads) != {"real", "classes"}
@@ -305,7 +313,7 @@ def _classes(discriminator: keras.Model) -> int:
     return shapes["classes"][-1]
 
 
-def _check_attack(attack) -> None:
+def _check_attack(attack: Attack | None) -> None:
     if attack is None:
         return
     if not isinstance(attack, PGD):

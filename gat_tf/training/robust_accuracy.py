@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -11,7 +14,7 @@ from gat_tf.training.classifier_base import ClassifierScheme
 
 
 class RobustAccuracy(keras.callbacks.Callback):
-    """Puts `val_robust_accuracy` into the logs of every epoch, for callbacks that come after it.
+    """Adds `val_robust_accuracy` to the logs of every epoch, for the callbacks after it.
 
         model.fit(
             images, labels, validation_data=validation, epochs=10,
@@ -22,26 +25,26 @@ class RobustAccuracy(keras.callbacks.Callback):
             ],
         )
 
-    The model is the one that is trained, or the classifier of a scheme of `gat_tf.training`. The
-    attack's random choices are the same after every epoch, so that epochs compare. It is compiled
-    once.
+    The attacked model is the model in training, or the classifier of a scheme of `gat_tf.training`.
+    The attack makes the same random choices after every epoch, so that epochs can be compared. It
+    is compiled once.
 
     Args:
         data: (images, labels) batches as a `tf.data.Dataset`, or arrays (images, labels).
         attack: An untargeted attack.
-        name: What it is called in the logs.
-        batch_size: Of arrays; 32 by default.
+        name: Name of the metric in the logs.
+        batch_size: Batch size for arrays; 32 by default.
         from_logits: Whether the model gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels where the attack has no `clip`.
         seed: Seed of the attack's random choices.
 
     Raises:
-        ValueError: After the first epoch, where `evaluation.accuracy` would raise it.
+        ValueError: After the first epoch, if `evaluation.accuracy` would raise it.
     """
 
     def __init__(
         self,
-        data,
+        data: Any,
         attack: Attack,
         *,
         name: str = "val_robust_accuracy",
@@ -59,10 +62,10 @@ class RobustAccuracy(keras.callbacks.Callback):
         self.bounds = bounds
         self.seed = seed
 
-    def on_train_begin(self, logs=None):
-        self._measure = None  # the model may be another one, or changed
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._measure: Callable[[], float] | None = None  # the model may be another one, or changed
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._measure is None:
             self._measure = self._compiled()
         if logs is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,10 +14,10 @@ from gat_tf._keras import reset_moments
 
 
 class _Restarts(keras.callbacks.Callback, abc.ABC):
-    """Sets the learning rate of every optimiser, and restarts their moments, at some epochs.
+    """Sets the learning rate of every optimiser, and resets their moments at certain epochs.
 
-    As where the Rob-GAN paper's code makes new optimisers: Adam's moments and its step count begin
-    again at zero. Both are functions of the epoch, so that a run may be resumed with
+    The Rob-GAN paper's code makes new optimisers at these epochs, so Adam's moments and step count
+    start again at zero. Both depend only on the epoch, so that a run can be resumed with
     `initial_epoch`.
     """
 
@@ -26,9 +27,9 @@ class _Restarts(keras.callbacks.Callback, abc.ABC):
 
     @abc.abstractmethod
     def _restarts(self, epoch: int) -> bool:
-        """Whether the optimisers are new at an epoch that is not the first."""
+        """Whether the optimisers are reset at an epoch after the first."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         for optimizer in (self.model.optimizer, getattr(self.model, "generator_optimizer", None)):
             if optimizer is None:
                 continue
@@ -38,13 +39,13 @@ class _Restarts(keras.callbacks.Callback, abc.ABC):
 
 
 class LearningRateHalving(_Restarts):
-    """Halves the learning rates of both optimisers every so many epochs, and restarts the moments.
+    """Halves the learning rates of both optimisers every few epochs, and resets the moments.
 
     The schedule of Rob-GAN's joint training.
 
     Args:
-        epochs: Epochs between two halvings. 50 in the paper.
-        learning_rate: That of the first epochs, of both optimisers. 2e-4 in the paper.
+        epochs: Number of epochs between two halvings. 50 in the paper.
+        learning_rate: Initial learning rate of both optimisers. 2e-4 in the paper.
     """
 
     def __init__(self, epochs: int = 50, learning_rate: float = 2e-4):
@@ -52,7 +53,7 @@ class LearningRateHalving(_Restarts):
         self.epochs = checks.count("epochs", epochs)
         self.learning_rate = checks.number("learning_rate", learning_rate, low=0)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not hasattr(self.model, "generator_optimizer"):
             raise ValueError(
                 "Expected a scheme with two optimisers, such as RobGAN. "
@@ -67,18 +68,18 @@ class LearningRateHalving(_Restarts):
 
 
 class LearningRateStages(_Restarts):
-    """Divides the learning rate by ten after each stage, and restarts the moments.
+    """Divides the learning rate by ten after each stage, and resets the moments.
 
     The schedule of Rob-GAN's fine-tuning, which makes a new Adam at each stage.
 
         scheme.fit(dataset, epochs=60, callbacks=[LearningRateStages((20, 20, 10, 10))])
 
     Args:
-        epochs: Epochs of each stage. The last goes on for as long as the training does.
-        learning_rate: That of the first stage. 1e-3 in the paper's code.
+        epochs: Number of epochs of each stage. The last stage lasts until the end of the training.
+        learning_rate: Learning rate of the first stage. 1e-3 in the paper's code.
     """
 
-    def __init__(self, epochs=(20, 20, 10, 10), learning_rate: float = 1e-3):
+    def __init__(self, epochs: Any = (20, 20, 10, 10), learning_rate: float = 1e-3):
         super().__init__()
         ends = np.cumsum([checks.count("epochs", n, low=0) for n in epochs])
         if not len(ends):
@@ -95,19 +96,18 @@ class LearningRateStages(_Restarts):
 
 @keras.saving.register_keras_serializable("gat_tf")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that stays for a while and then falls in a straight line to zero.
+    """A learning rate that is constant at first and then falls linearly to zero.
 
-    The schedule of SN-GAN, of each of its optimisers:
+    The schedule of both optimisers of SN-GAN:
 
         discriminator_optimizer = training.gan.adam(LinearDecay(updates=5))
         generator_optimizer = training.gan.adam(LinearDecay())
 
     Args:
-        learning_rate: That of the first iterations. 2e-4 in the SN-GAN paper.
-        iterations: Iterations of the training, at the end of which the rate is 0. 250,000 for 64
-            pixels.
-        decay: The number of them, at the end, over which the rate falls. 50,000 for 64 pixels.
-        updates: Updates of the optimiser in an iteration: n_dis for the discriminator's.
+        learning_rate: Initial learning rate. 2e-4 in the SN-GAN paper.
+        iterations: Number of iterations after which the rate is 0. 250,000 for 64 pixels.
+        decay: Number of final iterations over which the rate falls. 50,000 for 64 pixels.
+        updates: Number of updates of the optimiser per iteration: n_dis for the discriminator's.
 
     Raises:
         ValueError: An argument is outside its range, or `decay` is more than all iterations.
@@ -130,10 +130,10 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
                 f"Received: decay={decay} of iterations={iterations}"
             )
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> tf.Tensor:
         left = self.iterations - tf.cast(step, tf.int64) // self.updates
         return self.learning_rate * tf.clip_by_value(tf.cast(left, tf.float32) / self.decay, 0, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("learning_rate", "iterations", "decay", "updates")
         return {name: getattr(self, name) for name in names}

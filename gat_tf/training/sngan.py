@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -39,7 +41,14 @@ class SNGAN(GAN):
     )
 
     def __init__(
-        self, discriminator, generator, num_classes, *, discriminator_steps=5, seed=0, name=None
+        self,
+        discriminator: keras.Model,
+        generator: keras.Model,
+        num_classes: int,
+        *,
+        discriminator_steps: int = 5,
+        seed: int = 0,
+        name: str | None = None,
     ):
         inputs = getattr(discriminator, "inputs", None) or ()
         if len(inputs) != 2:
@@ -57,7 +66,7 @@ class SNGAN(GAN):
             name=name,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_classes": self.num_classes}
 
     def _update_discriminator(self, images, labels, noise, fake_labels):
@@ -90,7 +99,7 @@ def _hinge(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
     return (tf.nn.relu(1 - real) + tf.nn.relu(1 + fake))[:, 0]
 
 
-def _judged(loss, real, fake) -> dict[str, tf.Tensor]:
+def _judged(loss: tf.Tensor, real: Any, fake: Any) -> dict[str, tf.Tensor]:
     return {
         "discriminator_loss": loss,
         "real_judged_real": real[:, 0] > 0,

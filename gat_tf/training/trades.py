@@ -1,14 +1,15 @@
-"""TRADES (Zhang et al. 2019): accuracy on clean images against stability around them."""
+"""TRADES (Zhang et al. 2019): a trade-off of clean accuracy and stability around the images."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf.attacks import PGD, norms
+from gat_tf._types import Seed
+from gat_tf.attacks import PGD, Attack, norms
 from gat_tf.gradients import loss_and_input_gradient
 from gat_tf.logits import Logits
 from gat_tf.training.classifier_base import ClassifierScheme, bounds_with
@@ -18,12 +19,12 @@ class TradesStep(NamedTuple):
     """What one step of TRADES computes.
 
     Attributes:
-        loss: CE(f(x), y) + β·KL(f(x) || f(x')) of each image, `[B]`.
-        divergence: KL(f(x) || f(x')) of each image, `[B]`.
+        loss: CE(f(x), y) + β·KL(f(x) || f(x')) per image, `[B]`.
+        divergence: KL(f(x) || f(x')) per image, `[B]`.
         clean: Logits of the images, `[B, K]`.
         adversarial: Logits of x', `[B, K]`.
         perturbation: x' - x, `[B, H, W, C]`, before clipping.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the summed `loss` of the batch, one per trainable variable.
     """
 
     loss: tf.Tensor
@@ -41,8 +42,8 @@ def trades_step(
     labels: tf.Tensor,
     beta: float,
     *,
-    seed=None,
-    loss_scale=1.0,
+    seed: Seed = None,
+    loss_scale: float | tf.Tensor = 1.0,
 ) -> TradesStep:
     """Loss and gradients of TRADES; nothing is updated.
 
@@ -55,7 +56,7 @@ def trades_step(
         labels: `[B]`.
         beta: Weight of the divergence.
         seed: `[2]` integers for the random start.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+        loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     perturbation = tf.stop_gradient(divergent(logits, attack, images, seed))
     perturbed = attack.apply(images, perturbation)
@@ -70,8 +71,8 @@ def trades_step(
     return TradesStep(loss, divergence, clean, adversarial, perturbation, gradients)
 
 
-def divergent(logits: Logits, attack: PGD, images: tf.Tensor, seed=None) -> tf.Tensor:
-    """Returns the perturbations `[B, H, W, C]` to which PGD on KL(f(x) || f(x')) leads."""
+def divergent(logits: Logits, attack: PGD, images: tf.Tensor, seed: Seed = None) -> tf.Tensor:
+    """Returns the perturbations `[B, H, W, C]` that PGD finds by ascent on KL(f(x) || f(x'))."""
     clean = logits(images)
 
     def uphill(perturbed):
@@ -81,14 +82,14 @@ def divergent(logits: Logits, attack: PGD, images: tf.Tensor, seed=None) -> tf.T
 
 
 def kl_divergence(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """KL(p || q) of the distributions with these logits `[B, K]`, of each image `[B]`."""
+    """KL(p || q) per image, `[B]`, of the distributions with logits `[B, K]`."""
     log_p, log_q = tf.nn.log_softmax(logits), tf.nn.log_softmax(others)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
 @keras.saving.register_keras_serializable("gat_tf")
 class TRADES(ClassifierScheme):
-    """Trains a classifier to be right on images and to say the same around them.
+    """Trains a classifier to be accurate on images and stable around them.
 
     The loss is CE(f(x), y) + β·KL(f(x) || f(x')) (Zhang et al. 2019, eq. 5), x' found by PGD on the
     divergence. Their setting for CIFAR-10:
@@ -103,7 +104,7 @@ class TRADES(ClassifierScheme):
 
     Args:
         classifier: f, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
-        attack: Untargeted PGD with a random start and neither restarts nor early stop nor samples.
+        attack: Untargeted PGD with a random start, without restarts, early stop or samples.
         beta: β, weight of the divergence, not negative: the larger, the more robust and the less
             accurate. 1/λ in the paper; 6 is their best for CIFAR-10.
         from_logits: Whether the classifier gives logits instead of probabilities.
@@ -114,7 +115,7 @@ class TRADES(ClassifierScheme):
     Raises:
         ValueError: β is negative, `from_logits` does not fit the classifier, `bounds` not the
             attack's `clip`, or the attack is not as above.
-        TypeError: The attack is no PGD, or the classifier no Keras model.
+        TypeError: The attack is not a PGD, or the classifier is not a Keras model.
     """
 
     _recorded = (*ClassifierScheme._recorded, "divergence")
@@ -136,7 +137,7 @@ class TRADES(ClassifierScheme):
         self.attack = attack
         self.beta = checks.number("beta", beta, low=0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "attack": keras.saving.serialize_keras_object(self.attack),
@@ -144,7 +145,7 @@ class TRADES(ClassifierScheme):
             "bounds": list(self.bounds),
         }
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         step = trades_step(
             self._logits,
@@ -158,13 +159,15 @@ class TRADES(ClassifierScheme):
         self._apply_mean(self.optimizer, self.classifier, step.gradients, images)
         return self._recorded_of(labels, step.clean, step.adversarial, step.perturbation)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         perturbation = divergent(self._logits, self.attack, images, (self.seed, 0))
         adversarial = self._logits(self.attack.apply(images, perturbation))
         return self._recorded_of(labels, self._logits(images), adversarial, perturbation)
 
-    def _recorded_of(self, labels, clean, adversarial, perturbation) -> dict:
+    def _recorded_of(
+        self, labels: tf.Tensor, clean: Any, adversarial: Any, perturbation: tf.Tensor
+    ) -> dict:
         clean_loss, adversarial_loss = (
             losses.cross_entropy(losses.margin(z, labels)) for z in (clean, adversarial)
         )
@@ -180,7 +183,7 @@ class TRADES(ClassifierScheme):
         )
 
 
-def _require_ascent(attack) -> None:
+def _require_ascent(attack: Attack) -> None:
     if not isinstance(attack, PGD):
         raise TypeError(f"Expected attacks.PGD, which finds x'. Received: {attack!r}")
     plain = not (attack.targeted or attack.early_stop) and attack.restarts == attack.samples == 1

@@ -147,7 +147,7 @@ MUTATIONS = [
         "        for path, network in networks.items() if devices",
         "        units._write(name, {**about, **more, **_outcome(progress)})\n"
         "        for path, network in networks.items() if devices",
-        "test_lab_fitting.py -k 'unit_of_a_training or full_disk'",
+        "test_lab_fitting.py -k written_after_its_network",
     ),
     (
         "`before` ignored where a folder is bound",

@@ -1,9 +1,11 @@
-"""Settings of a strong evaluation: what its attacks may spend, and how its parts are kept."""
+"""Settings of a strong evaluation: the budget of its attacks, and how its parts are stored."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 from gat_tf.evaluation.robustness import Budget
 from gat_tf.experiments.lab import config as configs
@@ -16,7 +18,7 @@ _NAMES = tuple(field.name for field in dataclasses.fields(Budget))
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What the attacks may spend; the defaults are AutoAttack's."""
+    """The budget of the attacks; the defaults are AutoAttack's."""
 
     pgd_steps: int = option(100, "Number of steps of the longer PGD.")
     restarts: int = option(5, "Number of random starts of the longer PGD.")
@@ -34,7 +36,7 @@ class Config:
         return Budget(**{name: getattr(self, name) for name in _NAMES})
 
 
-FEW = {  # of the quick presets
+FEW: dict[str, Any] = {  # of the quick presets
     "pgd_steps": 40,
     "restarts": 2,
     "apgd_steps": 20,
@@ -46,12 +48,12 @@ FEW = {  # of the quick presets
 }
 
 
-def kept_in(units: Units, digests: dict[str, str | None]):
-    """The `stage` of `evaluation.robustness` that keeps each part of an evaluation as a unit.
+def kept_in(units: Units, digests: dict[str, str | None]) -> Callable:
+    """A `stage` for `evaluation.robustness` that stores each part of an evaluation as a unit.
 
     Args:
         units: Of the parts.
-        digests: Of the networks and images; parts of others are refused.
+        digests: Digests of the networks and images; stored parts with other digests are refused.
     """
 
     def stage(name, compute):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
+from typing import Any
 
 import keras
 
@@ -15,22 +16,24 @@ FORMAT = 2  # of every stored file; another number is another meaning of its fie
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run, or a folder that holds another one's results."""
+    """A configuration that cannot be run, or a folder with the results of another one."""
 
 
 _REQUIRED = object()
 
 
-def option(default, help: str, *, affects_results: bool = True, before=_REQUIRED):
+def option(
+    default: Any, help: str, *, affects_results: bool = True, before: Any = _REQUIRED
+) -> Any:
     """A field of a configuration.
 
     Args:
         default: The paper's value, or ours where the paper has none; the help says which.
-        help: What it is.
-        affects_results: Whether a unit's result depends on it. Other fields say which units are
-            run, where and from what folder; they may differ between runs that share a folder.
-        before: For a setting that was added later: the value that stands for what was done before
-            there was a choice. A stored configuration that lacks the setting has this value.
+        help: Description, for `--help`.
+        affects_results: Whether a unit's result depends on it. Other fields choose which units are
+            run, where, and from which folder. They may differ between runs that share a folder.
+        before: For a setting added later: the value that describes the earlier behaviour. A stored
+            configuration without the setting has this value.
     """
     metadata = {"help": help, "affects_results": affects_results, "before": before}
     if isinstance(default, dict):
@@ -38,22 +41,22 @@ def option(default, help: str, *, affects_results: bool = True, before=_REQUIRED
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def fingerprint(config) -> dict:
-    """The fields that decide what a unit's result is, as JSON knows them."""
+def fingerprint(config: Any) -> dict:
+    """The fields that affect a unit's result, as JSON values."""
     fields = dataclasses.fields(config)
     chosen = {f.name: getattr(config, f.name) for f in fields if f.metadata["affects_results"]}
     return json.loads(json.dumps(chosen))
 
 
-def _before(config) -> dict:
-    """The settings that were added later, with what was done before there was a choice."""
+def _before(config: Any) -> dict:
+    """The settings that were added later, with the values that describe the earlier behaviour."""
     fields = dataclasses.fields(config)
     values = {f.name: f.metadata["before"] for f in fields if f.metadata["affects_results"]}
     added = {name: value for name, value in values.items() if value is not _REQUIRED}
     return json.loads(json.dumps(added))
 
 
-def from_file(config_class, path: pathlib.Path, experiment: str):
+def from_file(config_class: type, path: pathlib.Path, experiment: str) -> Any:
     """The configuration that `bind_folder` has written into a file.
 
     Raises:
@@ -77,16 +80,16 @@ def from_file(config_class, path: pathlib.Path, experiment: str):
 
 
 def _as_tuples(value):
-    """A value as a configuration has it, where JSON has lists."""
+    """A value with tuples in place of JSON's lists."""
     if isinstance(value, dict):
         return {key: _as_tuples(v) for key, v in value.items()}
     return tuple(value) if isinstance(value, list) else value
 
 
 def bind_folder(
-    experiment: str, config, output_dir: pathlib.Path, *, flag: str = "output_dir", **also
+    experiment: str, config: Any, output_dir: pathlib.Path, *, flag: str = "output_dir", **also: Any
 ) -> None:
-    """Binds a folder to a configuration: writes it there, or checks that it is the one there.
+    """Binds a folder to a configuration: writes it there, or checks that it is the stored one.
 
     Args:
         experiment: Whose results the folder is for.
@@ -143,7 +146,7 @@ def bind_folder(
         )
 
 
-def require_known(kind: str, names, known) -> None:
+def require_known(kind: str, names: Any, known: Any) -> None:
     """Raises ConfigError unless there are names, all of them known ones."""
     for name in names or ["none at all"]:
         if name not in known:
@@ -151,7 +154,7 @@ def require_known(kind: str, names, known) -> None:
             raise ConfigError(f"Expected {kind} to be one of {expected}. Received: {name}")
 
 
-def require_values(config, *names: str) -> None:
+def require_values(config: Any, *names: str) -> None:
     """Raises ConfigError unless there is at least one value in each of the fields."""
     for name in names:
         if not getattr(config, name):
@@ -159,12 +162,12 @@ def require_values(config, *names: str) -> None:
 
 
 def require_seeds(seeds: tuple[int, ...]) -> None:
-    """Raises ConfigError unless there are seeds, all of them such as TensorFlow takes."""
+    """Raises ConfigError unless there are seeds, all of them valid in TensorFlow."""
     if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
         raise ConfigError(f"Expected seeds of at least 0 and below 2**31. Received: {seeds}")
 
 
-def require_range(config, *fields: tuple[str, float, float]) -> None:
+def require_range(config: Any, *fields: tuple[str, float, float]) -> None:
     """Raises ConfigError unless each (name, low, high) holds, of a number or of each of several."""
     for name, low, high in fields:
         value = getattr(config, name)
@@ -187,7 +190,7 @@ def require_precision(precision: str) -> None:
 
 
 def settled_precision(precision: str, folder: pathlib.Path) -> str:
-    """The precision that `auto` comes to: the folder's, or what suits this machine."""
+    """The precision chosen by `auto`: the folder's, or the best one for this machine."""
     if precision != "auto":
         return precision
     path = folder / "config.json"

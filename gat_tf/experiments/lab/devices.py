@@ -48,9 +48,9 @@ def several_workers() -> bool:
 
 
 def is_chief() -> bool:
-    """Whether this process writes: the first worker alone where several train together.
+    """Whether this process writes; of several workers that train together only the first does.
 
-    TF_CONFIG counts under `multi_worker` alone: it may be set for something else.
+    TF_CONFIG is used only under `multi_worker`: it may be set for something else.
     """
     if not several_workers():
         return True

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever a run is killed."""
+"""Files that are written completely or not at all, even if a run is killed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 
 class BrokenFileError(ValueError):
-    """A file that is not what a run writes."""
+    """A file whose content is not what a run writes."""
 
 
 class FullDiskError(RuntimeError):
-    """There is no room left to write to."""
+    """The disk is full."""
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path to write a file or folder at, which takes `path`'s place at the end.
+    """Yields a temporary path for a file or folder, which replaces `path` at the end.
 
     The temporary name is unique, whatever machines share the folder, and keeps the suffix, because
     Keras chooses the format by it. What was written is flushed to the disk before it takes the
@@ -54,7 +55,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def require_space(folder: pathlib.Path, size: int) -> None:
     """Raises FullDiskError unless a folder's disk has room for `size` bytes.
 
-    HDF5 ends the process without a message where a disk runs full while it writes.
+    HDF5 ends the process without a message if the disk becomes full while it writes.
     """
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -79,14 +80,14 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_json(path: pathlib.Path, value) -> None:
-    """Writes JSON that a person can read: a field a line, but a list of numbers on one."""
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes readable JSON: one field per line, and each list of numbers on one line."""
     with replacing(path) as temporary:
         temporary.write_text(as_text(value))
 
 
-def create_json(path: pathlib.Path, value) -> bool:
-    """Writes JSON unless the file is there; returns whether it was written.
+def create_json(path: pathlib.Path, value: Any) -> bool:
+    """Writes JSON unless the file exists; returns whether it was written.
 
     Of several processes that try at once exactly one succeeds.
     """
@@ -108,13 +109,13 @@ def create_json(path: pathlib.Path, value) -> bool:
         remove(temporary)
 
 
-def as_text(value) -> str:
+def as_text(value: Any) -> str:
     """A value as the text of a JSON file."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     return re.sub(r"\[[^\[\]{}]*\]", lambda m: re.sub(r"\s+", " ", m.group()), text) + "\n"
 
 
-def read_json(path: pathlib.Path):
+def read_json(path: pathlib.Path) -> Any:
     """Reads JSON.
 
     Raises:

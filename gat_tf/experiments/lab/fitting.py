@@ -1,4 +1,4 @@
-"""Training to the best validation epoch, in a way that can be killed and resumed at any moment."""
+"""Training to the best validation epoch, which can be killed and resumed at any time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,16 +30,16 @@ _KEPT_CHECKPOINTS = 2  # the older serves where the newer is damaged
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What it takes to train a network.
+    """A network's training: model, data, validation and stopping.
 
     Attributes:
         model: Compiled model with built optimisers, around the network.
-        network: What is trained in it, and left with the weights of the best epoch.
+        network: The trained network inside it, which ends with the weights of the best epoch.
         batches: First epoch -> endless batches for `model.fit`.
         validate: () -> the score of the epoch just done, the larger the better, and validation
             metrics for the history.
         steps_per_epoch: Batches in an epoch.
-        epochs: How many at most.
+        epochs: Largest number of epochs.
         patience: Epochs without a better score after which to stop.
         min_epochs: Epochs to train at least, whatever the patience.
         callbacks: Of the training, such as a learning rate's schedule: functions of the epoch.
@@ -57,7 +58,7 @@ class Training:
 
 @dataclasses.dataclass
 class Progress:
-    """What a training has come to; kept beside the weights in every checkpoint.
+    """The progress of a training; stored beside the weights in every checkpoint.
 
     Attributes:
         epochs: Epochs done.
@@ -66,7 +67,7 @@ class Progress:
         best_score: Its score, the larger the better.
         seconds: Training time of each epoch, without validation.
         history: Metrics of each epoch, name to list.
-        failure: Why the training was ended before its time, or None.
+        failure: Why the training was stopped early by an error, or None.
     """
 
     epochs: int = 0
@@ -78,7 +79,7 @@ class Progress:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """The median, without the first epoch, which also compiles."""
+        """The median without the first epoch, which includes compilation."""
         return statistics.median(self.seconds[1:] or self.seconds or [0.0])
 
 
@@ -92,15 +93,15 @@ def trained(
     seed: int,
     precision: str = "float32",
 ) -> Callable[[], dict]:
-    """A unit of work that trains a network, saves it, and writes what has come of it.
+    """A unit of work that trains a network, saves it and writes the results.
 
     Args:
         units: Where the unit belongs.
         name: Of the unit.
         about: What it is: data set, method and so on.
         prepare: () -> the training, called under the seed and the precision.
-        finish: What else there is to say of the training that has ended, and file to network to
-            save there. Called in float32, whatever the training was in.
+        finish: Progress -> further results, and the networks to save by file. Called in float32,
+            whatever the precision of the training.
         seed: Of weights and dropout.
         precision: Keras dtype policy of the training.
     """
@@ -133,13 +134,13 @@ def fit_to_best(
 ) -> Progress:
     """Trains, and leaves the weights of the best validation epoch in the network.
 
-    The state of everything random is a function of (seed, epoch), and a checkpoint is written
-    after every epoch, so that a run that was killed ends with the weights it would have had.
+    All random state is a function of (seed, epoch), and a checkpoint is written after every epoch.
+    So a run that is killed and resumed ends with the same weights as an uninterrupted one.
 
     Args:
-        training: What is trained, and how long.
+        training: The training to run.
         seed: Of dropout.
-        folder: Where the checkpoints are; removed by the caller when it has what it needs.
+        folder: Folder of the checkpoints, which the caller removes afterwards.
         report: Prints a line.
     """
     watch = _Watch(training, seed, folder, report)
@@ -177,7 +178,7 @@ def validation_accuracy(
 
 
 def _outcome(progress: Progress) -> dict:
-    """What a unit's results say of its training."""
+    """The results of a training in its unit."""
     return {
         "status": "done" if progress.failure is None else "failed",
         "reason": progress.failure,
@@ -203,10 +204,10 @@ def training_data(
 
     Args:
         split: Images and labels.
-        batch_size: Images a step, over all devices.
+        batch_size: Number of images per step, over all devices.
         seed: Of the orders.
         first_epoch: Epoch to begin with.
-        draws: How many minibatches of its own the generator of GAT needs each step.
+        draws: Number of minibatches that GAT's generator needs for itself in each step.
         augment: Of `data.shuffled_batches`.
     """
 
@@ -230,7 +231,7 @@ def training_data(
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, training: Training, seed, folder, report):
+    def __init__(self, training: Training, seed: int, folder: Any, report: Any):
         super().__init__()
         self.training = training
         self.seed = seed
@@ -254,7 +255,7 @@ class _Watch(keras.callbacks.Callback):
         return p.failure is not None or p.epochs >= t.epochs or impatient
 
     def restore(self) -> None:
-        """Continues from the last checkpoint that is whole, or from the beginning."""
+        """Continues from the last intact checkpoint, or from the beginning."""
         for checkpoint in sorted(self.shared_folder.glob("checkpoint-*"), reverse=True):
             progress = _whole(checkpoint)
             if progress is None:
@@ -352,7 +353,7 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _size(model: keras.Model) -> int:
-    """Bytes that a model's file may have, with two moments of every weight."""
+    """Upper bound of the bytes of a model's file, with two moments per weight."""
     return 12 * model.count_params() + 2**20
 
 
@@ -368,7 +369,7 @@ def _time(seconds: float) -> str:
 
 
 def _reseed(network: keras.Model, seed: int, epoch: int) -> None:
-    """Gives every dropout layer a state that depends on (seed, epoch, layer) alone."""
+    """Gives every dropout layer a state that depends only on (seed, epoch, layer)."""
     for i, layer in enumerate(all_layers(network)):
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -16,7 +18,7 @@ from gat_tf.experiments.lab.config import ConfigError
 _ERRORS = (ConfigError, DatasetNotFoundError, files.BrokenFileError, files.FullDiskError)
 
 
-def main(config_class, presets: dict, run, name: str) -> None:
+def main(config_class: type, presets: dict, run: Callable, name: str) -> None:
     """Runs an experiment from the command line.
 
     Args:
@@ -83,7 +85,7 @@ def _define_flags(config_class, presets, name):
         flags.DEFINE_alias("dataset", "datasets", module_name=module)
 
 
-def parser_of(kind) -> Parser:
+def parser_of(kind: Any) -> flags.ArgumentParser:
     """Returns the parser of a field's type."""
     return DictParser(kind) if typing.get_origin(kind) is dict else Parser(kind)
 

@@ -1,14 +1,15 @@
-"""Locks on files, which the operating system releases when their process ends, however it ends."""
+"""File locks, which the operating system releases when their process ends for any reason."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
+import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
@@ -18,7 +19,7 @@ _POLL_SECONDS = 0.2
 
 @contextlib.contextmanager
 def held(path: pathlib.Path) -> Iterator[bool]:
-    """Tries to take a lock without waiting; yields whether this process holds it inside."""
+    """Tries to take a lock without waiting; yields whether this process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         taken = _try(file)
@@ -38,9 +39,9 @@ def wait(path: pathlib.Path) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _try(file) -> bool:
+def _try(file: Any) -> bool:
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             file.seek(0)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
@@ -50,8 +51,8 @@ def _try(file) -> bool:
     return True
 
 
-def _release(file) -> None:
-    if os.name == "nt":
+def _release(file: Any) -> None:
+    if sys.platform == "win32":
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, files
@@ -14,13 +15,13 @@ from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 
 
 class ResultsError(ValueError):
-    """Results that are not there, or of another experiment or version."""
+    """Results that are missing, or belong to another experiment or version."""
 
 
 def write(
-    name: str, config, output_dir: pathlib.Path, units: list[dict], seconds: float, **more
+    name: str, config: Any, output_dir: pathlib.Path, units: list[dict], seconds: float, **more: Any
 ) -> dict:
-    """Writes what an experiment makes of its units.
+    """Writes an experiment's results from its units.
 
     Args:
         name: Of the experiment's module, such as `gat_tf.experiments.fig2`, whose `summarise`,
@@ -28,8 +29,8 @@ def write(
         config: The configuration.
         output_dir: Folder of the results.
         units: The units, which stay in files of their own.
-        seconds: That this run took; those of the runs before are added.
-        **more: What else belongs into results.json.
+        seconds: Duration of this run; that of earlier runs is added.
+        **more: Further content of results.json.
 
     Returns:
         What `load` gives for the folder.
@@ -40,7 +41,12 @@ def write(
 
 
 def save(
-    name: str, config, output_dir: pathlib.Path, units: list[dict], seconds: float, **found
+    name: str,
+    config: Any,
+    output_dir: pathlib.Path,
+    units: list[dict],
+    seconds: float,
+    **found: Any,
 ) -> dict:
     """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
 
@@ -62,7 +68,7 @@ def save(
         module = experiment(name)
         with files.replacing(output_dir / f"{_file_name(name)}.md") as table:
             table.write_text(module.table(results))
-        _draw(results, output_dir, ("png", "pdf"))
+        draw(results, output_dir, ("png", "pdf"))
         say(f"{module.table(results)}\nResults, tables and figures are in {output_dir}/.")
     return results
 
@@ -70,7 +76,7 @@ def save(
 def remake(folder: pathlib.Path) -> None:
     """Makes summary, verdicts, table and figures (as PNG) of a record from its units.
 
-    What the record says of its run stays: configuration, time and environment.
+    The record's information about its run is kept: configuration, time and environment.
     """
     found = load(folder)
     module, units = experiment(found["experiment"]), found.pop("units")
@@ -80,10 +86,10 @@ def remake(folder: pathlib.Path) -> None:
     found["units"] = units
     with files.replacing(folder / f"{_file_name(found['experiment'])}.md") as table:
         table.write_text(module.table(found))
-    _draw(found, folder, ("png",))
+    draw(found, folder, ("png",))
 
 
-def _draw(results: dict, output_dir: pathlib.Path, formats: Iterable[str]) -> None:
+def draw(results: dict, output_dir: pathlib.Path, formats: Iterable[str]) -> None:
     """Draws the figures of results into files of a folder."""
     from gat_tf import plotting  # matplotlib takes a while to load
 
@@ -127,7 +133,7 @@ def load(path: str | pathlib.Path, name: str | None = None) -> dict:
     return {**results, "units": Units(folder / "units").read_all()}
 
 
-def experiment(name: str):
+def experiment(name: str) -> Any:
     """Returns the module of an experiment of this package."""
     if not name.startswith("gat_tf."):
         raise ResultsError(f"Expected results of an experiment of gat_tf. Received: {name!r}.")
@@ -153,7 +159,7 @@ def verdicts(results: dict) -> str:
 
 
 def made_with(results: dict) -> str:
-    """What a record was made with, in a sentence or two."""
+    """How a record was made, in a sentence or two."""
     units = results["units"]
     trainings = [t for u in units for t in (u, *u.get("trainings", {}).values())]
     hours = sum(t.get("train_seconds", 0) for t in trainings) / 3600

@@ -6,6 +6,7 @@ import functools
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def two_way_p_value(difference, seed_error, image_error, freedom) -> float:
+def two_way_p_value(
+    difference: float, seed_error: float, image_error: float, freedom: float
+) -> float:
     """The level at which the interval around the difference reaches zero."""
     if image_error == 0 or difference == 0:
         return t_p_value(difference / seed_error, freedom)
@@ -39,7 +42,7 @@ def two_way_p_value(difference, seed_error, image_error, freedom) -> float:
     return t_p_value(_root(lambda t: half_width(t) - size, 0.0, size / seed_error), freedom)
 
 
-def image_error(*accuracies: Sequence[float], images: int, population: int) -> float:
+def image_error(*accuracies: Sequence[float], images: int, population: float) -> float:
     """Bounds the error of a mean difference in accuracy that comes from a sample of the images.
 
     The standard error of a difference of mean accuracies p and q on the same n of N images is
@@ -74,7 +77,7 @@ def image_error(*accuracies: Sequence[float], images: int, population: int) -> f
     return 100 * math.sqrt((1 - images / population) * variance)
 
 
-def two_way_errors(differences, population: int) -> tuple[float, float]:
+def two_way_errors(differences: Any, population: int) -> tuple[float, float]:
     """Estimates standard errors over seeds and over images, as crossed random effects.
 
     The difference of seed s on image i is μ + α_s + β_i + γ_si. The variance of the mean over S

@@ -1,8 +1,8 @@
 """Units of work: claimed, computed, written.
 
 A unit is a JSON file in a folder, with what was trained beside it. Any number of processes, on one
-machine or on several that share the folder, may work through the same units: each computes what
-nobody else has begun, and waits only for what it needs.
+machine or on several that share the folder, may work through the same units: each computes the
+units that no other process has begun, and waits only for those it needs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import functools
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 
@@ -21,10 +22,10 @@ from gat_tf.experiments.lab.config import FORMAT, ConfigError
 
 
 class Units:
-    """The units of a folder: a file each, or all of a record's in one.
+    """The units of a folder: one file per unit, or one file for all units of a record.
 
     Attributes:
-        folder: Of the files. A record packs them into one file beside it, `<folder>.json`.
+        folder: Folder of the files. A record packs them into one file beside it, `<folder>.json`.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -60,36 +61,38 @@ class Units:
 
     def read_all(self) -> list[dict]:
         """Returns all units that have been computed."""
-        return [self.read(name) for name in self.names()]
+        return [unit for name in self.names() if (unit := self.read(name)) is not None]
 
     def complete(
         self,
-        tasks: dict[str, Callable[[], dict]],
+        tasks: Mapping[str, Callable[..., dict]],
         check: Callable[[str, dict], None] = lambda name, found: None,
         on_computed: Callable[[str], None] = lambda name: None,
     ) -> dict[str, dict]:
-        """Computes the units that are missing, shared with all who work on this folder.
+        """Computes the missing units, sharing the work with all processes that use this folder.
 
         Args:
-            tasks: Name to what computes the unit. What it leaves in `<name>.checkpoints` and
-                `<name>.parts` is removed when the unit is written.
-            check: Raises an error if a unit that is there is not the one that is wanted.
-            on_computed: Called with the name of each unit that this process has computed.
+            tasks: Name to the function that computes the unit. The folders `<name>.checkpoints` and
+                `<name>.parts` are removed when the unit is written.
+            check: Raises an error if an existing unit is not the expected one.
+            on_computed: Called with the name of each unit computed by this process.
 
         Returns:
-            Name to unit, of every task.
+            The units of all tasks, by name.
         """
-        done = {}
+        done: dict[str, dict] = {}
         while len(done) < len(tasks):
-            found = {name: self._read_or_compute(name, tasks[name], check, on_computed)
-                     for name in tasks if name not in done}  # fmt: skip
-            found = {name: unit for name, unit in found.items() if unit is not None}
+            read = {name: self._read_or_compute(name, tasks[name], check, on_computed)
+                    for name in tasks if name not in done}  # fmt: skip
+            found = {name: unit for name, unit in read.items() if unit is not None}
             done |= found
             if not found:  # others are computing all that is missing
                 locks.wait(self._lock(next(name for name in tasks if name not in done)))
         return {name: done[name] for name in tasks}
 
-    def _read_or_compute(self, name, compute, check, on_computed) -> dict | None:
+    def _read_or_compute(
+        self, name: str, compute: Callable, check: Any, on_computed: Any
+    ) -> dict | None:
         """The unit; None while another process computes it."""
         unit = self.read(name)
         if unit is None:
@@ -106,17 +109,17 @@ class Units:
         return unit
 
     @contextlib.contextmanager
-    def _claimed(self, name) -> Iterator[bool]:
+    def _claimed(self, name: str) -> Iterator[bool]:
         if devices.several_workers():  # all of them compute every unit together
             yield True
         else:
             with locks.held(self._lock(name)) as ours:
                 yield ours
 
-    def _lock(self, name) -> pathlib.Path:
+    def _lock(self, name: str) -> pathlib.Path:
         return self.folder / ".locks" / name
 
-    def _write(self, name, unit) -> None:
+    def _write(self, name: str, unit: dict) -> None:
         if devices.is_chief():
             files.write_json(self.path(name), unit)
             for suffix in (".checkpoints", ".parts"):
@@ -127,8 +130,9 @@ class Units:
         return files.read_json(self._packed) if self._packed.exists() else {}
 
     def pack(self) -> None:
-        """Moves all units into the record's one file; what was trained stays where it is."""
-        if units := {name: self.read(name) for name in self.names()}:
+        """Moves all units into the record's single file; trained networks stay where they are."""
+        units = {name: unit for name in self.names() if (unit := self.read(name)) is not None}
+        if units:
             files.write_json(self._packed, units)
             self._of_the_record = units
             for name in units:
@@ -148,7 +152,7 @@ def measured(
         about: What the unit is: data set, seed and so on.
         networks: Name to the `digest` of each network in it.
         compute: () -> what is measured.
-        clear: Whether to let go of all of Keras's graphs afterwards.
+        clear: Whether to clear the Keras session afterwards.
     """
 
     def task():
@@ -165,7 +169,7 @@ def measured(
 
 
 def say(line: str) -> None:
-    """Prints a line, once however many workers there are."""
+    """Prints a line, on the chief worker only."""
     if devices.is_chief():
         print(line, flush=True)
 
@@ -209,7 +213,7 @@ def load_network(unit: dict | None, path: pathlib.Path) -> keras.Model:
 def same_networks(
     folder: pathlib.Path, networks: dict[str, dict[str, str | None]]
 ) -> Callable[[str, dict], None]:
-    """A check that a finished unit is of the networks that are there now.
+    """Returns a check that a finished unit was measured on the current networks.
 
     Args:
         folder: Of the units.

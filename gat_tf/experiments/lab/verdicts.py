@@ -52,14 +52,15 @@ class Claim:
 
     Attributes:
         text: The claim in words.
-        differences: One per seed, positive where the claim holds. In percentage points or in
-            units of a score.
+        differences: One per seed, positive where the claim holds.
         origin: "paper" if the paper claims it, else "beyond".
         kind: "above": the difference is above zero. "not below": it is above `-negligible`.
         negligible: The largest difference that does not matter, in the unit of `differences`. None
             if every difference matters.
         image_error: Standard error of the mean difference that comes from the sample of test
             images, in the unit of `differences`. 0 if the accuracies are of the whole test set.
+        unit: Of the differences: "points", which are percentage points, or another such as "%"; ""
+            for a score without one.
 
     Raises:
         ValueError: If `origin` or `kind` is none of the above, or `negligible` is negative.
@@ -71,6 +72,7 @@ class Claim:
     kind: str = "above"
     negligible: float | None = 0.5
     image_error: float = 0.0
+    unit: str = "points"
 
     def __post_init__(self):
         for name, known in (("origin", ("paper", "beyond")), ("kind", ("above", "not below"))):
@@ -111,10 +113,10 @@ def decide(claims: Sequence[Claim], confidence: float = 0.95) -> list[dict]:
         confidence: Of the intervals. `1 - confidence` is the family-wise error rate.
 
     Returns:
-        For each claim a dict that JSON can store. claim, origin, kind, negligible; verdict; seeds;
-        mean, None if it is not finite; interval, [low, high] of this claim alone, not corrected; p,
-        two-sided, not corrected; p_holm, corrected; untested, why the claim could not be tested,
-        else None. With a reason there, interval, p and p_holm are None. confidence.
+        For each claim a dict that JSON can store. claim, origin, kind, negligible, unit; verdict;
+        seeds; mean, None if it is not finite; interval, [low, high] of this claim alone, not
+        corrected; p, two-sided, not corrected; p_holm, corrected; untested, why the claim could not
+        be tested, else None. With a reason there, interval, p and p_holm are None. confidence.
     """
     measured = [_measure(claim, confidence) for claim in claims]
     corrected = [1.0] * len(claims)
@@ -129,6 +131,7 @@ def decide(claims: Sequence[Claim], confidence: float = 0.95) -> list[dict]:
             "origin": claim.origin,
             "kind": claim.kind,
             "negligible": claim.negligible,
+            "unit": claim.unit,
             "verdict": _verdict(claim, m, p, 1 - confidence),
             **m,
             "p_holm": None if m["p"] is None else p,
@@ -247,22 +250,24 @@ def _power(shift: float, freedom: int, level: float) -> float:
     return float(np.trapezoid(np.exp(log_density) * found, u))
 
 
-def markdown(verdicts: Sequence[dict], unit: str = "points", digits: int = 1) -> str:
+def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
     """Renders what `decide` returned as a Markdown table.
 
     The interval is of each claim alone; p is corrected for its family, and decides. A claim may
-    therefore be undecided though its interval does not contain zero. The head says so.
+    therefore be undecided though its interval does not contain zero. The head says so. It also
+    names the unit of the differences; where the claims have several, each row names its own.
 
     Args:
         verdicts: Those that were decided together.
-        unit: Of the differences; "" if they have none.
         digits: Decimals of mean and interval. A limit above zero never appears as -0.0, nor one
             below zero as +0.0.
     """
     if not verdicts:
         return ""
     percent = f"{100 * verdicts[0]['confidence']:g} %"
-    difference = f"mean difference in {unit}" if unit else "mean difference"
+    units = [v.get("unit", "points") for v in verdicts]  # older records are in points
+    shared = units[0] if len(set(units)) == 1 else ""
+    difference = f"mean difference in {shared}" if shared else "mean difference"
     origins = [v["origin"] for v in verdicts]
     families = " and ".join(
         f"{origins.count(origin)} {text}"
@@ -274,19 +279,20 @@ def markdown(verdicts: Sequence[dict], unit: str = "points", digits: int = 1) ->
         f"| p, corrected (Holm) for {families} |",
         "|---|---|---|---|---|---|",
     ]
-    for v in verdicts:
+    for v, unit in zip(verdicts, units, strict=True):
         claim = v["claim"]
         if v["kind"] == "not below":
             claim += f" (margin {v['negligible'] or 0:g})"
         verdict = f"**{v['verdict']}**"
         if v["verdict"] == "negligible":
             verdict += f" (less than {v['negligible']:g})"
+        own = f" {unit}" if unit and not shared else ""
         mean = "–" if v["mean"] is None else f"{v['mean']:+.{digits}f}"
         if v["untested"]:
-            evidence, p = f"{mean} ({v['untested']})", "–"
+            evidence, p = f"{mean}{own if v['mean'] is not None else ''} ({v['untested']})", "–"
         else:
             low, high = v["interval"]
-            evidence = f"{mean} [{low:+.{digits}f}, {high:+.{digits}f}]"
+            evidence = f"{mean} [{low:+.{digits}f}, {high:+.{digits}f}]{own}"
             p = "< 0.001" if v["p_holm"] < 0.001 else f"{v['p_holm']:.3f}"
         lines.append(f"| {claim} | {v['origin']} | {verdict} | {v['seeds']} | {evidence} | {p} |")
     return "\n".join(lines) + "\n"

@@ -16,8 +16,10 @@ from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.verdicts import plus_minus
 from gat_tf.experiments.measuring import Measurement, sampling_error
 from gat_tf.experiments.robgan import images, settings
-from gat_tf.experiments.robgan.networks import BOUNDS, CLASSIFIERS, Network, Runner
+from gat_tf.experiments.robgan.methods import BOUNDS, CLASSIFIERS, Network
+from gat_tf.experiments.robgan.networks import Runner
 from gat_tf.experiments.robgan.settings import INF
+from gat_tf.logits import Logits
 
 _SWEPT = tuple(n / 100 for n in range(11))
 
@@ -69,7 +71,7 @@ def run(
         name: Of the experiment's module.
         config: Settings.
         output_dir: Folder of the results.
-        classifiers: Of `networks.CLASSIFIERS`, each of which is attacked.
+        classifiers: Of `methods.CLASSIFIERS`, each of which is attacked, a unit of work.
         splits: "train" and "test", or one of them: the images on which it is attacked.
         epsilons: Height of the images to δmax, rising; the settings' if None.
     """
@@ -77,67 +79,107 @@ def run(
     for dataset in config.datasets:
         rising = epsilons[images.size(config, dataset)] if epsilons else config.epsilons
         runner.measure(
-            _measurement(runner, dataset, seed, classifiers, splits, rising)
+            _measurement(runner, Network(dataset, "classifier", classifier, seed), splits, rising)
             for seed in config.seeds
+            for classifier in classifiers
         )
     return runner.write()
 
 
-def _measurement(runner, dataset, seed, names, splits, epsilons) -> Measurement:
-    networks = {name: Network(dataset, "classifier", name, seed) for name in names}
-    folder, c = runner.networks, runner.config
+def _measurement(runner, network: Network, splits, epsilons) -> Measurement:
+    folder, c, (dataset, _, name, seed) = runner.networks, runner.config, network
 
     def measured():
         train, test = folder.images(dataset)
         size, count = test.images.shape[1], c.attacked_images or len(test.labels)
         of_split = {"train": train, "test": test}
         chosen = {split: images.first(of_split[split], count, size) for split in splits}
-
-        def curve(classifier, split):
-            found = pgd_accuracies(classifier, chosen[split], epsilons, c.evaluation_steps)
-            return {"epsilons": list(epsilons), "accuracy": found}
-
-        models = {name: folder.load(network) for name, network in networks.items()}
+        found = pgd_accuracies(folder.load(network), chosen, epsilons, c.evaluation_steps)
+        curves = {
+            split: {"epsilons": list(epsilons), "accuracy": accuracies}
+            for split, accuracies in found.items()
+        }
         return {
             "image_size": size,
-            "images": {split: len(found.labels) for split, found in chosen.items()},
-            "curves": {
-                name: {split: curve(model, split) for split in splits}
-                for name, model in models.items()
-            },
-            "trainings": {name: folder.training(n) for name, n in networks.items()},
+            "images": {split: len(attacked.labels) for split, attacked in chosen.items()},
+            "curves": {name: curves},
+            "trainings": {name: folder.training(network)},
         }
 
-    about = {"dataset": dataset, "seed": seed}
-    return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
+    about = {"dataset": dataset, "classifier": name, "seed": seed}
+    return Measurement(f"{dataset}-{name}-seed{seed}", about, {name: network}, measured)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _StepsOfAFifth(attacks.PGD):
+    """PGD in steps of ε/5, whatever the ε of each image: so one compiled function serves all."""
+
+    def _step_size(self, epsilon):
+        return epsilon / 5
 
 
 def pgd_accuracies(
-    classifier, split: data.Split, epsilons: Sequence[float], steps: int
-) -> list[float]:
+    classifier, splits: dict[str, data.Split], epsilons: Sequence[float], steps: int
+) -> dict[str, list[float]]:
     """Accuracies in [0, 1] under PGD as the paper evaluates: sign steps of ε/5, no random start.
 
     Args:
         classifier: Keras model from images in [-1, 1] to logits.
-        split: The images.
+        splits: Name to images, all of one size.
         epsilons: δmax in L∞, in units of pixel values in [-1, 1].
         steps: Number of PGD steps.
+
+    Returns:
+        Name of a split to the accuracy at each δmax.
     """
-    found = images.batches(split)
+    logits = Logits(classifier, from_logits=True)
+    batches = {name: images.batches(split) for name, split in splits.items()}
 
-    def accuracy(epsilon):
-        attack = None
-        if epsilon:
-            attack = attacks.PGD(epsilon, INF, steps, epsilon / 5, random_start=False, clip=BOUNDS)
-        return evaluation.accuracy(classifier, found, attack, from_logits=True, bounds=BOUNDS)
+    def attack(split, epsilon):
+        every = np.full(len(splits[split].labels), epsilon, np.float32)
+        return _StepsOfAFifth(every, INF, steps, random_start=False, clip=BOUNDS)
 
-    return [float(np.round(accuracy(epsilon), 6)) for epsilon in epsilons]
+    first = next(iter(splits))
+    spec = batches[first].element_spec
+    clean = evaluation.correct_function(logits, None, spec)
+    attacked = evaluation.correct_function(logits, attack(first, 0.0), spec)
+
+    def accuracy(split, epsilon):
+        if not epsilon:
+            return evaluation.of_each_image(clean, batches[split]).mean()
+        ours = attack(split, epsilon)
+        return evaluation.of_each_image(attacked, batches[split], ours).mean()
+
+    return {
+        split: [round(float(accuracy(split, epsilon)), 6) for epsilon in epsilons]
+        for split in splits
+    }
 
 
 def by_dataset(units: list[dict]) -> dict[str, list[dict]]:
     """The units of each data set."""
     names = dict.fromkeys(u["dataset"] for u in units)
     return {name: [u for u in units if u["dataset"] == name] for name in names}
+
+
+def merged(units: list[dict]) -> dict[str, list[dict]]:
+    """Data set to a unit for each seed, which holds the curves of all classifiers of the seed."""
+    found = {}
+    for unit in units:
+        one = found.setdefault((unit["dataset"], unit["seed"]), {**unit})
+        for of_classifiers in ("curves", "trainings"):
+            one[of_classifiers] = {**one[of_classifiers], **unit[of_classifiers]}
+    return by_dataset(list(found.values()))
+
+
+def measured(units: list[dict]) -> list[str]:
+    """The classifiers of merged units, in the order of `CLASSIFIERS`."""
+    return [name for name in CLASSIFIERS if having(units, name)]
+
+
+def having(units: list[dict], *names: str) -> list[dict]:
+    """Those of merged units that have all these classifiers."""
+    return [u for u in units if u["curves"].keys() >= set(names)]
 
 
 def accuracies(unit: dict, name: str, split: str) -> np.ndarray:
@@ -179,18 +221,19 @@ def summarise(units: list[dict]) -> dict:
     """
     return {
         dataset: {
-            "curves": {
-                name: {
-                    split: {
-                        "epsilons": curve["epsilons"],
-                        **spread([accuracies(u, name, split) for u in ours]),
-                    }
-                    for split, curve in of_split.items()
-                }
-                for name, of_split in ours[0]["curves"].items()
-            }
+            "curves": {name: _mean_curves(having(ours, name), name) for name in measured(ours)}
         }
-        for dataset, ours in by_dataset(units).items()
+        for dataset, ours in merged(units).items()
+    }
+
+
+def _mean_curves(units, name) -> dict:
+    return {
+        split: {
+            "epsilons": curve["epsilons"],
+            **spread([accuracies(u, name, split) for u in units]),
+        }
+        for split, curve in units[0]["curves"][name].items()
     }
 
 
@@ -211,9 +254,8 @@ def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[st
         dataset: Data set.
         paper: Classifier to the paper's test accuracies in % at the same δmax; may be empty.
     """
-    ours = by_dataset(results["units"])[dataset]
-    curves = ours[0]["curves"]
-    epsilons = next(iter(next(iter(curves.values())).values()))["epsilons"]
+    ours = merged(results["units"])[dataset]
+    epsilons = next(iter(next(iter(ours[0]["curves"].values())).values()))["epsilons"]
     counts = ", ".join(f"{n} {split}" for split, n in ours[0]["images"].items())
     lines = [
         f"**{dataset}**, accuracy in % under PGD in L∞ against δmax (pixels in [-1, 1]), on "
@@ -222,14 +264,15 @@ def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[st
         f"| classifier | images | {' | '.join(f'{e:g}' for e in epsilons)} |",
         f"|{'---|' * (2 + len(epsilons))}",
     ]
-    for name, of_split in curves.items():
-        for split in of_split:
-            columns = np.transpose([accuracies(u, name, split) for u in ours]).tolist()
+    for name in measured(ours):
+        title, those = CLASSIFIERS[name].title, having(ours, name)
+        for split in those[0]["curves"][name]:
+            columns = np.transpose([accuracies(u, name, split) for u in those]).tolist()
             cells = [plus_minus(column) for column in columns]
-            lines.append(f"| {CLASSIFIERS[name]} | {split} | {' | '.join(cells)} |")
+            lines.append(f"| {title} | {split} | {' | '.join(cells)} |")
         if name in paper:
             cells = [f"{value:.2f}" for value in paper[name]]
-            lines.append(f"| {CLASSIFIERS[name]}, the paper's | test | {' | '.join(cells)} |")
+            lines.append(f"| {title}, the paper's | test | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -248,10 +291,11 @@ def panel(dataset: str, curves: dict, paper: dict[str, list[float]]):
         Mark(
             x=epsilon,
             y=accuracy,
-            label=f"{CLASSIFIERS[name]}, the paper's (full size)",
+            label=f"{CLASSIFIERS[name].title}, the paper's (full size)",
             look={key: found[name][key] for key in ("color", "marker")},
         )
         for name, of_paper in paper.items()
+        if name in curves
         for epsilon, accuracy in zip(curves[name]["test"]["epsilons"], of_paper, strict=True)
     ]
     return Panel(
@@ -273,7 +317,7 @@ def line(name: str, split: str, x, curve: dict):
     from gat_tf.plotting import Line, looks
 
     look = looks(CLASSIFIERS)[name] | {"linestyle": "-" if split == "test" else "--"}
-    label = f"{CLASSIFIERS[name]}, {split} images"
+    label = f"{CLASSIFIERS[name].title}, {split} images"
     return Line(x, curve["mean"], curve["std"], label, look)
 
 

@@ -40,7 +40,7 @@ def summarise(units: list[dict]) -> dict:
         the local Lipschitz value after each epoch, std None with one seed.
     """
     summary = curves.summarise(units)
-    for dataset, ours in curves.by_dataset(units).items():
+    for dataset, ours in curves.merged(units).items():
         summary[dataset]["lipschitz"] = {
             split: curves.spread([_lipschitz(u, split) for u in ours])
             for split in ("train", "test")
@@ -58,22 +58,22 @@ def verdicts(units: list[dict]) -> dict:
         dataset: decide(
             [
                 Claim(
-                    "Adversarial training: more accurate on training images than on test images, "
-                    "in points",
+                    "Adversarial training: more accurate on training images than on test images",
                     curves.gaps(ours, TRAINED),
                     image_error=curves.gap_error(ours, TRAINED),
                 ),
                 Claim(
-                    "Adversarial training: local Lipschitz value larger on test images, in %",
+                    "Adversarial training: local Lipschitz value larger on test images",
                     [
                         100 * (_lipschitz(u, "test")[-1] / _lipschitz(u, "train")[-1] - 1)
                         for u in ours
                     ],
                     negligible=None,
+                    unit="%",
                 ),
             ]
         )
-        for dataset, ours in curves.by_dataset(units).items()
+        for dataset, ours in curves.merged(units).items()
     }
 
 
@@ -81,7 +81,7 @@ def table(results: dict) -> str:
     """The points of the left panel and the verdicts as Markdown, by data set."""
     lines = []
     for dataset, found in results["verdicts"].items():
-        lines += [*curves.table(results, dataset, {}), verdicts_markdown(found, unit="")]
+        lines += [*curves.table(results, dataset, {}), verdicts_markdown(found)]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ The paper's claims: under PGD the classifier of Rob-GAN is more accurate after f
 than the class head of the discriminator is (left), and the gap between training and test images is
 smaller than Fig. 2's of adversarial training (right).
 
-A unit of work is one data set and seed: three classifiers on training and test images.
+A unit of work is one data set, classifier and seed, on training and test images.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import sampling_error
 from gat_tf.experiments.robgan import curves
 from gat_tf.experiments.robgan.curves import PRESETS, Config, summarise  # noqa: F401
-from gat_tf.experiments.robgan.networks import CLASSIFIERS
 
 NAME = "gat_tf.experiments.robgan.fig6"
+NAMES = ("adversarial_training", "robgan", "fine_tuned")
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
@@ -30,15 +30,18 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
     Arguments, results and errors are those of `gat_tf.experiments.robgan.table1.run`.
     """
-    return curves.run(NAME, config, output_dir, tuple(CLASSIFIERS), ("train", "test"))
+    return curves.run(NAME, config, output_dir, NAMES, ("train", "test"))
 
 
 def verdicts(units: list[dict]) -> dict:
     """Whether fine-tuning helps, and whether the gap is smaller than the rival's, by data set."""
-    return {dataset: decide(_claims(ours)) for dataset, ours in curves.by_dataset(units).items()}
+    return {dataset: decide(_claims(ours)) for dataset, ours in curves.merged(units).items()}
 
 
 def _claims(units) -> list[Claim]:
+    units = curves.having(units, *NAMES)
+    if not units:
+        return []
     tuned, before = (curves.mean_accuracies(units, n, "test") for n in ("fine_tuned", "robgan"))
     pair = ("adversarial_training", "fine_tuned")
     rival, ours = (curves.gaps(units, name) for name in pair)

@@ -7,6 +7,11 @@ The paper's claims: the inception score rises faster and higher with the attack 
 and higher with the split loss than with AC-GAN's; Rob-GAN, which has both, ends above SN-GAN. The
 paper's data sets are ImageNet-143 at 64 and 128 pixels (--image_size).
 
+Its reason (eq. 7): a generator that faces a discriminator of a small local Lipschitz value has to
+move further to fool it. That value, ‖∂ℓ/∂x‖₂ of the class head's cross-entropy on test images, is
+measured after every epoch beside the scores; SN-GAN's discriminator has no class head. A control
+(ours) is the split loss with fakes judged at AC-GAN's weight; see Fig. 7.
+
 Inception scores and Fréchet distances depend on the network that looks at the images: by default
 Inception v3 of Keras, whose weights have to be downloaded; with --score_network=baseline, Table 2's
 baseline classifier of the data set (see --table2_dir); or a Keras classifier of images in [0, 1]
@@ -22,11 +27,8 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
-from gat_tf import augmentation, data, evaluation, models
-from gat_tf.experiments import networks as table2
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags, units
 from gat_tf.experiments.lab.config import ConfigError, option
@@ -34,7 +36,9 @@ from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import settings
 from gat_tf.experiments.robgan.curves import by_dataset, spread
-from gat_tf.experiments.robgan.networks import GANS, Network, Runner
+from gat_tf.experiments.robgan.methods import GANS, Network
+from gat_tf.experiments.robgan.networks import Runner
+from gat_tf.experiments.robgan.scoring import Scorer
 from gat_tf.experiments.robgan.settings import INF
 from gat_tf.experiments.settings import PRESETS as TABLE2_PRESETS
 
@@ -42,6 +46,7 @@ NAME = "gat_tf.experiments.robgan.fig8"
 SCORES = {"inception_score": "inception score", "frechet_distance": "Fréchet distance"}
 WITH_ATTACK = (("robgan", "split"), ("acgan_attack", "acgan"))  # and without it
 WITH_SPLIT_LOSS = (("robgan", "acgan_attack"), ("split", "acgan"))  # and with AC-GAN's
+AT_EQUAL_WEIGHT = ("split_equal", "acgan_attack")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,9 @@ class Config(settings.Config):
     """Settings of Rob-GAN's Fig. 8."""
 
     gans: tuple[str, ...] = option(
-        tuple(GANS), "Ways of training a generator (paper).", affects_results=False
+        tuple(GANS),
+        f"Ways of training a generator, of {', '.join(GANS)}; all but the last are the paper's.",
+        affects_results=False,
     )
     score_network: str = option(
         "inception",
@@ -110,7 +117,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             for seed in config.seeds
             for name in config.gans
         }
-        scorer = _Scorer(runner, dataset)
+        scorer = Scorer(runner, dataset)
         if any(runner.units.read(name) is None for name in networks):
             _ = scorer.network  # one that is missing is found before the training
         runner.networks.train(networks.values())
@@ -130,107 +137,13 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-class _Scorer:
-    """Scores the snapshots of a data set's generators, in the eyes of one network."""
-
-    def __init__(self, runner, dataset):
-        self.config = runner.config
-        self.networks = runner.networks
-        self.dataset = dataset
-
-    @functools.cached_property
-    def baseline(self) -> tuple[table2.Networks, table2.Network]:
-        """Table 2's folder, and the baseline in it, which is trained if it is missing."""
-        c, network = self.config, table2.Network(self.dataset, "baseline", 0)
-        folder = table2.Networks.open(c.table2_dir, c.table2_preset, c.data_dir, c.strategy)
-        folder.train([network])
-        return folder, network
-
-    @property
-    def digest(self) -> str | None:
-        """Of the score network's file; Inception v3 is Keras's."""
-        if self.config.score_network == "inception":
-            return None
-        if self.config.score_network == "baseline":
-            folder, network = self.baseline
-            return folder.digest(network)
-        return units.digest(pathlib.Path(self.config.score_network))
-
-    @functools.cached_property
-    def network(self) -> evaluation.ScoreNetwork:
-        """The score network; a run that has nothing to score needs none."""
-        name = self.config.score_network
-        if name == "inception":
-            try:
-                return evaluation.ScoreNetwork.inception_v3()
-            except RuntimeError as error:
-                advice = "Here: --score_network=baseline or FILE.keras"
-                raise ConfigError(f"{error}\n{advice}") from error
-        if name == "baseline":
-            folder, network = self.baseline
-            width = f"{folder.config.width:.3g} of the width"
-            title = f"Table 2's baseline, {width}, of {self.dataset}"
-            return evaluation.ScoreNetwork(folder.load(network), name=title)
-        try:
-            model = keras.models.load_model(name)
-            return evaluation.ScoreNetwork(model, name=pathlib.Path(name).name)
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(
-                "Expected --score_network to be inception, baseline or a .keras file of a "
-                f"classifier with probabilities. Received: {name} ({error})"
-            ) from error
-
-    def measured(self, network: Network) -> dict:
-        """The scores at every snapshot, and of the real test images for comparison."""
-        count, training = self.config.score_images, self.networks.units.read(network.unit)
-        rng = np.random.default_rng(network.seed)
-        labels = rng.permutation(np.arange(count) % data.CLASSES[self.dataset])
-        scores = []
-        for epoch in training["snapshots"]:
-            generator = self.networks.load(network, epoch)
-            images = models.sample(generator, labels, seed=network.seed)
-            scores.append({"epoch": epoch, **self._scores(images)})
-            keras.backend.clear_session()
-        return {
-            "score_network": self.network.description,
-            "score_images": count,
-            "steps_per_epoch": training["steps_per_epoch"],
-            "scores": scores,
-            "real": self._real_score(),
-            "train_seconds": training["train_seconds"],
-            "history": training["history"],
-        }
-
-    def _scores(self, images) -> dict:
-        probabilities, features = self.network(images)
-        mean, std = evaluation.inception_score(probabilities, self.config.score_splits)
-        _, reference = self._real
-        return {
-            "inception_score": mean,
-            "inception_score_std": std,
-            "frechet_distance": evaluation.frechet_distance(features, reference),
-        }
-
-    def _real_score(self) -> dict:
-        probabilities, _ = self._real
-        splits = min(self.config.score_splits, len(probabilities))
-        mean, _ = evaluation.inception_score(probabilities, splits)
-        return {"inception_score": mean, "images": len(probabilities)}
-
-    @functools.cached_property
-    def _real(self) -> tuple[np.ndarray, np.ndarray]:
-        """The network's probabilities and features of the test images, in random order."""
-        _, test = self.networks.images(self.dataset)
-        order = np.random.default_rng(0).permutation(len(test.labels))
-        return self.network(augmentation.centred(test.images[order].astype(np.float32) / 255))
-
-
 def summarise(units: list[dict]) -> dict:
     """Means and standard deviations over seeds.
 
     Returns:
         data set -> way of training -> epochs and updates of G at each snapshot, seeds, and for each
-        score mean and std at each snapshot, std None with one seed.
+        score mean and std at each snapshot, std None with one seed; the same of the "lipschitz"
+        value after each epoch, with the "lipschitz_updates" before it, where D has a class head.
     """
     return {
         dataset: {
@@ -241,12 +154,23 @@ def summarise(units: list[dict]) -> dict:
 
 
 def _row(units) -> dict:
-    return {
+    row = {
         "epochs": [s["epoch"] for s in units[0]["scores"]],
         "updates": _updates(units[0]),
         "seeds": [u["seed"] for u in units],
         **{score: spread([[s[score] for s in u["scores"]] for u in units]) for score in SCORES},
     }
+    if _has_lipschitz(units[0]):
+        values = [u["history"]["lipschitz"] for u in units]
+        steps = units[0]["steps_per_epoch"]
+        row["lipschitz_updates"] = [steps * epoch for epoch in range(1, len(values[0]) + 1)]
+        row["lipschitz"] = spread(values)
+    return row
+
+
+def _has_lipschitz(unit) -> bool:
+    """SN-GAN has none, nor have records from before it was measured."""
+    return "lipschitz" in unit["history"]
 
 
 def _updates(unit) -> list[int]:
@@ -270,6 +194,9 @@ def updates_needed(updates: Sequence[float], scores: Sequence[float], score: flo
 def verdicts(units: list[dict]) -> dict:
     """Whether attack and split loss end higher, and the attack's score rises sooner, by data set.
 
+    Beyond the paper: whether the attack lowers the local Lipschitz value of D, on the mean over the
+    training, and whether the split loss ends higher at AC-GAN's weight.
+
     How soon: a generator trained without the attack needs some updates to reach the score that it
     has at its end, and the same seed trained with the attack needs fewer or more to reach it.
     """
@@ -277,30 +204,51 @@ def verdicts(units: list[dict]) -> dict:
 
 
 def _claims(units) -> list[Claim]:
-    of = {(u["gan"], u["seed"]): u for u in units if u["scores"]}
+    scored = [u for u in units if u["scores"]]
 
-    def paired(better, worse, difference):
+    def paired(better, worse, difference, units=scored):
+        of = {(u["gan"], u["seed"]): u for u in units}
         seeds = sorted({s for name, s in of if name == better and (worse, s) in of})
         return [difference(of[better, s], of[worse, s]) for s in seeds]
 
+    of_paper = (*WITH_ATTACK, *WITH_SPLIT_LOSS, ("robgan", "sngan"))
     higher = [
         Claim(
             f"Final inception score: {GANS[better].title} above {GANS[worse].title}",
             paired(better, worse, lambda a, b: _inception(a)[-1] - _inception(b)[-1]),
+            "paper" if (better, worse) in of_paper else "beyond",
             negligible=None,
+            unit="",
         )
-        for better, worse in (*WITH_ATTACK, *WITH_SPLIT_LOSS, ("robgan", "sngan"))
+        for better, worse in (*of_paper, AT_EQUAL_WEIGHT)
     ]
     sooner = [
         Claim(
             f"Updates needed for the inception score that {GANS[worse].title} ends with: fewer by "
-            f"{GANS[better].title}, in %",
+            f"{GANS[better].title}",
             paired(better, worse, _saved),
             negligible=None,
+            unit="%",
         )
         for better, worse in WITH_ATTACK
     ]
-    return [claim for claim in (*higher, *sooner) if claim.differences]
+    watched = [u for u in scored if _has_lipschitz(u)]
+    smoother = [
+        Claim(
+            "Local Lipschitz value of D's class head, mean over the training: lower for "
+            f"{GANS[better].title} than for {GANS[worse].title}",
+            paired(better, worse, lambda a, b: 100 * (1 - _lipschitz(a) / _lipschitz(b)), watched),
+            "beyond",
+            negligible=None,
+            unit="%",
+        )
+        for better, worse in WITH_ATTACK
+    ]
+    return [claim for claim in (*higher, *sooner, *smoother) if claim.differences]
+
+
+def _lipschitz(unit) -> float:
+    return float(np.mean(unit["history"]["lipschitz"]))
 
 
 def _inception(unit) -> list[float]:
@@ -332,12 +280,15 @@ def table(results: dict) -> str:
             last = [u["scores"][-1] for u in ours if u["gan"] == name]
             cells = [plus_minus([scores[s] for scores in last], 2) for s in SCORES]
             lines.append(f"| {GANS[name].title} | {row['updates'][-1]} | {' | '.join(cells)} |")
-        lines += ["", verdicts_markdown(results["verdicts"][dataset], unit="", digits=2)]
+        lines += ["", verdicts_markdown(results["verdicts"][dataset], digits=2)]
     return "\n".join(lines)
 
 
 def figures(results: dict) -> dict:
-    """Returns the scores against the generator's updates, and the trainings of one seed."""
+    """Returns the scores and D's Lipschitz value against G's updates, and the trainings of a seed.
+
+    Name to matplotlib figure.
+    """
     from gat_tf import plotting
 
     titles = {name: gan.title for name, gan in GANS.items()}
@@ -353,10 +304,25 @@ def figures(results: dict) -> dict:
         title = f"{dataset}: {SCORES[score]}"
         return plotting.Panel(title, lines, xlabel="updates of the generator")
 
-    panels = [
-        [panel(dataset, score, rows) for score in SCORES]
-        for dataset, rows in results["summary"].items()
-    ]
+    def lipschitz(dataset, rows):
+        lines = [
+            plotting.Line(
+                row["lipschitz_updates"], row["lipschitz"]["mean"], row["lipschitz"]["std"],
+                titles[name], looks[name] | {"marker": ""},
+            )
+            for name, row in rows.items()
+            if "lipschitz" in row
+        ]  # fmt: skip
+        return plotting.Panel(
+            f"{dataset}: local Lipschitz value of D", lines, xlabel="updates of the generator",
+            ylabel="mean of ‖∂ℓ/∂x‖₂, test images", yscale="log",
+        )  # fmt: skip
+
+    panels = []
+    for dataset, rows in results["summary"].items():
+        panels.append([panel(dataset, score, rows) for score in SCORES])
+        if any("lipschitz" in row for row in rows.values()):
+            panels[-1].append(lipschitz(dataset, rows))
     metrics = {
         "discriminator_loss": "loss of D",
         "generator_loss": "loss of G",
@@ -366,7 +332,7 @@ def figures(results: dict) -> dict:
     histories = {u["gan"]: u["history"] for u in results["units"]
                  if (u["dataset"], u["seed"]) == first}  # fmt: skip
     return {
-        "fig8": plotting.curves(panels, height=2.9),
+        "fig8": plotting.curves(panels, width=3.6 * max(map(len, panels)), height=2.9),
         "fig8_training": plotting.training(
             {titles[name]: histories[name] for name in GANS if name in histories}, metrics
         ),

@@ -62,15 +62,23 @@ def batches(split: data.Split, batch_size: int = 200) -> tf.data.Dataset:
     return plain.map(lambda images, labels: (augmentation.centred(images), labels))
 
 
-def augment(dataset: str, image_size: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """(images in [0, 1], seed) -> images in [-1, 1]; the built-in ones get noise alone."""
+def augment(
+    dataset: str, image_size: int, *, noise: bool
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """(images in [0, 1], seed) -> images in [-1, 1]; the built-in ones are not cropped or mirrored.
+
+    Args:
+        dataset: Data set.
+        image_size: Height and width of the result.
+        noise: Whether to add the authors' noise, as joint training does and fine-tuning does not.
+    """
 
     def augmented(images, seed):
-        where, noise = tf.unstack(tf.random.split(seed, 2))
+        where, greys = tf.unstack(tf.random.split(seed, 2))
         if dataset == "imagenet143":
             images = augmentation.scale_crop_flip(images, image_size, where)
         elif dataset != "shapes":
             images = augmentation.pad_crop_flip(images, where)
-        return augmentation.dequantised(images, noise)
+        return augmentation.dequantised(images, greys) if noise else augmentation.centred(images)
 
     return augmented

@@ -1,8 +1,12 @@
 """Rob-GAN's networks: (data set, kind, name, seed) to network, trained where it is missing.
 
-The generative ones are the four settings of Fig. 8 and SN-GAN; the classifiers are Rob-GAN's before
-and after fine-tuning (eq. 10) and the rival of Table 1, adversarial training of the same network.
-All experiments share a folder of them, and any number of processes share the work.
+The generative ones are the four settings of Fig. 8, a control and SN-GAN; the classifiers are
+Rob-GAN's before and after fine-tuning (eq. 10), the rival of Table 1, adversarial training of the
+same network, and two controls. All experiments share a folder of them, and any number of processes
+share the work.
+
+SN-GAN updates its generator as often as Rob-GAN does, in 5 times as many steps of its discriminator
+where Rob-GAN's n_dis is 1. An epoch is the same number of the generator's updates for all.
 """
 
 from __future__ import annotations
@@ -13,77 +17,29 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from gat_tf import attacks, data, evaluation, models, training
+from gat_tf import data, evaluation, models, training
 from gat_tf.experiments import measuring
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, files, fitting, results, units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.robgan import images
-from gat_tf.experiments.robgan.settings import INF, Config
+from gat_tf.experiments.robgan.methods import (
+    CLASSIFIERS,
+    GANS,
+    Network,
+    classifier_attack,
+    joint_attack,
+    snapshot_epochs,
+)
+from gat_tf.experiments.robgan.settings import RECIPE, Config
+from gat_tf.logits import Logits
 from gat_tf.training.base import ADAM_EPSILON
 from gat_tf.training.gan import adam as gan_adam
-
-BOUNDS = (-1.0, 1.0)  # of the pixels, and with them the unit of every ε
-
-
-class Gan(NamedTuple):
-    """A way of training a generator; without a loss of the classes it is SN-GAN."""
-
-    title: str
-    class_loss: str | None
-    attacked: bool
-
-
-GANS = {
-    "robgan": Gan("Rob-GAN: split loss, attack", "split", True),
-    "split": Gan("split loss, no attack", "split", False),
-    "acgan_attack": Gan("AC-GAN loss, attack", "acgan", True),
-    "acgan": Gan("AC-GAN loss, no attack", "acgan", False),
-    "sngan": Gan("SN-GAN", None, False),
-}
-CLASSIFIERS = {
-    "adversarial_training": "Adv. training",
-    "robgan": "Rob-GAN, no fine-tuning",
-    "fine_tuned": "Rob-GAN, fine-tuned",
-}
-
-
-class Network(NamedTuple):
-    """Which network is meant.
-
-    Attributes:
-        dataset: Data set.
-        kind: "gan", which stands for its generator, or "classifier".
-        name: A key of `GANS` or of `CLASSIFIERS`.
-        seed: Seed of the training.
-    """
-
-    dataset: str
-    kind: str
-    name: str
-    seed: int
-
-    @property
-    def unit(self) -> str:
-        """The name of the unit that trains it."""
-        trained = self.trained_as
-        return f"{trained.dataset}-{trained.kind}-{trained.name}-seed{trained.seed}"
-
-    @property
-    def trained_as(self) -> Network:
-        """The network itself, or for Rob-GAN's discriminator the GAN that it comes with."""
-        return self._replace(kind="gan") if self.name == "robgan" else self
-
-    @property
-    def parent(self) -> Network | None:
-        """The network that its training begins with."""
-        return self._replace(name="robgan") if self.name == "fine_tuned" else None
 
 
 class Networks:
@@ -103,10 +59,13 @@ class Networks:
     """
 
     def __init__(self, config: Config):
-        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}
-        self.config = Config(**values)
         self.folder = pathlib.Path(config.networks_dir)
-        configs.bind_folder("robgan.networks", self.config, self.folder, flag="networks_dir")
+        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}
+        values["precision"] = configs.settled_precision(config.precision, self.folder)
+        self.config = Config(**values)
+        configs.bind_folder(
+            "robgan.networks", self.config, self.folder, flag="networks_dir", recipe=RECIPE
+        )
         self.units = Units(self.folder / "units")
         self.images = functools.cache(functools.partial(images.load, self.config))
 
@@ -149,7 +108,7 @@ class Networks:
         """Trains those that are missing, and returns the units of all.
 
         Raises:
-            ConfigError: There are too few images, or a fine-tuned classifier is of another Rob-GAN.
+            ConfigError: There are too few images, or a classifier is of another Rob-GAN.
         """
         networks = list(networks)
         tuned = [n for n in networks if n.parent]
@@ -172,37 +131,54 @@ class Networks:
 
     def _gan(self, network: Network) -> Callable[[], dict]:
         c, (dataset, _, name, seed) = self.config, network
-        train, _ = self.images(dataset)
+        train, test = self.images(dataset)
         size, classes = images.size(c, dataset), data.CLASSES[dataset]
-        steps = c.discriminator_steps or (1 if size == 32 and name != "sngan" else 5)
-        steps_per_epoch = len(train.labels) // (steps * c.batch_size)
+        of_robgan = c.discriminator_steps or (1 if size == 32 else 5)
+        steps = of_robgan if GANS[name].class_loss else c.discriminator_steps or 5
+        # SN-GAN updates its generator as often as Rob-GAN, so an epoch of it may be several passes.
+        passes = steps // of_robgan
+        steps_per_epoch = len(train.labels) // (of_robgan * c.batch_size)
         if not steps_per_epoch:
             raise ConfigError(
-                f"Expected at least {steps * c.batch_size} training images, {steps} minibatches. "
-                f"Received: {len(train.labels)}"
+                f"Expected at least {of_robgan * c.batch_size} training images, {of_robgan} "
+                f"minibatches. Received: {len(train.labels)}"
             )
         # Whole groups of whole minibatches alone: every epoch begins with a group, and none ends
         # with a few images, whose statistics would be most of what batch norm then remembers.
-        kept = steps_per_epoch * steps * c.batch_size
+        kept = steps_per_epoch * of_robgan * c.batch_size
         train = data.Split(train.images[:kept], train.labels[:kept])
         found = {
             "image_size": size,
             "train_images": len(train.labels),
             "discriminator_steps": steps,
+            "passes_per_epoch": passes,
             "steps_per_epoch": steps_per_epoch,
             "snapshots": snapshot_epochs(c.epochs, c.snapshots),
         }
+        watched = images.batches(images.first(test, c.lipschitz_images, size))
 
-        def measure(scheme, epoch):
+        def watch(scheme):
             labels = np.repeat(np.arange(classes), 20 if classes <= 10 else 4)
-            fakes = models.sample(scheme.generator, labels, seed=seed)
-            if not np.isfinite(fakes).all():
-                return None
-            if epoch in found["snapshots"] and devices.is_chief():
-                with files.replacing(self.path(network, epoch)) as temporary:
-                    scheme.generator.save(temporary)
-            diversity = evaluation.class_diversity(fakes, labels, classes)
-            return {"diversity": diversity.mean(), "least_diversity": diversity.min()}
+            lipschitz = None
+            if GANS[name].class_loss:
+                head = Logits(models.class_head(scheme.discriminator), from_logits=True)
+                lipschitz = evaluation.lipschitz_function(head, watched.element_spec)
+
+            def measure(epoch):
+                statistics = GANS[name].statistics
+                fakes = models.sample(scheme.generator, labels, seed=seed, statistics=statistics)
+                if not np.isfinite(fakes).all():
+                    return None
+                if epoch in found["snapshots"] and devices.is_chief():
+                    with files.replacing(self.path(network, epoch)) as temporary:
+                        scheme.generator.save(temporary)
+                diversity = evaluation.class_diversity(fakes, labels, classes)
+                metrics = {"diversity": diversity.mean(), "least_diversity": diversity.min()}
+                if lipschitz:
+                    metrics["lipschitz"] = evaluation.of_each_image(lipschitz, watched).mean()
+                return metrics
+
+            return measure
 
         def keep(scheme):
             kept = {self.path(network): scheme.generator}
@@ -210,83 +186,127 @@ class Networks:
                 kept[self.path(network._replace(kind="classifier"))] = scheme.discriminator
             return kept
 
+        halving = training.LearningRateHalving(c.halving_epochs, c.learning_rate)
         return self._trained(
             network, {"dataset": dataset, "gan": name, "seed": seed}, found,
-            lambda: self._gan_scheme(network, steps), measure, keep,
-            train, c.batch_size, steps_per_epoch, c.epochs,
-            training.LearningRateHalving(c.halving_epochs, c.learning_rate),
+            lambda: self._gan_scheme(network, steps, steps_per_epoch), watch, keep,
+            lambda first: fitting.training_data(
+                train, c.batch_size, seed=seed, first_epoch=first * passes,
+                augment=images.augment(dataset, size, noise=True),
+            ),
+            steps_per_epoch, c.epochs, [halving] if GANS[name].class_loss else [],
         )  # fmt: skip
 
-    def _gan_scheme(self, network: Network, steps: int):
-        """The compiled scheme of a generative network."""
+    def _gan_scheme(self, network: Network, steps: int, steps_per_epoch: int):
+        """The compiled scheme of a generative network.
+
+        SN-GAN's learning rates fall in a straight line over the last fifth of the training, as over
+        the last 50,000 of its paper's 250,000 iterations.
+        """
         c, (dataset, _, name, seed) = self.config, network
-        size, classes = images.size(c, dataset), data.CLASSES[dataset]
-        generator = models.image_generator(classes, size, width=c.width)
-        if GANS[name].class_loss is None:
+        classes, size = data.CLASSES[dataset], images.size(c, dataset)
+        with self.strategy.scope():
+            generator = models.image_generator(classes, size, width=c.width)
+            if GANS[name].class_loss:
+                discriminator = models.discriminator(classes, size, width=c.width)
+                attack = joint_attack(c, size) if GANS[name].attacked else None
+                scheme = training.RobGAN(
+                    discriminator, generator, attack, GANS[name].class_loss,
+                    discriminator_steps=steps, seed=seed,
+                )  # fmt: skip
+                scheme.compile(gan_adam(c.learning_rate), gan_adam(c.learning_rate))
+                return scheme
             discriminator = models.projection_discriminator(classes, size, width=c.width)
             scheme = training.SNGAN(
                 discriminator, generator, classes, discriminator_steps=steps, seed=seed
             )
-        else:
-            discriminator = models.discriminator(classes, size, width=c.width)
-            attack = joint_attack(c, size) if GANS[name].attacked else None
-            scheme = training.RobGAN(
-                discriminator, generator, attack, GANS[name].class_loss,
-                discriminator_steps=steps, seed=seed,
-            )  # fmt: skip
-        scheme.compile(gan_adam(c.learning_rate), gan_adam(c.learning_rate))
-        return scheme
+            iterations = c.epochs * steps_per_epoch
+            falling = [
+                training.LinearDecay(
+                    c.learning_rate, iterations, max(1, iterations // 5), updates=updates
+                )
+                for updates in (steps, 1)
+            ]
+            scheme.compile(*map(gan_adam, falling))
+            return scheme
 
     def _classifier(self, network: Network) -> Callable[[], dict]:
         c, (dataset, _, name, seed) = self.config, network
         train, test = self.images(dataset)
-        size, rate = images.size(c, dataset), c.classifier_learning_rate
+        size = images.size(c, dataset)
         first, *rest = c.classifier_epochs
-        ends = np.cumsum([first + (0 if name == "fine_tuned" else c.epochs), *rest])
+        stages = (first + (0 if CLASSIFIERS[name].fine_tuned else c.epochs), *rest)
         watched = {
             split: images.batches(images.first(found, c.lipschitz_images, size))
             for split, found in (("train", train), ("test", test))
         }
+        initial = functools.cache(lambda: self._initial_weights(network))
 
-        def measure(scheme, epoch):
-            metrics, how = {}, {"from_logits": True, "bounds": BOUNDS}
-            for split, batches in watched.items():
-                lipschitz = evaluation.local_lipschitz_value(scheme.classifier, batches, **how)
-                metrics[f"{split}_lipschitz"] = lipschitz.mean()
-                accuracy = evaluation.accuracy(scheme.classifier, batches, **how)
-                metrics[f"{split}_accuracy"] = accuracy
-            return metrics
+        def watch(scheme):
+            logits = Logits(scheme.classifier, from_logits=True)
+            spec = watched["test"].element_spec
+            measurements = {
+                "lipschitz": evaluation.lipschitz_function(logits, spec),
+                "accuracy": evaluation.correct_function(logits, None, spec, finite=False),
+            }
+
+            def measure(epoch):
+                return {
+                    f"{split}_{metric}": evaluation.of_each_image(function, batches).mean()
+                    for split, batches in watched.items()
+                    for metric, function in measurements.items()
+                }
+
+            return measure
 
         about = {"dataset": dataset, "classifier": name, "seed": seed}
         return self._trained(
             network, {**about, "classifiers": self._parents(network)},
             {"image_size": size, "train_images": len(train.labels)},
-            lambda: self._classifier_scheme(network), measure,
+            lambda: self._classifier_scheme(network, *initial()), watch,
             lambda scheme: {self.path(network): scheme.classifier},
-            train, c.classifier_batch_size, data.steps_per_epoch(train, c.classifier_batch_size),
-            int(ends[-1]),
-            keras.callbacks.LearningRateScheduler(
-                lambda epoch: rate * 0.1 ** int(np.searchsorted(ends, epoch, side="right"))
+            lambda first: fitting.training_data(
+                train, c.classifier_batch_size, seed=seed, first_epoch=first,
+                augment=images.augment(dataset, size, noise=False),
             ),
+            data.steps_per_epoch(train, c.classifier_batch_size), sum(stages),
+            [training.LearningRateStages(stages, c.classifier_learning_rate)],
         )  # fmt: skip
 
-    def _classifier_scheme(self, network: Network):
-        """The compiled scheme of fine-tuning; with a new network and without fakes, the rival."""
-        c, (dataset, _, _, seed) = self.config, network
-        if network.parent:
-            classifier = self.load(network.parent)
-            generator, weight = self.load(network.parent.trained_as), c.fake_weight
-        else:
-            size, classes = images.size(c, dataset), data.CLASSES[dataset]
+    def _initial_weights(self, network: Network) -> tuple[list | None, list | None]:
+        """What a classifier's training begins with: weights of the classifier, of the generator."""
+        how, robgan = CLASSIFIERS[network.name], network._replace(name="robgan")
+        classifier = self.load(robgan).get_weights() if how.fine_tuned else None
+        if not how.fakes:
+            return classifier, None
+        generator = self.load(robgan.trained_as)
+        if how.fakes == "fixed":
+            generator = models.with_fixed_statistics(generator)
+        return classifier, generator.get_weights()
+
+    def _classifier_scheme(self, network: Network, classifier_weights, generator_weights):
+        """The compiled scheme of a classifier: eq. 10, or one of the three that are like it."""
+        c, (dataset, _, name, seed) = self.config, network
+        classes, size = data.CLASSES[dataset], images.size(c, dataset)
+        with self.strategy.scope():
             classifier = models.class_head(models.discriminator(classes, size, width=c.width))
-            generator, weight = None, 0.0
-        scheme = training.FineTuning(classifier, generator, classifier_attack(c), weight, seed=seed)
-        scheme.compile(keras.optimizers.Adam(c.classifier_learning_rate, epsilon=ADAM_EPSILON))
+            if classifier_weights:
+                classifier.set_weights(classifier_weights)
+            generator = None
+            if generator_weights:
+                generator = models.image_generator(classes, size, width=c.width)
+                generator.set_weights(generator_weights)
+            fixed = CLASSIFIERS[name].fakes == "fixed"
+            scheme = training.FineTuning(
+                classifier, generator, classifier_attack(c), c.fake_weight if generator else 0.0,
+                statistics="moving" if fixed else "batch",
+                fake_images=c.fake_images if fixed else None, seed=seed,
+            )  # fmt: skip
+            scheme.compile(keras.optimizers.Adam(c.classifier_learning_rate, epsilon=ADAM_EPSILON))
         return scheme
 
     def _trained(
-        self, network, about, found, build, measure, keep, train, batch_size, steps_per_epoch,
-        epochs, schedule,
+        self, network, about, found, build, watch, keep, batches, steps_per_epoch, epochs, callbacks
     ) -> Callable[[], dict]:  # fmt: skip
         """A unit that trains a scheme for all epochs.
 
@@ -295,51 +315,59 @@ class Networks:
             about: What the unit is.
             found: What else there is to say of it.
             build: () -> the compiled scheme.
-            measure: (scheme, epoch) -> metrics after an epoch; None if it has diverged.
+            watch: scheme -> epoch -> metrics after it; None if it has diverged.
             keep: scheme -> file to network, of the last epoch that has not diverged.
-            train: The training images.
-            batch_size: Of a minibatch, over all devices.
+            batches: First epoch -> endless batches.
             steps_per_epoch: Steps of the scheme.
             epochs: How many.
-            schedule: The callback that sets the learning rate.
+            callbacks: Of the training: the schedule of the learning rates.
         """
-        made, epoch, seed = {}, _Epoch(), network.seed
-        augment = images.augment(network.dataset, images.size(self.config, network.dataset))
+        made = {}
 
         def prepare():
-            with self.strategy.scope():
-                scheme = made["scheme"] = build()
+            scheme = made["scheme"] = build()
+            made["measured"] = scheme if self.config.precision == "float32" else _in_float32(build)
+            made["measure"] = watch(made["measured"])
             return fitting.Training(
                 scheme,
                 scheme,
-                lambda first: fitting.training_data(
-                    train, batch_size, seed=seed, first_epoch=first, augment=augment
-                ),
+                batches,
                 validate,
                 steps_per_epoch=steps_per_epoch,
                 epochs=epochs,
                 patience=epochs,
-                callbacks=[epoch, schedule],
+                callbacks=callbacks,
             )
 
+        def measured():
+            """The scheme in float32, in which networks are measured and kept."""
+            if made["measured"] is not made["scheme"]:
+                made["measured"].set_weights(made["scheme"].get_weights())
+            return made["measured"]
+
         def validate():
-            metrics = measure(made["scheme"], epoch.number)
+            epoch = int(measured().steps.numpy()) // steps_per_epoch
+            metrics = made["measure"](epoch)
             # The last epoch is the one that is kept: its number is its score.
-            return (math.nan, {}) if metrics is None else (epoch.number, metrics)
+            return (math.nan, {}) if metrics is None else (epoch, metrics)
 
         def finish(progress):
-            return found, keep(made["scheme"]) if progress.best_epoch else {}
+            return found, keep(measured()) if progress.best_epoch else {}
 
-        return fitting.trained(self.units, network.unit, about, prepare, finish, seed=seed)
+        return fitting.trained(
+            self.units, network.unit, about, prepare, finish, seed=network.seed,
+            precision=self.config.precision,
+        )  # fmt: skip
 
 
-class _Epoch(keras.callbacks.Callback):
-    """Tells the number of the epoch that runs, counted from 1."""
-
-    number = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.number = epoch + 1
+def _in_float32(build: Callable):
+    """What `build()` makes where the dtype policy is float32."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return build()
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 class Runner(measuring.Runner):
@@ -347,35 +375,14 @@ class Runner(measuring.Runner):
 
     def __init__(self, name: str, config: Config, output_dir: str | pathlib.Path):
         self.name = name
-        self.config = config
         self.output_dir = pathlib.Path(output_dir)
         self.started = time.time()
         self.networks = Networks(config)
-        configs.bind_folder(name, config, self.output_dir)
+        self.config = dataclasses.replace(config, precision=self.networks.config.precision)
+        configs.bind_folder(name, self.config, self.output_dir, recipe=RECIPE)
         self.units = Units(self.output_dir / "units")
 
     def write(self) -> dict:
         """Merges all units of the folder into the results, table and figures."""
         seconds, found = time.time() - self.started, self.units.read_all()
         return results.write(self.name, self.config, self.output_dir, found, seconds)
-
-
-def snapshot_epochs(epochs: int, count: int) -> list[int]:
-    """The epochs after which a generator is kept: evenly spaced, the last among them."""
-    return sorted({max(1, round(e)) for e in np.linspace(0, epochs, count + 1)[1:]})
-
-
-def joint_attack(config: Config, image_size: int) -> attacks.PGD:
-    """The attacker of joint training: five steps of 0.0078 never reach an ε of 0.07."""
-    epsilon = config.attack_epsilon
-    if epsilon is None:
-        epsilon = 0.07 if image_size == 32 else 1 / 32
-    return attacks.PGD(
-        epsilon, INF, config.attack_steps, config.attack_step_size, random_start=False, clip=BOUNDS
-    )
-
-
-def classifier_attack(config: Config) -> attacks.PGD:
-    """The attacker of fine-tuning and of adversarial training."""
-    epsilon, steps = config.classifier_epsilon, config.attack_steps
-    return attacks.PGD(epsilon, INF, steps, epsilon / 5, random_start=False, clip=BOUNDS)

@@ -76,6 +76,12 @@ class Config:
     attack_step_size: float = option(
         0.0078, "Size of a PGD step of joint training, of pixels in [-1, 1] (paper)."
     )
+    precision: str = option(
+        "float32",
+        "Keras dtype policy of the training; auto is mixed_bfloat16 on a CPU that computes in "
+        "bfloat16 and float32 elsewhere (ours). Networks are kept and measured in float32.",
+        before="float32",
+    )
     snapshots: int = option(20, "Number of generators kept during joint training (ours).")
     classifier_epochs: tuple[int, ...] = option(
         (20, 20, 10, 10),
@@ -96,10 +102,16 @@ class Config:
         "δmax of the classifiers' training, of pixels in [-1, 1], in PGD steps of a fifth (paper).",
     )
     fake_weight: float = option(0.3, "Weight of the generated images in eq. 10, λ (paper).")
+    fake_images: int = option(
+        50_000,
+        "Number of different generated images of the control that trains on a fixed set of them "
+        "(ours).",
+        before=50_000,
+    )
     lipschitz_images: int = option(
         1000,
-        "Number of training and of test images on which a classifier's local Lipschitz value is "
-        "measured after every epoch (ours).",
+        "Number of images on which the local Lipschitz value is measured after every epoch: of "
+        "training and of test images for a classifier, of test images for a discriminator (ours).",
     )
 
     def __post_init__(self):
@@ -107,6 +119,7 @@ class Config:
         configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
         configs.require_known("image_size", [self.image_size], (64, 128))
         configs.require_seeds(self.seeds)
+        configs.require_precision(self.precision)
         configs.require_values(self, "classifier_epochs")
         configs.require_range(
             self,
@@ -125,11 +138,36 @@ class Config:
             ("classifier_batch_size", 1, INF),
             ("classifier_epsilon", 0, 2),
             ("fake_weight", 0, INF),
+            ("fake_images", 1, INF),
             ("lipschitz_images", 1, INF),
         )
         if not sum(self.classifier_epochs):
             raise ConfigError("Expected classifier_epochs of at least 1 in all. Received: 0")
 
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How networks are trained beyond the settings: what no flag chooses, and changed once.
+
+    It is stored with the settings, so that a folder from before a change is not continued with
+    networks that are made in another way.
+    """
+
+    networks: str = option(
+        "the authors' initial weights, images with the statistics of their batch", "Networks.",
+        before="Xavier's initial weights, images with moving statistics",
+    )  # fmt: skip
+    fine_tuning: str = option(
+        "without noise, a new Adam at each stage", "The classifiers' training.",
+        before="with noise, one Adam",
+    )  # fmt: skip
+    sngan: str = option(
+        "as many generator updates as Rob-GAN, linear decay over the last fifth", "SN-GAN's.",
+        before="as many images as Rob-GAN, halving",
+    )  # fmt: skip
+
+
+RECIPE = Recipe()
 
 PRESETS = {
     "paper": {},
@@ -143,6 +181,7 @@ PRESETS = {
         "epochs": 10,
         "learning_rate": 5e-4,
         "discriminator_steps": 1,
+        "fake_images": 10_000,
         "snapshots": 5,
         "classifier_epochs": (4, 2, 1),
     },
@@ -156,6 +195,7 @@ PRESETS = {
         "epochs": 6,
         "learning_rate": 2e-3,
         "discriminator_steps": 1,
+        "fake_images": 1_000,
         "snapshots": 3,
         "classifier_epochs": (3, 1),
         "classifier_learning_rate": 2e-3,

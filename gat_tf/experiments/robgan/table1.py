@@ -7,22 +7,31 @@ The paper's claim: under PGD-20 the classifier of Rob-GAN after fine-tuning keep
 CIFAR-10 at δmax = 0.04 and 30.25 % at 0.08, adversarial training of the same network 53.74 % and
 23.58 %; without an attack, 81.1 and 81.45 %. δmax is in units of pixel values in [-1, 1].
 
-A unit of work is one data set and seed: both classifiers on the test images.
+Two controls say what the gain comes from: fine-tuning without generated images (λ = 0), and
+adversarial training from scratch with a fixed set of them (eq. 6). They train as long as the
+classifiers that they stand beside.
+
+A unit of work is one data set, classifier and seed, on the test images.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
+from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import sampling_error
 from gat_tf.experiments.robgan import curves
-from gat_tf.experiments.robgan.curves import PRESETS, Config, summarise  # noqa: F401
+from gat_tf.experiments.robgan.curves import summarise  # noqa: F401
+from gat_tf.experiments.robgan.methods import CLASSIFIERS
 
 NAME = "gat_tf.experiments.robgan.table1"
 NAMES = ("adversarial_training", "fine_tuned")
+CONTROLS = ("fine_tuned_real", "fixed_fakes")
 _OF_IMAGENET = (0.0, 0.01, 0.02, 0.03)
 EPSILONS = {32: (0.0, 0.02, 0.04, 0.08), 64: _OF_IMAGENET, 128: _OF_IMAGENET}  # by image size
 # Accuracy in % at each δmax, by data set and height; the columns of ImageNet-143 are not certain.
@@ -35,6 +44,33 @@ PAPER = {
         "adversarial_training": [20.05, 18.3, 12.52, 8.32],
         "fine_tuned": [32.4, 25.2, 19.1, 13.7],
     },
+}
+# The first above the second: do generated images help, in fine-tuning and from scratch?
+BEYOND = (
+    ("fine_tuned", "fine_tuned_real"),
+    ("fixed_fakes", "adversarial_training"),
+    ("fine_tuned", "fixed_fakes"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(curves.Config):
+    """Settings of Rob-GAN's Table 1."""
+
+    classifiers: tuple[str, ...] = option(
+        (*NAMES, *CONTROLS),
+        f"Classifiers, of {', '.join(CLASSIFIERS)}; the first and the third are the paper's.",
+        affects_results=False,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        configs.require_known("classifier", self.classifiers, CLASSIFIERS)
+
+
+PRESETS = {
+    name: Config(**vars(preset), **({} if name == "paper" else {"classifiers": NAMES}))
+    for name, preset in curves.PRESETS.items()
 }
 
 
@@ -56,21 +92,22 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         BrokenFileError: A result in a folder is not whole.
         FullDiskError: The disk is full.
     """
-    return curves.run(NAME, config, output_dir, NAMES, ("test",), EPSILONS)
+    return curves.run(NAME, config, output_dir, config.classifiers, ("test",), EPSILONS)
 
 
 def verdicts(units: list[dict]) -> dict:
     """Whether fine-tuned Rob-GAN is more accurate at each δmax, by data set."""
     return {
-        dataset: decide(_claims(dataset, ours))
-        for dataset, ours in curves.by_dataset(units).items()
+        dataset: decide(_claims(dataset, ours)) for dataset, ours in curves.merged(units).items()
     }
 
 
 def _claims(dataset, units) -> list[Claim]:
+    both = curves.having(units, *NAMES)
     claims, count = [], units[0]["images"]["test"]
-    for i, epsilon in enumerate(units[0]["curves"]["fine_tuned"]["test"]["epsilons"]):
-        theirs, ours = ([curves.accuracies(u, n, "test")[i] for u in units] for n in NAMES)
+    epsilons = both[0]["curves"]["fine_tuned"]["test"]["epsilons"] if both else ()
+    for i, epsilon in enumerate(epsilons):
+        theirs, ours = ([curves.accuracies(u, n, "test")[i] for u in both] for n in NAMES)
         kind = "not below" if epsilon == 0 and dataset == "cifar10" else "above"
         claims.append(
             Claim(
@@ -80,6 +117,18 @@ def _claims(dataset, units) -> list[Claim]:
                 image_error=sampling_error(dataset, count, ours, theirs),
             )
         )
+    for better, worse in BEYOND:
+        if both := curves.having(units, better, worse):
+            pair = [curves.mean_accuracies(both, name, "test") for name in (better, worse)]
+            claims.append(
+                Claim(
+                    f"Mean over the δmax: {CLASSIFIERS[better].title} above "
+                    f"{CLASSIFIERS[worse].title}",
+                    pair[0] - pair[1],
+                    origin="beyond",
+                    image_error=sampling_error(dataset, count, *pair),
+                )
+            )
     return claims
 
 
