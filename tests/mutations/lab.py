@@ -266,7 +266,7 @@ MUTATIONS = [
         "experiments/lab/significance.py",
         "of_images.var(ddof=1) - rest_variance / seeds",
         "of_images.var(ddof=1)",
-        "test_verdicts.py -k two_way_errors_worked_out",
+        "test_verdicts.py -k two_way_errors_are_those_of_brute",
     ),
     (
         "image error forgotten in the interval",
