@@ -12,4 +12,5 @@ import tensorflow as tf
 Array: TypeAlias = Union[tf.Tensor, np.ndarray]  # noqa: UP007
 Seed: TypeAlias = Union[tf.Tensor, Sequence[int], None]  # noqa: UP007  # `[2]` integers
 Data: TypeAlias = Union[tf.data.Dataset, tuple[Array, Array]]  # noqa: UP007  # (images, labels)
+Numbers: TypeAlias = Union[Sequence[float], np.ndarray]  # noqa: UP007
 Bounds: TypeAlias = tuple[float, float]  # (low, high) of the pixels

@@ -23,6 +23,7 @@ ATTACKS = {
     "pgd_linf": "PGD, L∞, clipped to [0, 1]",
     "fg_l2_direct": "fast gradient, L2, direct",
 }
+PAPER_RIVALS = ("baseline", "fg_linf")  # FG training by the sign, as section 4.3 has it
 _COLUMNS = 7  # of a table, of the curve's points
 
 
@@ -181,8 +182,7 @@ def robustness_claims(kind: str, units: list[dict]) -> list[Claim]:
         claim(
             f"{kind} {about.partition(' (')[0]}: GAT above {METHODS[rival].title}",
             units, attack, rival, mean_height,
-            # The paper's rivals are the baseline and FG training by the sign.
-            "paper" if attack == "fg_l2" and rival in ("baseline", "fg_linf") else "beyond",
+            "paper" if attack == "fg_l2" and rival in PAPER_RIVALS else "beyond",
         )
         for attack, about in list(ATTACKS.items())[:3]
         for rival in rivals(units)

@@ -88,7 +88,8 @@ def _claims(units):
     on_clean = [
         curves.claim(
             f"Clean accuracy: GAT above {METHODS[rival].title}",
-            units, "fg_l2", rival, curves.clean, "paper" if METHODS[rival].paper else "beyond",
+            units, "fg_l2", rival, curves.clean,
+            "paper" if rival in curves.PAPER_RIVALS else "beyond",
         )
         for rival in curves.rivals(units)
         if begins == {0}

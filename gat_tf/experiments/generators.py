@@ -252,3 +252,21 @@ def compare(
         "accuracy": accuracies(None),
         "clipped_accuracy": accuracies((0.0, 1.0)),
     }
+
+
+def trainings(units):
+    """Draws the first seed's metrics of every epoch, for each c_g."""
+    from gat_tf import plotting
+
+    first = min((u["dataset"], u["seed"]) for u in units)
+    histories = {
+        f"c_g {u['c_g']:g}": u["history"]
+        for u in sorted(units, key=lambda u: u["c_g"])
+        if (u["dataset"], u["seed"]) == first
+    }
+    metrics = {
+        "validation_loss": "validation loss (eq. 9)",
+        "validation_adversarial_accuracy": "validation accuracy of x + G(Δ)",
+        "validation_power": "power ‖G(Δ)‖₂²",
+    }
+    return plotting.training(histories, metrics, log=("validation_power",))

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from gat_tf import data
+from gat_tf._types import Numbers
 from gat_tf.experiments import settings
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, results, units
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.units import Units
-from gat_tf.experiments.networks import Network, Networks
+from gat_tf.experiments.networks import Networks
 
 # The built-in ones are drawn without end.
 _TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet143": 7_150}
@@ -91,7 +92,7 @@ class Measurement(NamedTuple):
 
     name: str
     about: dict
-    networks: dict[str, Network]
+    networks: dict[str, Any]
     compute: Callable[[], dict]
 
 
@@ -113,10 +114,10 @@ class Runner:
 
     def __init__(self, name: str, config: Config, output_dir: str | pathlib.Path):
         self.name = name
-        self.config = config
+        self.config: Any = config
         self.output_dir = pathlib.Path(output_dir)
         self.started = time.time()
-        self.networks = Networks.open(
+        self.networks: Any = Networks.open(
             config.networks_dir, config.networks_preset, config.data_dir, config.strategy
         )
         configs.bind_folder(name, config, self.output_dir, networks=self.networks.config)
@@ -146,7 +147,7 @@ class Runner:
         )  # fmt: skip
 
 
-def sampling_error(dataset: str, images: int, *accuracies: list[float]) -> float:
+def sampling_error(dataset: str, images: int, *accuracies: Numbers) -> float:
     """The standard error, in points, of a difference of accuracies that the sample of images adds.
 
     Args:

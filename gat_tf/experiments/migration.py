@@ -125,11 +125,12 @@ def _migrate_unit(path: pathlib.Path) -> None:
         }
     if "environment" in unit:
         unit["environment"] = _environment(unit["environment"])
-    files.remove(path)
     name = path.name
     if method is not None:  # a trial is named by its hyperparameters
         name = re.sub(r"(?<=-)([a-z_2]+)(?==)", lambda match: _renamed(match[1]), name)
     files.write_json(path.with_name(name), {"format": FORMAT, **unit})
+    if name != path.name:  # only now can the old one go
+        files.remove(path)
 
 
 def _renamed(hyperparameter: str) -> str:

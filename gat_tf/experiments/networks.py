@@ -154,8 +154,8 @@ class Networks:
         """
         best: dict[str, float] = {}
         best_score = -INF
-        for key, hyperparameter in METHODS[method].hyperparameters.items():
-            grid = self.config.grids.get(f"{method}.{key}", hyperparameter.grid)
+        for key in METHODS[method].hyperparameters:
+            grid = self._grid(method, key)
             if not grid:
                 continue
             # The value that is given is what the trials before were made with.
@@ -175,6 +175,11 @@ class Networks:
             best, best_score = {**best, key: value}, scores[value]
         given = {k: v for k, v in self._given(method).items() if v is not None}
         return {**given, **best}
+
+    def _grid(self, method: str, key: str) -> tuple[float, ...]:
+        """The values of a hyperparameter that a search tries first."""
+        own = METHODS[method].hyperparameters[key].grid
+        return self.config.grids.get(f"{method}.{key}", own)
 
     def _given(self, method: str) -> dict[str, float | None]:
         """The values of a method's own hyperparameters before a search."""
@@ -220,8 +225,15 @@ class Networks:
         )  # fmt: skip
 
     def _same_hyperparameters(self, name: str, unit: dict) -> None:
-        """Raises ConfigError unless a unit was trained with the current hyperparameters."""
-        wanted = {} if self.config.search else self.hyperparameters(unit["dataset"], unit["method"])
+        """Raises ConfigError unless a unit was trained with the current hyperparameters.
+
+        Those that are searched are not compared: their trials are in the same folder.
+        """
+        wanted: dict[str, float] = {}
+        for method in lineage(unit["method"]):
+            for key, value in self._given(method).items():
+                if value is not None and not (self.config.search and self._grid(method, key)):
+                    wanted[key] = value
         found = unit["hyperparameters"]
         different = [
             f"{key}: {found[key]:g} there, {value:g} here"
@@ -287,6 +299,7 @@ class Networks:
                 classifier.set_weights(weights)
             test = data.batches(splits.test, 500)
             result["test_accuracy"] = evaluation.accuracy(classifier, test)
+            result["test_images"] = len(splits.test.labels)
             return result, {folder.path(name, ".keras"): classifier}
 
         return fitting.trained(

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from gat_tf.experiments.lab import files
+from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.methods import METHODS
 from gat_tf.models.pretrained import FOLDER
@@ -27,6 +28,9 @@ def publish(record: pathlib.Path, folder: pathlib.Path = FOLDER) -> list[str]:
         record: A folder of Table 2, of full-size networks.
         folder: Of the weights and cards.
     """
+    width = files.read_json(record / "config.json")["width"]
+    if width != 1:
+        raise ConfigError(f"Expected a record of full-size networks. Received: width {width:g}.")
     units = Units(record / "units")
     cards_path = folder / "cards.json"
     cards = files.read_json(cards_path) if cards_path.exists() else {}
@@ -76,5 +80,7 @@ def _table(cards: dict[str, dict]) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("Expected one argument, the folder of a record. See the top of this file.")
     for published in publish(pathlib.Path(sys.argv[1])):
         print(f"{published}: published")

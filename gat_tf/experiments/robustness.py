@@ -277,7 +277,7 @@ def table(results: dict) -> str:
                 f"|{'---|' * (1 + len(columns))}",
             ]
             for method, row in rows.items():
-                few = f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) != seeds else ""
+                few = f" ({len(row['seeds'])} seed(s))" if len(row["seeds"]) != seeds else ""
                 cells = [plus_minus(values) for values in row["accuracy"].values()]
                 cells[-1] = f"**{cells[-1]}**"
                 lines.append(f"| {METHODS[method].title}{few} | {' | '.join(cells)} |")

@@ -29,6 +29,7 @@ from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.units import say
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
+from gat_tf.experiments.measuring import sampling_error
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 from gat_tf.experiments.networks import SOURCE_SEED, Network, Networks
 
@@ -157,24 +158,26 @@ def verdicts(units: list[dict]) -> dict:
 
 
 def _claims(units: list[dict]) -> list[Claim]:
-    accuracy = {
-        (u["method"], u["seed"]): 100 * u["test_accuracy"] for u in units if u["status"] == "done"
-    }
+    done = [u for u in units if u["status"] == "done"]
+    accuracy = {(u["method"], u["seed"]): 100 * u["test_accuracy"] for u in done}
     pairs = [
         ("gat", rival, "paper") for rival in ("baseline", "dropout", "random", "fg_linf", "fg_l2")
     ]
     pairs += [("dropout_gat", "gat", "paper"), ("dropout_gat", "dropout", "paper")]
     known = {"gat", "dropout_gat", *(rival for _, rival, _ in pairs)}
     pairs += [("gat", m, "beyond") for m in METHODS if m not in known]
-    return [
-        Claim(
-            f"Test accuracy: {METHODS[high].title} above {METHODS[low].title}",
-            [accuracy[high, s] - accuracy[low, s] for s in seeds],
-            origin,
-        )
-        for high, low, origin in pairs
-        if (seeds := sorted({s for m, s in accuracy if m == high and (low, s) in accuracy}))
-    ]
+    # Older units do not say; they were tested on all images of CIFAR-10.
+    images = min((u["test_images"] for u in done if "test_images" in u), default=None)
+    claims = []
+    for high, low, origin in pairs:
+        seeds = sorted({s for m, s in accuracy if m == high and (low, s) in accuracy})
+        if seeds:
+            ours, theirs = ([accuracy[m, s] for s in seeds] for m in (high, low))
+            error = sampling_error(units[0]["dataset"], images, ours, theirs) if images else 0.0
+            text = f"Test accuracy: {METHODS[high].title} above {METHODS[low].title}"
+            differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+            claims.append(Claim(text, differences, origin, image_error=error))
+    return claims
 
 
 def table(results: dict) -> str:
@@ -259,7 +262,7 @@ def _gains(dataset, ours):
     ]
     reference = Series(
         "paper (50 seeds, mean ± std)" if any(paper.values()) else None,
-        [[p[0] - paper["baseline"][0]] if p else [] for p in paper.values()],
+        [[p[0] - (paper["baseline"][0] if zero else 0)] if p else [] for p in paper.values()],
         std=[p[1] if p else None for p in paper.values()],
         look={"color": "#999999", "marker": "D"},
     )

@@ -110,7 +110,10 @@ def bind_folder(
 
     ours = {"experiment": experiment, **together(fingerprint)}
     kinds = ("units", "search")
-    has_results = any(any(output_dir.glob(f"{kind}/*")) for kind in kinds)
+    has_results = any(
+        any(output_dir.glob(f"{kind}/*")) or (output_dir / f"{kind}.json").exists()
+        for kind in kinds
+    )
     if not path.exists() and (has_results or (output_dir / "results.json").exists()):
         raise ConfigError(
             f"{output_dir} holds results, but no config.json to tell whose they are. Put it back, "

@@ -101,9 +101,12 @@ def create_json(path: pathlib.Path, value: Any) -> bool:
         except FileExistsError:
             return False
         except OSError:  # a file system without links
-            if path.exists():
+            try:
+                with path.open("x") as file:
+                    file.write(as_text(value))
+            except FileExistsError:
                 return False
-            os.replace(temporary, path)
+        _flush_folder(path.parent)
         return True
     finally:
         remove(temporary)

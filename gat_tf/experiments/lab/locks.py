@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from gat_tf.experiments.lab.config import ConfigError
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -46,8 +48,14 @@ def _try(file: Any) -> bool:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # another process holds it
         return False
+    except OSError as error:
+        raise ConfigError(
+            f"Expected a file system that can lock files, so that processes can share the work. "
+            f"Received: {file.name}, where locking fails ({error}). Choose an --output_dir on "
+            "another file system."
+        ) from error
     return True
 
 

@@ -163,16 +163,21 @@ def made_with(results: dict) -> str:
     units = results["units"]
     trainings = [t for u in units for t in (u, *u.get("trainings", {}).values())]
     hours = sum(t.get("train_seconds", 0) for t in trainings) / 3600
+    if not units:
+        return "No unit is finished."
     environments = [u["environment"] for u in units]
     devices_used = sorted({d for e in environments for d in e["devices"]})
-    versions = environments[0]["versions"]
-    tensorflow = versions.get("tensorflow") or versions.get("tensorflow-cpu")
+    versions = [e["versions"] for e in environments]
+    tensorflow = sorted({str(v.get("tensorflow") or v.get("tensorflow-cpu")) for v in versions})
+    keras = sorted({str(v["keras"]) for v in versions})
     trained = f", {hours:.1f} h of training time" if hours else ""
     revisions = sorted({str(e["code"]["git_revision"]) for e in environments})
-    mixed = f" Made by {len(revisions)} revisions of the code." if len(revisions) > 1 else ""
+    changed = sum("dirty" in revision for revision in revisions)
+    dirty = f", {changed} of them with uncommitted changes" if changed else ""
+    mixed = f" Made by {len(revisions)} revisions of the code{dirty}." if len(revisions) > 1 else ""
     return (
         f"{len(units)} unit(s){trained}, on {', '.join(devices_used)}; "
-        f"TensorFlow {tensorflow}, Keras {versions['keras']}.{mixed}"
+        f"TensorFlow {', '.join(tensorflow)}, Keras {', '.join(keras)}.{mixed}"
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gat_tf._types import Numbers
+
 _NORMAL = statistics.NormalDist()
 
 
@@ -42,7 +44,7 @@ def two_way_p_value(
     return t_p_value(_root(lambda t: half_width(t) - size, 0.0, size / seed_error), freedom)
 
 
-def image_error(*accuracies: Sequence[float], images: int, population: float) -> float:
+def image_error(*accuracies: Numbers, images: int, population: float) -> float:
     """Bounds the error of a mean difference in accuracy that comes from a sample of the images.
 
     The standard error of a difference of mean accuracies p and q on the same n of N images is

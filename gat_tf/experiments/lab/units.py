@@ -30,7 +30,7 @@ class Units:
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        self._packed = folder.with_suffix(".json")
+        self._packed = folder.with_name(f"{folder.name}.json")
 
     def path(self, name: str, suffix: str = ".json") -> pathlib.Path:
         """The file of a unit, or one beside it."""

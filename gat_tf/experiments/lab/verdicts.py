@@ -38,6 +38,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gat_tf._types import Numbers
 from gat_tf.experiments.lab.significance import holm, t_critical, two_way_p_value, z_critical
 
 MINIMUM_SEEDS = 3
@@ -67,7 +68,7 @@ class Claim:
     """
 
     text: str
-    differences: Sequence[float]
+    differences: Numbers
     origin: str = "paper"
     kind: str = "above"
     negligible: float | None = 0.5
@@ -265,7 +266,7 @@ def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
     if not verdicts:
         return ""
     percent = f"{100 * verdicts[0]['confidence']:g} %"
-    units = [v.get("unit", "points") for v in verdicts]  # older records are in points
+    units = [v.get("unit", "") for v in verdicts]  # older records do not say
     shared = units[0] if len(set(units)) == 1 else ""
     difference = f"mean difference in {shared}" if shared else "mean difference"
     origins = [v["origin"] for v in verdicts]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.verdicts import plus_minus
 from gat_tf.experiments.measuring import Measurement, sampling_error
 from gat_tf.experiments.robgan import images, settings
+from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import BOUNDS, CLASSIFIERS, Network
-from gat_tf.experiments.robgan.networks import Runner
 from gat_tf.experiments.robgan.settings import INF
 from gat_tf.logits import Logits
 
@@ -63,7 +64,7 @@ def run(
     output_dir: str | pathlib.Path,
     classifiers: Sequence[str],
     splits: Sequence[str],
-    epsilons: dict[int, Sequence[float]] | None = None,
+    epsilons: Mapping[int, Sequence[float]] | None = None,
 ) -> dict:
     """Computes what is missing of an experiment, and returns and writes its results.
 
@@ -86,7 +87,7 @@ def run(
     return runner.write()
 
 
-def _measurement(runner, network: Network, splits, epsilons) -> Measurement:
+def _measurement(runner: Any, network: Network, splits: Any, epsilons: Any) -> Measurement:
     folder, c, (dataset, _, name, seed) = runner.networks, runner.config, network
 
     def measured():
@@ -119,7 +120,7 @@ class _StepsOfAFifth(attacks.PGD):
 
 
 def pgd_accuracies(
-    classifier, splits: dict[str, data.Split], epsilons: Sequence[float], steps: int
+    classifier: Any, splits: dict[str, data.Split], epsilons: Sequence[float], steps: int
 ) -> dict[str, list[float]]:
     """Accuracies in [0, 1] under PGD as the paper evaluates: sign steps of ε/5, no random start.
 
@@ -135,8 +136,8 @@ def pgd_accuracies(
     logits = Logits(classifier, from_logits=True)
     batches = {name: images.batches(split) for name, split in splits.items()}
 
-    def attack(split, epsilon):
-        every = np.full(len(splits[split].labels), epsilon, np.float32)
+    def attack(split: str, epsilon: float) -> Any:
+        every: Any = np.full(len(splits[split].labels), epsilon, np.float32)
         return _StepsOfAFifth(every, INF, steps, random_start=False, clip=BOUNDS)
 
     first = next(iter(splits))
@@ -144,7 +145,7 @@ def pgd_accuracies(
     clean = evaluation.correct_function(logits, None, spec)
     attacked = evaluation.correct_function(logits, attack(first, 0.0), spec)
 
-    def accuracy(split, epsilon):
+    def accuracy(split: str, epsilon: float) -> Any:
         if not epsilon:
             return evaluation.of_each_image(clean, batches[split]).mean()
         ours = attack(split, epsilon)
@@ -164,7 +165,7 @@ def by_dataset(units: list[dict]) -> dict[str, list[dict]]:
 
 def merged(units: list[dict]) -> dict[str, list[dict]]:
     """Data set to a unit for each seed, which holds the curves of all classifiers of the seed."""
-    found = {}
+    found: dict = {}
     for unit in units:
         one = found.setdefault((unit["dataset"], unit["seed"]), {**unit})
         for of_classifiers in ("curves", "trainings"):
@@ -227,7 +228,7 @@ def summarise(units: list[dict]) -> dict:
     }
 
 
-def _mean_curves(units, name) -> dict:
+def _mean_curves(units: list[dict], name: str) -> dict:
     return {
         split: {
             "epsilons": curve["epsilons"],
@@ -237,7 +238,7 @@ def _mean_curves(units, name) -> dict:
     }
 
 
-def spread(curves) -> dict:
+def spread(curves: Any) -> dict:
     """Mean and standard deviation over the first axis, the latter None where it has length one."""
     values = np.array(curves, np.float64)
     return {
@@ -276,7 +277,7 @@ def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[st
     return [*lines, ""]
 
 
-def panel(dataset: str, curves: dict, paper: dict[str, list[float]]):
+def panel(dataset: str, curves: dict, paper: dict[str, list[float]]) -> Any:
     """A panel of accuracy against δmax, solid on test images and dashed on training images.
 
     Args:
@@ -312,7 +313,7 @@ def panel(dataset: str, curves: dict, paper: dict[str, list[float]]):
     )
 
 
-def line(name: str, split: str, x, curve: dict):
+def line(name: str, split: str, x: Any, curve: dict) -> Any:
     """A line of a classifier on a split, in the same look in every panel."""
     from gat_tf.plotting import Line, looks
 
@@ -321,7 +322,7 @@ def line(name: str, split: str, x, curve: dict):
     return Line(x, curve["mean"], curve["std"], label, look)
 
 
-def figure(results: dict, paper: dict[str, dict]):
+def figure(results: dict, paper: dict[str, dict]) -> Any:
     """Draws accuracy against δmax, a panel for each data set.
 
     Args:

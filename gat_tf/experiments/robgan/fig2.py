@@ -13,6 +13,7 @@ A unit of work is one data set and seed.
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from gat_tf.experiments.lab import flags
 from gat_tf.experiments.lab.verdicts import Claim, decide
@@ -48,7 +49,7 @@ def summarise(units: list[dict]) -> dict:
     return summary
 
 
-def _lipschitz(unit, split) -> list[float]:
+def _lipschitz(unit: dict, split: str) -> list[float]:
     return unit["trainings"][TRAINED]["history"][f"{split}_lipschitz"]
 
 
@@ -90,7 +91,7 @@ def figures(results: dict) -> dict:
     from gat_tf.plotting import Panel
     from gat_tf.plotting import curves as draw
 
-    def lipschitz(dataset, of_split):
+    def lipschitz(dataset: str, of_split: dict) -> Any:
         return Panel(
             f"{dataset}: local Lipschitz value",
             [

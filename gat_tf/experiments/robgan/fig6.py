@@ -38,7 +38,7 @@ def verdicts(units: list[dict]) -> dict:
     return {dataset: decide(_claims(ours)) for dataset, ours in curves.merged(units).items()}
 
 
-def _claims(units) -> list[Claim]:
+def _claims(units: list[dict]) -> list[Claim]:
     units = curves.having(units, *NAMES)
     if not units:
         return []

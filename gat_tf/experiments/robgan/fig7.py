@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,8 +33,8 @@ from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import Measurement
 from gat_tf.experiments.robgan import settings
 from gat_tf.experiments.robgan.curves import by_dataset
+from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import GANS, Network
-from gat_tf.experiments.robgan.networks import Runner
 from gat_tf.experiments.robgan.settings import INF
 
 NAME = "gat_tf.experiments.robgan.fig7"
@@ -75,7 +76,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _require_pairs(networks, dataset) -> None:
+def _require_pairs(networks: Any, dataset: str) -> None:
     """Raises ConfigError unless every class has two test images to take a distance between."""
     _, test = networks.images(dataset)
     fewest = np.bincount(test.labels, minlength=data.CLASSES[dataset]).min()
@@ -86,7 +87,7 @@ def _require_pairs(networks, dataset) -> None:
         )
 
 
-def _measurement(runner, dataset: str, seed: int) -> Measurement:
+def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
     networks = {name: Network(dataset, "gan", name, seed) for name in NAMES}
     folder, c, classes = runner.networks, runner.config, data.CLASSES[dataset]
 

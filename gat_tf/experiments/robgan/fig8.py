@@ -26,6 +26,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,8 +37,8 @@ from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import settings
 from gat_tf.experiments.robgan.curves import by_dataset, spread
+from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import GANS, Network
-from gat_tf.experiments.robgan.networks import Runner
 from gat_tf.experiments.robgan.scoring import Scorer
 from gat_tf.experiments.robgan.settings import INF
 from gat_tf.experiments.settings import PRESETS as TABLE2_PRESETS
@@ -153,7 +154,7 @@ def summarise(units: list[dict]) -> dict:
     }
 
 
-def _row(units) -> dict:
+def _row(units: list[dict]) -> dict:
     row = {
         "epochs": [s["epoch"] for s in units[0]["scores"]],
         "updates": _updates(units[0]),
@@ -168,12 +169,12 @@ def _row(units) -> dict:
     return row
 
 
-def _has_lipschitz(unit) -> bool:
+def _has_lipschitz(unit: dict) -> bool:
     """SN-GAN has none, nor have records from before it was measured."""
     return "lipschitz" in unit["history"]
 
 
-def _updates(unit) -> list[int]:
+def _updates(unit: dict) -> list[int]:
     """The updates of the generator before each snapshot."""
     return [s["epoch"] * unit["steps_per_epoch"] for s in unit["scores"]]
 
@@ -203,10 +204,10 @@ def verdicts(units: list[dict]) -> dict:
     return {dataset: decide(_claims(ours)) for dataset, ours in by_dataset(units).items()}
 
 
-def _claims(units) -> list[Claim]:
+def _claims(units: list[dict]) -> list[Claim]:
     scored = [u for u in units if u["scores"]]
 
-    def paired(better, worse, difference, units=scored):
+    def paired(better: str, worse: str, difference: Any, units: Any = scored) -> Any:
         of = {(u["gan"], u["seed"]): u for u in units}
         seeds = sorted({s for name, s in of if name == better and (worse, s) in of})
         return [difference(of[better, s], of[worse, s]) for s in seeds]
@@ -247,15 +248,15 @@ def _claims(units) -> list[Claim]:
     return [claim for claim in (*higher, *sooner, *smoother) if claim.differences]
 
 
-def _lipschitz(unit) -> float:
+def _lipschitz(unit: dict) -> float:
     return float(np.mean(unit["history"]["lipschitz"]))
 
 
-def _inception(unit) -> list[float]:
+def _inception(unit: dict) -> list[float]:
     return [s["inception_score"] for s in unit["scores"]]
 
 
-def _saved(better, worse) -> float:
+def _saved(better: Any, worse: Any) -> float:
     """The updates that one generator saves on the way to the other's final score, in % of those."""
     score = _inception(worse)[-1]
     ours, theirs = (updates_needed(_updates(u), _inception(u), score) for u in (better, worse))
@@ -294,7 +295,7 @@ def figures(results: dict) -> dict:
     titles = {name: gan.title for name, gan in GANS.items()}
     looks = plotting.looks(titles)
 
-    def panel(dataset, score, rows):
+    def panel(dataset: str, score: str, rows: dict) -> Any:
         lines = [
             plotting.Line(
                 row["updates"], row[score]["mean"], row[score]["std"], titles[name], looks[name]
@@ -304,7 +305,7 @@ def figures(results: dict) -> dict:
         title = f"{dataset}: {SCORES[score]}"
         return plotting.Panel(title, lines, xlabel="updates of the generator")
 
-    def lipschitz(dataset, rows):
+    def lipschitz(dataset: str, rows: dict) -> Any:
         lines = [
             plotting.Line(
                 row["lipschitz_updates"], row["lipschitz"]["mean"], row["lipschitz"]["std"],

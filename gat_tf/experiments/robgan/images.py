@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -73,7 +74,7 @@ def augment(
         noise: Whether to add the authors' noise, as joint training does and fine-tuning does not.
     """
 
-    def augmented(images, seed):
+    def augmented(images: Any, seed: Any) -> Any:
         where, greys = tf.unstack(tf.random.split(seed, 2))
         if dataset == "imagenet143":
             images = augmentation.scale_crop_flip(images, image_size, where)

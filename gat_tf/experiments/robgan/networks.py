@@ -15,16 +15,15 @@ import dataclasses
 import functools
 import math
 import pathlib
-import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
 
 from gat_tf import data, evaluation, models, training
-from gat_tf.experiments import measuring
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab import devices, files, fitting, results, units
+from gat_tf.experiments.lab import devices, files, fitting, units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.robgan import images
@@ -99,7 +98,7 @@ class Networks:
 
     def training(self, network: Network) -> dict:
         """What a measurement tells of a network's training."""
-        unit = self.units.read(network.unit)
+        unit = self.units.read(network.unit) or {}
         return {k: unit[k] for k in ("train_images", "epochs", "train_seconds", "history")}
 
     # Training.
@@ -113,14 +112,14 @@ class Networks:
         networks = list(networks)
         tuned = [n for n in networks if n.parent]
         others = [n for n in networks if not n.parent]
-        parents = [n.parent for n in tuned]
+        parents = [n.parent for n in tuned if n.parent]
         self.units.complete({n.unit: lambda n=n: self._task(n)() for n in [*parents, *others]})
         digests = {n.unit: self._parents(n) for n in tuned}
         self.units.complete(
             {n.unit: lambda n=n: self._task(n)() for n in tuned},
             units.same_networks(self.units.folder, digests),
         )
-        return {n: self.units.read(n.unit) for n in networks}
+        return {n: self.units.read(n.unit) or {} for n in networks}
 
     def _parents(self, network: Network) -> dict[str, str | None]:
         return {network.parent.name: self.digest(network.parent)} if network.parent else {}
@@ -160,7 +159,8 @@ class Networks:
         def watch(scheme):
             labels = np.repeat(np.arange(classes), 20 if classes <= 10 else 4)
             lipschitz = None
-            if GANS[name].class_loss:
+            class_loss = GANS[name].class_loss
+            if class_loss:
                 head = Logits(models.class_head(scheme.discriminator), from_logits=True)
                 lipschitz = evaluation.lipschitz_function(head, watched.element_spec)
 
@@ -197,7 +197,7 @@ class Networks:
             steps_per_epoch, c.epochs, [halving] if GANS[name].class_loss else [],
         )  # fmt: skip
 
-    def _gan_scheme(self, network: Network, steps: int, steps_per_epoch: int):
+    def _gan_scheme(self, network: Network, steps: int, steps_per_epoch: int) -> Any:
         """The compiled scheme of a generative network.
 
         SN-GAN's learning rates fall in a straight line over the last fifth of the training, as over
@@ -207,11 +207,12 @@ class Networks:
         classes, size = data.CLASSES[dataset], images.size(c, dataset)
         with self.strategy.scope():
             generator = models.image_generator(classes, size, width=c.width)
-            if GANS[name].class_loss:
+            class_loss = GANS[name].class_loss
+            if class_loss:
                 discriminator = models.discriminator(classes, size, width=c.width)
                 attack = joint_attack(c, size) if GANS[name].attacked else None
                 scheme = training.RobGAN(
-                    discriminator, generator, attack, GANS[name].class_loss,
+                    discriminator, generator, attack, class_loss,
                     discriminator_steps=steps, seed=seed,
                 )  # fmt: skip
                 scheme.compile(gan_adam(c.learning_rate), gan_adam(c.learning_rate))
@@ -284,8 +285,10 @@ class Networks:
             generator = models.with_fixed_statistics(generator)
         return classifier, generator.get_weights()
 
-    def _classifier_scheme(self, network: Network, classifier_weights, generator_weights):
-        """The compiled scheme of a classifier: eq. 10, or one of the three that are like it."""
+    def _classifier_scheme(
+        self, network: Network, classifier_weights: Any, generator_weights: Any
+    ) -> Any:
+        """The compiled scheme of a classifier: eq. 10, or one of the three like it."""
         c, (dataset, _, name, seed) = self.config, network
         classes, size = data.CLASSES[dataset], images.size(c, dataset)
         with self.strategy.scope():
@@ -306,8 +309,18 @@ class Networks:
         return scheme
 
     def _trained(
-        self, network, about, found, build, watch, keep, batches, steps_per_epoch, epochs, callbacks
-    ) -> Callable[[], dict]:  # fmt: skip
+        self,
+        network: Network,
+        about: dict,
+        found: dict,
+        build: Callable,
+        watch: Callable,
+        keep: Callable,
+        batches: Callable,
+        steps_per_epoch: int,
+        epochs: int,
+        callbacks: Any,
+    ) -> Callable[[], dict]:
         """A unit that trains a scheme for all epochs.
 
         Args:
@@ -360,7 +373,7 @@ class Networks:
         )  # fmt: skip
 
 
-def _in_float32(build: Callable):
+def _in_float32(build: Callable) -> Any:
     """What `build()` makes where the dtype policy is float32."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
@@ -368,21 +381,3 @@ def _in_float32(build: Callable):
         return build()
     finally:
         keras.config.set_dtype_policy(policy)
-
-
-class Runner(measuring.Runner):
-    """Measures Rob-GAN's networks; arguments, attributes and errors are those of its base."""
-
-    def __init__(self, name: str, config: Config, output_dir: str | pathlib.Path):
-        self.name = name
-        self.output_dir = pathlib.Path(output_dir)
-        self.started = time.time()
-        self.networks = Networks(config)
-        self.config = dataclasses.replace(config, precision=self.networks.config.precision)
-        configs.bind_folder(name, self.config, self.output_dir, recipe=RECIPE)
-        self.units = Units(self.output_dir / "units")
-
-    def write(self) -> dict:
-        """Merges all units of the folder into the results, table and figures."""
-        seconds, found = time.time() - self.started, self.units.read_all()
-        return results.write(self.name, self.config, self.output_dir, found, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from gat_tf.experiments.robgan.methods import GANS, Network
 class Scorer:
     """Scores the snapshots of a data set's generators, in the eyes of one network."""
 
-    def __init__(self, runner, dataset):
+    def __init__(self, runner: Any, dataset: str):
         self.config = runner.config
         self.networks = runner.networks
         self.dataset = dataset
@@ -89,7 +90,7 @@ class Scorer:
             "history": training["history"],
         }
 
-    def _scores(self, images) -> dict:
+    def _scores(self, images: Any) -> dict:
         probabilities, features = self.network(images)
         mean, std = evaluation.inception_score(probabilities, self.config.score_splits)
         _, reference = self._real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gat_tf import data
 from gat_tf.experiments.lab import config as configs
@@ -205,6 +205,6 @@ PRESETS = {
 }
 
 
-def presets(config_class, **own: dict) -> dict:
+def presets(config_class: Any, **own: dict) -> dict:
     """The presets of an experiment: these, with settings of its own by preset's name."""
     return {name: config_class(**ours, **own.get(name, {})) for name, ours in PRESETS.items()}

@@ -69,7 +69,7 @@ class Config(curves.Config):
 
 
 PRESETS = {
-    name: Config(**vars(preset), **({} if name == "paper" else {"classifiers": NAMES}))
+    name: Config(**{**vars(preset), **({} if name == "paper" else {"classifiers": NAMES})})
     for name, preset in curves.PRESETS.items()
 }
 
@@ -102,7 +102,7 @@ def verdicts(units: list[dict]) -> dict:
     }
 
 
-def _claims(dataset, units) -> list[Claim]:
+def _claims(dataset: str, units: list[dict]) -> list[Claim]:
     both = curves.having(units, *NAMES)
     claims, count = [], units[0]["images"]["test"]
     epsilons = both[0]["curves"]["fine_tuned"]["test"]["epsilons"] if both else ()
@@ -147,7 +147,7 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def _paper(results, dataset) -> dict[str, list[float]]:
+def _paper(results: dict, dataset: str) -> dict[str, list[float]]:
     unit = next(u for u in results["units"] if u["dataset"] == dataset)
     return PAPER.get((dataset, unit["image_size"]), {})
 
