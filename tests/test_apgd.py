@@ -192,6 +192,30 @@ def test_apgd_is_the_algorithm_in_numpy(five_classes, norm):
     assert total > 6
 
 
+@pytest.mark.parametrize(
+    ("since", "rises", "halved", "highest_before", "halve"),
+    [
+        (-1, 0, False, 5.0, False),  # no checkpoint
+        (4, 2, False, 4.0, True),  # too few steps have raised the loss
+        (4, 3, False, 4.0, False),
+        (4, 3, False, 5.0, True),  # enough have, but none above the highest before
+        (4, 3, True, 5.0, False),  # the step has only just been halved
+    ],
+)
+def test_step_is_halved_where_it_has_not_served(since, rises, halved, highest_before, halve):
+    zero = tf.zeros([1, 1, 1, 1])
+    state = apgd._State.at(tf.constant([0]), zero)._replace(
+        delta=zero + 1, best=zero + 2, best_gradient=zero + 3, best_loss=tf.constant([5.0]),
+        rises=tf.constant([float(rises)]), halved=tf.constant([halved]),
+        best_at_checkpoint=tf.constant([highest_before]),
+    )  # fmt: skip
+    after, uphill = state.checked(zero + 7, tf.constant(float(since)))
+    found = [float(tf.squeeze(t)) for t in (after.step_size, after.delta, uphill)]
+    assert found == ([1, 2, 3] if halve else [2, 1, 7])
+    if since > 0:
+        assert (after.rises[0], after.halved[0], after.best_at_checkpoint[0]) == (0, halve, 5)
+
+
 def _numpy_start(norm, epsilon, seed):
     """Uniform noise over its largest magnitude, or Gaussian noise over its length, clipped."""
     if norm == 2:
@@ -340,6 +364,19 @@ def test_targets_are_the_most_likely_other_classes(five_classes):
         second = np.argsort(z[i])[-2]
         np.testing.assert_allclose(margins_every[i], reach.max(), atol=0.02)
         assert margins_one[i] >= reach[second] - 0.02
+
+
+def test_targets_after_the_first_are_aimed_at_too(dense_classifier):
+    """The most likely other class, 1, is out of reach; the next, 2, is not."""
+    kernel, bias = np.zeros((D, 4), np.float32), np.array([0, 0, -3.1, -9], np.float32)
+    kernel[0, 1:3] = -1, 5
+    model, x, y = dense_classifier(kernel, bias, SHAPE), np.full((1, *SHAPE), 0.5), np.array([0])
+    one, two = (
+        _margins(model, APGD(0.3, 2, 10, "targeted_dlr", targets=n)(model, x, y, seed=[1, 2]), y)
+        for n in (1, 2)
+    )
+    assert one < 0
+    np.testing.assert_allclose(two, 5 * 0.8 - 3.1, atol=0.02)
 
 
 def test_restarts_are_kept_where_they_are_worse_for_the_classifier(trained, some):

@@ -443,6 +443,7 @@ def test_autoattack_has_the_published_attacks_in_their_order():
     assert {(a.epsilon, a.norm) for a in composition.values()} == {(0.1, 2)}
     # The targeted DLR loss compares the four largest logits.
     assert list(attacks.autoattack(0.1, 2, 3)) == ["APGD-CE", "FAB-T", "Square"]
+    assert list(attacks.autoattack(0.1, 2, 4)) == list(composition)
 
 
 @every_attack
@@ -546,6 +547,12 @@ def test_seed_fixes_the_result_and_tf_random_the_rest(case, trained, some):
         tf.random.set_seed(11)
         unseeded.append(attack.perturbation(trained, images, labels))
     np.testing.assert_array_equal(*unseeded)
+
+
+def test_calls_without_a_seed_differ(trained, some):
+    attack = RandomPerturbation(0.5, norm=2)
+    first, second = (attack.perturbation(trained, *some).numpy() for _ in range(2))
+    assert np.all(np.any(first != second, axis=(1, 2, 3)))
 
 
 @every_attack_that(lambda case: case.fills_epsilon)

@@ -80,14 +80,15 @@ def test_a_transferred_step_costs_the_margin_what_the_two_directions_share(
     direction = linear[1] / np.linalg.norm(linear[1])
     loss = other[1] @ direction  # per unit of ε: the source's step against the label
     curve = evaluation.transfer_curves(
-        [linear[0], other[0]], linear[0], batches, FG2, (0.0, 0.5, 1.0, 4.0)
+        [other[0], linear[0], other[0]], linear[0], batches, FG2, (0.0, 0.5, 1.0, 4.0)
     )
-    for epsilon, own, theirs in zip((0.0, 0.5, 1.0, 4.0), *curve, strict=True):
+    np.testing.assert_array_equal(curve[0], curve[2])
+    for epsilon, theirs, own in zip((0.0, 0.5, 1.0, 4.0), *curve[:2], strict=True):
         assert own == pytest.approx(
             np.mean(margins(linear, some) > epsilon * np.linalg.norm(linear[1]))
         )
         assert theirs == pytest.approx(np.mean(margins(other, some) > epsilon * loss))
-    assert len(set(curve[1])) > 1
+    assert len(set(curve[0])) > 1
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Accuracy against counts in NumPy, and the local Lipschitz value against its closed form."""
 
+import dataclasses
 import math
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,6 +61,21 @@ def test_attacks_cost_accuracy(trained, batches):
     clean = accuracy(trained, batches)
     assert accuracy(trained, batches, FastGradient(0.3, 2)) < clean - 0.1
     assert accuracy(trained, batches, FastGradient(0.0, 2)) == clean
+
+
+def test_the_worst_point_on_the_way_counts():
+    """A model that is wrong from 0.53 to 0.67 alone, where PGD passes and comes back."""
+    pixel = keras.Input((1, 1, 1))
+    x = keras.layers.Flatten()(pixel)
+    wrong = 0.5 - 100 * keras.ops.square(x - 0.6)
+    model = keras.Model(pixel, keras.ops.concatenate([keras.ops.zeros_like(x), wrong], axis=-1))
+    attack = PGD(0.3, math.inf, steps=2, step_size=0.2, random_start=False)
+    images, labels = np.full((1, 1, 1, 1), 0.45, np.float32), np.array([0])
+    way = [attack, dataclasses.replace(attack, steps=1)]
+    ends = [float(a(model, images, labels, from_logits=True)[0, 0, 0, 0]) for a in way]
+    np.testing.assert_allclose(ends, [0.45, 0.65], rtol=1e-6)
+    assert accuracy(model, images, labels, from_logits=True) == 1
+    assert accuracy(model, images, labels, attack, from_logits=True) == 0
 
 
 def test_model_is_measured_in_inference_mode(trained_with_state, some, batches):

@@ -213,9 +213,9 @@ def test_fixed_fakes_are_as_many_as_asked_for_of_all_classes():
     assert len({fake.tobytes() for fake in fresh}) == 120
 
 
-def test_a_new_optimiser_does_not_bring_the_old_fakes_back():
+def test_a_new_optimiser_brings_neither_the_old_fakes_nor_random_starts_back():
     scheme = fine_tuning(seed=5)
-    seen, fakes = [], scheme._fakes
+    seen, seeds, fakes = [], [], scheme._fakes
 
     def spied(images, step):
         seen.append(fakes(images, step))
@@ -224,8 +224,10 @@ def test_a_new_optimiser_does_not_bring_the_old_fakes_back():
     scheme._fakes = spied
     for _ in range(2):
         compiled(scheme)  # its count begins again
+        seeds.append(scheme._step_seed().numpy().tolist())
         scheme.train_step(batch(0))
     assert np.abs(seen[0][0] - seen[1][0]).max() > 0.1
+    assert seeds[0] != seeds[1]
     assert (int(scheme.steps), int(scheme.optimizer.iterations)) == (2, 1)
 
 

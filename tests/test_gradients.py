@@ -157,10 +157,11 @@ def test_gradient_follows_layers_that_were_exchanged():
     model = _built(PROBABILITIES["dense"])
     input_gradient(model, X, Y)
     model.pop()
+    model.add(layers.Rescaling(2.0))  # before the head too
     model.add(layers.Dense(2, activation="softmax"))
     w, bias = model.layers[-1].get_weights()
     labels = Y % 2
-    expected = _expected("probability", w, bias, y=labels)
+    expected = _expected("probability", 2 * w, bias, y=labels)
     np.testing.assert_allclose(input_gradient(model, X, labels), expected, atol=2e-6)
 
 
@@ -271,6 +272,18 @@ def test_one_pass_gives_the_gradients_of_weights_and_images():
         np.testing.assert_allclose(kernel, scale * X.reshape(6, D).T @ error, atol=2e-5)
         np.testing.assert_allclose(bias, scale * error.sum(axis=0), atol=2e-5)
         np.testing.assert_allclose(result.input_gradient, _expected("cross_entropy"), atol=2e-6)
+
+
+def test_the_image_gradient_of_a_confident_pass_keeps_its_direction():
+    w, bias, labels = 3000 * W[:, :2], 3000 * b[:2], Y % 2
+    model = _sequential(layers.Flatten(), layers.Dense(2, activation="softmax"))
+    model.set_weights([w, bias])
+    result = classifier_pass(Logits(model), tf.constant(X), tf.constant(labels), True)
+    assert np.any(result.loss.numpy() == 0)  # whose J is too small for float32
+    eta = attacks.FastGradient(0.5, 2).from_gradient(result.input_gradient)
+    direction = (w[:, 1] - w[:, 0]) / np.linalg.norm(w[:, 1] - w[:, 0])
+    expected = np.where(labels == 0, 0.5, -0.5)[:, None] * direction
+    np.testing.assert_allclose(np.reshape(eta, (6, D)), expected, atol=1e-6)
 
 
 def test_the_image_gradient_of_a_pass_is_left_out_where_not_asked_for():

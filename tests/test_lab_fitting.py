@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import random
 import shutil
 
 import keras
@@ -274,6 +275,7 @@ def finished(tmp_path, scores):
     trainee = {}
 
     def prepare():
+        trainee["drawn"] = random.random()
         trainee["it"] = Trainee(scores)
         trainee["precision"] = keras.config.dtype_policy().name
         return trainee["it"].training
@@ -292,6 +294,7 @@ def finished(tmp_path, scores):
 def test_unit_of_a_training_says_what_has_come_of_it(tmp_path, capsys):
     unit, trainee, units = finished(tmp_path, (0.25, 0.5, float("nan")))
     assert (unit["dataset"], unit["seed"], unit["more"]) == ("shapes", 3, 3)
+    assert trainee["drawn"] == random.Random(3).random()  # under the seed
     assert unit["precision"] == trainee["precision"] == "mixed_bfloat16"
     assert trainee["at the end"] == keras.config.dtype_policy().name == "float32"
     assert (unit["status"], unit["best_epoch"], unit["epochs"]) == ("failed", 2, 3)
@@ -302,6 +305,20 @@ def test_unit_of_a_training_says_what_has_come_of_it(tmp_path, capsys):
     weights = keras.models.load_model(units.path("a", ".keras")).get_weights()
     assert same(weights, trainee["it"].weights[2])
     assert "shapes 3: epoch 3/3" in capsys.readouterr().out
+
+
+def test_unit_is_written_after_its_network(tmp_path, monkeypatch):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finished(tmp_path, (0.25, 0.5))
+    assert Units(tmp_path / "units").names() == []
+    monkeypatch.undo()
+    _, again, units = finished(tmp_path, (0.25, 0.5))
+    assert again["it"].first_epochs == []  # what was trained is not trained again
+    assert units.path("a", ".keras").exists()
 
 
 def test_full_disk_is_named_before_the_weights_are_written(tmp_path, monkeypatch):

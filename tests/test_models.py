@@ -178,6 +178,7 @@ def test_outputs_stay_float32_in_mixed_precision(images):
     for model in (classifier, generator):
         assert model.layers[1].compute_dtype == "float16"
         assert model(images).dtype == "float32"
+    assert classifier.get_layer("logits").compute_dtype == "float32"
 
 
 @pytest.mark.parametrize(

@@ -493,6 +493,30 @@ def test_series_with_other_numbers_of_rows_are_an_error():
 # images
 
 
+def test_perturbed_images_stand_beside_what_the_network_says_of_each():
+    figure = plotting.perturbed_images(
+        np.array([0.2, 0.9]).reshape(1, 1, 2, 1),
+        np.array([0.1, -0.2]).reshape(1, 1, 2, 1),
+        np.array([1]),
+        np.array([[0.1, 0.9]]),
+        np.array([[0.7, 0.3]]),
+        gradients=np.array([0.0, 4.0]).reshape(1, 1, 2, 1),
+        class_names=("cat", "dog"),
+    )
+    # What may be negative is grey at 0, and its largest value is black or white.
+    shown = [axes.get_images()[0].get_array().ravel() for axes in figure.axes]
+    expected = [[0.2, 0.9], [0.5, 1.0], [0.75, 0.0], [0.3, 0.7]]
+    np.testing.assert_allclose(shown, expected, atol=1e-12)
+    assert [axes.get_title() for axes in figure.axes] == ["image", "Δ", "G(Δ)", "perturbed"]
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "dog 90 %", "× 0.125,  ‖·‖₂ 4", "× 2.5,  ‖·‖₂ 0.22", "cat 70 %"
+    ]  # fmt: skip
+    assert figure.axes[0].get_ylabel() == "true: dog"
+    right, wrong = (figure.axes[i].xaxis.label.get_color() for i in (0, -1))
+    assert same_color(right, "#007A5A")
+    assert same_color(wrong, "#B3261E")
+
+
 def test_grids_put_every_image_in_its_place():
     images = np.arange(2 * 3 * 4 * 5 * 3).reshape(2, 3, 4, 5, 3) / 359
     grey = np.linspace(0, 1, 8).reshape(2, 2, 1, 2, 1)

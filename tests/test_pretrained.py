@@ -9,6 +9,7 @@ import pytest
 
 from gat_tf import models
 from gat_tf.experiments import publish
+from gat_tf.experiments.lab import files
 from gat_tf.experiments.lab.units import Units
 
 RECORD = pathlib.Path(__file__).parents[1] / "experiments/table2/full"
@@ -58,3 +59,21 @@ def test_published_card_says_how_it_was_made(tmp_path):
     card = json.loads((tmp_path / "cards.json").read_text())["cifar10/baseline"]
     assert card["command"].endswith("--dataset=cifar10 --methods=baseline --seeds=0")
     assert "| `cifar10/baseline` | Baseline |" in (tmp_path / "README.md").read_text()
+
+
+def test_what_seed_0_has_finished_is_published(tmp_path):
+    for i, (method, seed, status) in enumerate(
+        [("baseline", 0, "done"), ("baseline", 1, "done"), ("gat", 0, "failed")]
+    ):
+        path = tmp_path / f"record/units/cifar10-{method}-seed{seed}"
+        about = {"dataset": "cifar10", "method": method, "seed": seed, "status": status}
+        results = {"hyperparameters": {}, "test_accuracy": 0.5, "best_epoch": 1, "epochs": 2}
+        more = {"precision": "float32", "environment": {}}
+        files.write_json(path.with_suffix(".json"), about | results | more)
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.set_weights([np.full((2, 1), i), np.zeros(1)])
+        model.save(path.with_suffix(".keras"))
+    assert publish.publish(tmp_path / "record", tmp_path / "weights") == ["cifar10/baseline"]
+    (published,) = (tmp_path / "weights").glob("*.npz")
+    with np.load(published) as weights:
+        np.testing.assert_array_equal(weights["00"], [[0], [0]])

@@ -17,6 +17,7 @@ from gat_tf.experiments.lab import files, fitting, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, table1
 from gat_tf.experiments.robgan.methods import (
+    GANS,
     Network,
     classifier_attack,
     joint_attack,
@@ -557,3 +558,27 @@ def test_paper_preset_is_the_papers():
     assert (tuning.epsilon, tuning.step_size) == (0.03125, 0.00625)
     assert (paper.batch_size, paper.learning_rate, paper.fake_weight) == (64, 2e-4, 0.3)
     assert dataclasses.asdict(paper)["networks_dir"] == "runs/robgan-networks"
+    ways = {name: (gan.class_loss, gan.attacked) for name, gan in GANS.items()}
+    assert ways == {
+        "robgan": ("split", True),
+        "split": ("split", False),
+        "acgan_attack": ("acgan", True),
+        "acgan": ("acgan", False),
+        "sngan": (None, False),
+        "split_equal": ("split_equal", True),
+    }
+
+
+@pytest.mark.parametrize(("train_size", "trained_on"), [(None, [0, 1, 2, 3]), (2, [0, 1])])
+def test_all_of_cifars_training_images_are_trained_on(monkeypatch, train_size, trained_on):
+    def split(*pixels):
+        images = np.full((len(pixels), 32, 32, 3), np.reshape(pixels, (-1, 1, 1, 1)), np.uint8)
+        return data.Split(images, np.array(pixels) % 2)
+
+    splits = data.Splits(split(0, 1), split(2, 3), split(4, 5), 2)
+    monkeypatch.setattr(data, "load", lambda *args, **kwargs: splits)
+    config = dataclasses.replace(curves.PRESETS["paper"], train_size=train_size)
+    train, test = images.load(config, "cifar10")
+    assert train.images[:, 0, 0, 0].tolist() == trained_on
+    assert train.labels.tolist() == [pixel % 2 for pixel in trained_on]
+    assert test.images[:, 0, 0, 0].tolist() == [4, 5]

@@ -50,6 +50,33 @@ def test_worst_case_is_that_of_each_image(honest):
     )
 
 
+def test_worst_case_and_checks_by_hand(dense_classifier):
+    """Of four images that each attack leaves others of; what is stored is not computed."""
+    model = dense_classifier(np.array([[-1, 1]], np.float32), np.zeros(2, np.float32), (1, 1, 1))
+    images, labels = np.full((4, 1, 1, 1), 0.5, np.float32), np.ones(4, np.int64)
+    standing = {"random noise": "1111", "fast gradient": "1100", "PGD-20": "1110"}
+    standing |= {"PGD-100, 5 starts": "0110", "APGD-CE": "1011"}
+    others = {
+        "curve": {"epsilons": [0.0, 1.0], "accuracy": [1.0, 0.0], "fooled_at": [1.0] * 4},
+        "same logits": {"change": 0.0},
+        "gradients": {"zero_gradients": 0.0},
+    }
+
+    def stored(name, compute):
+        digits = standing.get(name, "1111")
+        row = {"name": name, "standing": digits, "accuracy": digits.count("1") / 4, "gradients": 1}
+        return others.get(name) or row
+
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    result = evaluation.robustness(model, data, INF, 0.1, stage=stored)
+    assert result["clean_accuracy"] == 1
+    assert result["worst_case_accuracy"] == 0  # though two of them withstand each attack
+    assert [name for name, passed in checks_of(result).items() if not passed] == [
+        "iterative is no weaker than single-step",  # 75 % and 50 % withstand them
+        "random starts and further steps do not matter too much",  # from 75 % to 50 %
+    ]
+
+
 def test_composition_goes_on_with_what_stands(honest, trained, shapes):
     rows = {row["name"]: row for row in honest["attacks"]}
     ladder = [rows[name] for name in honest["composition"]]
