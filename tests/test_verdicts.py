@@ -452,9 +452,9 @@ def test_claims_of_several_units_name_their_own():
     assert "| +1.0 (fewer than 3 seeds) |" in three
     assert "| – (fewer than 3 seeds) |" in four
     assert "| mean difference in % [95 % interval" in markdown(rows[1:2])
-    # Records from before claims had a unit.
+    # Records from before claims had a unit: none is better than a wrong one.
     older = [{k: v for k, v in row.items() if k != "unit"} for row in rows]
-    assert "| mean difference in points [95 % interval" in markdown(older)
+    assert "| mean difference [95 % interval" in markdown(older)
 
 
 def test_a_limit_keeps_its_sign_when_it_is_rounded():
