@@ -10,6 +10,7 @@ import pytest
 from gat_tf import models
 from gat_tf.experiments import publish
 from gat_tf.experiments.lab import files
+from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 
 RECORD = pathlib.Path(__file__).parents[1] / "experiments/table2/full"
@@ -73,6 +74,11 @@ def test_what_seed_0_has_finished_is_published(tmp_path):
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         model.set_weights([np.full((2, 1), i), np.zeros(1)])
         model.save(path.with_suffix(".keras"))
+    config = tmp_path / "record/config.json"
+    files.write_json(config, {"width": 0.5})
+    with pytest.raises(ConfigError, match=r"full-size networks. Received: width 0\.5"):
+        publish.publish(tmp_path / "record", tmp_path / "weights")
+    files.write_json(config, {"width": 1})
     assert publish.publish(tmp_path / "record", tmp_path / "weights") == ["cifar10/baseline"]
     (published,) = (tmp_path / "weights").glob("*.npz")
     with np.load(published) as weights:
