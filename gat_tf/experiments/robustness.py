@@ -333,6 +333,7 @@ def _against_epsilon(results):
     panels = {}
     for dataset, balls in results["summary"].items():
         for ball, rows in balls.items():
+            linf = ball.startswith("Linf")
             title = f"{dataset}, PGD in {_readable(ball).split(',')[0]}"
             lines = [
                 Line(row["curve"]["epsilons"], row["curve"]["mean"], row["curve"]["std"],
@@ -342,8 +343,8 @@ def _against_epsilon(results):
             # Of each norm the first ball: the others' curves are the same at other ε.
             panels.setdefault(
                 title,
-                Panel(title, lines, "ε of PGD (pixels in [0, 1])", "accuracy, %",
-                      xscale="epsilon", ylim_bottom=0),
+                Panel(title, lines, "ε of PGD, of 255" if linf else "ε of PGD (pixels in [0, 1])",
+                      "accuracy, %", xscale="epsilon", x_255=linf, ylim_bottom=0),
             )  # fmt: skip
     return curves([list(panels.values())], height=3.2, legend_columns=4)
 
