@@ -155,10 +155,10 @@ def test_configuration_that_is_cut_is_named(folder):
         configs.bind_folder("made.up", Old(), folder)
 
 
-def test_folder_of_an_older_format_is_named_with_what_to_do(folder):
+def test_folder_of_another_format_is_named_with_what_to_do(folder):
     path = folder / "config.json"
     files.write_json(path, {**files.read_json(path), "format": 1})
-    with pytest.raises(ConfigError, match=rf"older version of gat_tf.*record --migrate {folder}"):
+    with pytest.raises(ConfigError, match=r"another version of gat_tf.*another --output_dir"):
         configs.bind_folder("made.up", Old(), folder)
 
 

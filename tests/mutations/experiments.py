@@ -400,11 +400,4 @@ MUTATIONS = [
         "if not filled(p)",
         "test_record.py -k finds_an_old_table",
     ),
-    (
-        "migration forgets the hyperparameters",
-        "experiments/migration.py",
-        "            hyperparameters[now] = value",
-        "            pass",
-        "test_record.py -k format_1",
-    ),
 ]

@@ -262,13 +262,6 @@ MUTATIONS = [
         "test_verdicts.py -k image_error_worked_out",
     ),
     (
-        "variance over images with that of the rest in it",
-        "experiments/lab/significance.py",
-        "of_images.var(ddof=1) - rest_variance / seeds",
-        "of_images.var(ddof=1)",
-        "test_verdicts.py -k two_way_errors_are_those_of_brute",
-    ),
-    (
         "image error forgotten in the interval",
         "experiments/lab/verdicts.py",
         "half = math.hypot(t * errors[0], z_critical(confidence) * errors[1])",
@@ -330,12 +323,5 @@ MUTATIONS = [
         "MINIMUM_SEEDS = 3",
         "MINIMUM_SEEDS = 2",
         "test_verdicts.py -k cannot_be_tested",
-    ),
-    (
-        "seeds needed for one claim of several",
-        "experiments/lab/verdicts.py",
-        "level = (1 - confidence) / claims",
-        "level = 1 - confidence",
-        "test_verdicts.py -k 'seeds_needed or more_power'",
     ),
 ]

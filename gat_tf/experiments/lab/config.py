@@ -132,9 +132,8 @@ def bind_folder(
         ) from error
     if theirs.pop("format", None) != FORMAT:
         raise ConfigError(
-            f"{output_dir} was written by an older version of gat_tf. "
-            f"`python -m gat_tf.experiments.record --migrate {output_dir}` brings it up to date; "
-            f"or choose another --{flag}."
+            f"{output_dir} was written by another version of gat_tf, in another format. Choose "
+            f"another --{flag}."
         )
     theirs = {**together(_before), **theirs}
     different = [
