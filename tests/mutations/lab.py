@@ -250,8 +250,8 @@ MUTATIONS = [
     (
         "half of the degrees of freedom",
         "experiments/lab/significance.py",
-        "freedom / (freedom + t * t), freedom / 2, 0.5",
-        "freedom / (freedom + t * t), freedom / 2, 1.0",
+        "betainc(half, np.float64(0.5), x)",
+        "betainc(half, np.float64(1.0), x)",
         "test_verdicts.py -k closed_forms",
     ),
     (
