@@ -224,17 +224,14 @@ def test_flags_refuse(kind, text):
 
 
 @dataclasses.dataclass(frozen=True)
-class Command:
+class Command(configs.Config):
     PRESETS: ClassVar[dict[str, str]] = {"paper": "as the paper has it", "quick": "in minutes"}
 
     datasets: tuple[str, ...] = option(("cifar10",), "Data sets.")
-    epochs: int = option(200, "Epochs.")
+    epochs: int = option(200, "Epochs.", high=9999)
     search: bool = option(False, "Whether to search.")
     hyperparameters: dict[str, float] = option({}, "Values.")
     grids: dict[str, tuple[float, ...]] = option({}, "Grids.")
-
-    def __post_init__(self):
-        configs.require_range(self, ("epochs", 1, 9999))
 
 
 QUICK = Command(

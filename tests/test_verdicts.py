@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from gat_tf.experiments.lab import significance, verdicts
+from gat_tf.experiments.lab import significance, tables
 from gat_tf.experiments.lab.significance import holm
 from gat_tf.experiments.lab.verdicts import Claim, decide, markdown
 
@@ -408,8 +408,8 @@ def test_a_limit_keeps_its_sign_when_it_is_rounded():
 
 
 def test_mean_and_deviation_as_a_cell():
-    assert verdicts.mean_and_std([3.0, 5.0]) == pytest.approx((4, math.sqrt(2)))
-    assert verdicts.mean_and_std([3.0]) == (3, None)
-    assert verdicts.plus_minus([3.0, 5.0]) == "4.0 ± 1.4"
-    assert verdicts.plus_minus([3.0, 5.0], digits=2) == "4.00 ± 1.41"
-    assert verdicts.plus_minus([3.04]) == "3.0"
+    assert tables.mean_and_std([3.0, 5.0]) == pytest.approx((4, math.sqrt(2)))
+    assert tables.mean_and_std([3.0]) == (3, None)
+    assert tables.plus_minus([3.0, 5.0]) == "4.0 ± 1.4"
+    assert tables.plus_minus([3.0, 5.0], digits=2) == "4.00 ± 1.41"
+    assert tables.plus_minus([3.04]) == "3.0"

@@ -74,6 +74,8 @@ def _define_flags(config_class, presets, name):
     types = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         text, default = field.metadata["help"], field.default
+        if choices := field.metadata["choices"]:
+            text += f" Choices: {', '.join(map(str, choices))}."
         if types[field.name] is bool:
             flags.DEFINE_bool(field.name, default, text, module_name=module)
             continue

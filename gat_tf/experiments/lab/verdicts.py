@@ -32,13 +32,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Sequence
 
 import numpy as np
 
 from gat_tf._types import Numbers
 from gat_tf.experiments.lab.significance import holm, t_critical, two_way_p_value, z_critical
+from gat_tf.experiments.lab.tables import table
 
 MINIMUM_SEEDS = 3
 _ROUNDING = 1e-9  # A smaller standard deviation over seeds is rounding error.
@@ -207,11 +207,7 @@ def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
         for origin, text in (("paper", "of the paper"), ("beyond", "beyond it"))
         if origin in origins
     )
-    lines = [
-        f"| claim | origin | verdict | seeds | {difference} [{percent} interval, uncorrected] "
-        f"| p, corrected (Holm) for {families} |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for v, unit in zip(verdicts, units, strict=True):
         claim = v["claim"]
         if v["kind"] == "not below":
@@ -227,16 +223,7 @@ def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
             low, high = v["interval"]
             evidence = f"{mean} [{low:+.{digits}f}, {high:+.{digits}f}]{own}"
             p = "< 0.001" if v["p_holm"] < 0.001 else f"{v['p_holm']:.3f}"
-        lines.append(f"| {claim} | {v['origin']} | {verdict} | {v['seeds']} | {evidence} | {p} |")
-    return "\n".join(lines) + "\n"
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Returns mean and standard deviation; the latter is None with one value."""
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def plus_minus(values: Sequence[float], digits: int = 1) -> str:
-    """Returns mean ± standard deviation as a table's cell."""
-    mean, std = mean_and_std(values)
-    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+        rows.append([claim, v["origin"], verdict, str(v["seeds"]), evidence, p])
+    evidence = f"{difference} [{percent} interval, uncorrected]"
+    head = ["claim", "origin", "verdict", "seeds", evidence, f"p, corrected (Holm) for {families}"]
+    return "\n".join(table(head, rows)) + "\n"
