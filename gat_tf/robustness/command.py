@@ -142,7 +142,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
     result["worst"] = _worst(result, images, labels)
     seconds = time.time() - started
-    return results.save(NAME, config, output_dir, kept.read_all(), seconds, **result)
+    return results.write(NAME, config, output_dir, kept.read_all(), seconds, **result)
 
 
 def load_model(path: str) -> keras.Model:
