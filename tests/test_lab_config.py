@@ -200,7 +200,7 @@ def test_auto_precision_is_the_folders_and_else_the_machines(tmp_path, monkeypat
     ],
 )
 def test_flags_understand_and_write_what_they_understand(kind, text, value):
-    parser = flags.parser_of(kind)
+    parser = flags.Parser(kind)
     assert parser.parse(text) == value
     assert parser.parse(parser.serialize(value)) == value  # as in a --flagfile
 
@@ -220,7 +220,7 @@ def test_flags_understand_and_write_what_they_understand(kind, text, value):
 )
 def test_flags_refuse(kind, text):
     with pytest.raises(ValueError, match="expected"):
-        flags.parser_of(kind).parse(text)
+        flags.Parser(kind).parse(text)
 
 
 @dataclasses.dataclass(frozen=True)
