@@ -307,12 +307,12 @@ def test_attacks_begun_under_another_configuration_are_not_taken_over(config, tm
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("methods", ("madry",), "method to be one of baseline, .*pgd, .*Received: madry"),
+        ("methods", ("madry",), "methods to be one of baseline, .*pgd, .*Received: madry"),
         ("linf_epsilons", (-0.1,), "linf_epsilons to be a finite number"),
         ("l2_epsilons", (float("nan"),), "l2_epsilons to be a finite number"),
         ("apgd_steps", 0, "apgd_steps to be a finite number"),
         ("queries", 0, "queries to be a finite number"),
-        ("seeds", (-1,), "seeds of at least 0"),
+        ("seeds", (-1,), "seeds to be a finite number"),
     ],
 )
 def test_bad_configuration_is_named_before_anything_runs(field, value, message):

@@ -35,7 +35,6 @@ INSIDE = [
     ["measuring"],
     ["generators", "curves"],
     ["table2", "fig2", "fig3", "fig4", "robustness", "robgan"],
-    ["migration"],
     ["record"],
 ]
 INSIDE_FLOOR = {room: floor for floor, rooms in enumerate(INSIDE) for room in rooms}

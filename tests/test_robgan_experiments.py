@@ -525,7 +525,7 @@ def test_snapshots_are_evenly_spaced_and_end_with_the_last_epoch(epochs, count, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"datasets": ("mnist",)}, "data set"),
+        ({"datasets": ("mnist",)}, "datasets to be one of cifar10"),
         ({"image_size": 32}, "image_size"),
         ({"epsilons": (0.1, 0.05)}, "rise"),
         ({"classifier_epochs": ()}, "classifier_epochs"),

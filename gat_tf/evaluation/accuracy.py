@@ -175,7 +175,7 @@ def prepared(
             "Expected an untargeted attack: images are attacked with their true labels. "
             f"Received: {attack!r}"
         )
-    require_bounds(bounds)
+    checks.bounds(bounds)
     bounds = (attack and attack.clip) or bounds
     return logits, checks.checked(dataset, logits.num_classes, bounds)
 
@@ -184,11 +184,6 @@ def require_images(count: int) -> None:
     """Raises ValueError if there are none."""
     if not count:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
-
-
-def require_bounds(bounds: Bounds) -> None:
-    """Raises ValueError unless they are `(low, high)` with low < high."""
-    checks.bounds(bounds)
 
 
 def signature(element_spec: Any, attack: Attack | None = None) -> list[tf.TensorSpec]:

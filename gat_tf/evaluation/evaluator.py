@@ -15,7 +15,7 @@ import tensorflow as tf
 from gat_tf import attacks, checks
 from gat_tf._types import Bounds, Data
 from gat_tf.attacks import norms
-from gat_tf.evaluation.accuracy import is_correct, prepared, require_bounds
+from gat_tf.evaluation.accuracy import is_correct, prepared
 from gat_tf.evaluation.progress import Progress
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
@@ -91,7 +91,7 @@ class Evaluator:
         seed: int = 0,
         verbose: int = 0,
     ):
-        require_bounds(bounds)
+        checks.bounds(bounds)
         _, dataset = prepared(model, dataset, None, from_logits, bounds)
         with checks.readable_errors():
             batches = [(x.numpy(), y.numpy()) for x, y in dataset]

@@ -16,7 +16,6 @@ import tensorflow as tf
 from gat_tf import checks
 from gat_tf._keras import operation_and_inputs
 from gat_tf._types import Bounds
-from gat_tf.evaluation.accuracy import require_bounds
 from gat_tf.logits import Logits
 
 _INCEPTION_WEIGHTS = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
@@ -54,7 +53,7 @@ class ScoreNetwork:
         name: str | None = None,
     ):
         Logits(model, from_logits)  # which explains what is no such classifier
-        require_bounds(bounds)
+        checks.bounds(bounds)
         self._from_logits = from_logits
         self._bounds = bounds
         features = _features(model)

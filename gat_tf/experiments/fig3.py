@@ -20,6 +20,7 @@ from gat_tf import data, evaluation
 from gat_tf.experiments import curves
 from gat_tf.experiments.curves import PRESETS, Config
 from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.tables import by_dataset
 from gat_tf.experiments.lab.verdicts import decide
 from gat_tf.experiments.measuring import Measurement, Runner
 from gat_tf.experiments.methods import METHODS
@@ -77,10 +78,7 @@ summarise = curves.summarise
 
 def verdicts(units: list[dict]) -> dict:
     """The paper's claims on clean accuracy and robustness, and the same under PGD, by data set."""
-    return {
-        dataset: decide(_claims([u for u in units if u["dataset"] == dataset]))
-        for dataset in dict.fromkeys(u["dataset"] for u in units)
-    }
+    return {dataset: decide(_claims(ours)) for dataset, ours in by_dataset(units).items()}
 
 
 def _claims(units):

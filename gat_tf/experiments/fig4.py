@@ -24,8 +24,9 @@ from gat_tf.experiments import curves
 from gat_tf.experiments.curves import PRESETS, Config
 from gat_tf.experiments.lab import flags
 from gat_tf.experiments.lab.config import ConfigError
-from gat_tf.experiments.lab.verdicts import Claim, decide
-from gat_tf.experiments.measuring import Measurement, Runner, sampling_error
+from gat_tf.experiments.lab.tables import by_dataset
+from gat_tf.experiments.lab.verdicts import decide
+from gat_tf.experiments.measuring import Measurement, Runner, above
 from gat_tf.experiments.methods import METHODS
 from gat_tf.experiments.networks import SOURCE_SEED, Network
 
@@ -87,10 +88,7 @@ summarise = curves.summarise
 
 def verdicts(units: list[dict]) -> dict:
     """The paper's claims on robustness and on the slower fall, and the same under PGD."""
-    return {
-        dataset: decide(_claims([u for u in units if u["dataset"] == dataset]))
-        for dataset in dict.fromkeys(u["dataset"] for u in units)
-    }
+    return {dataset: decide(_claims(ours)) for dataset, ours in by_dataset(units).items()}
 
 
 def _claims(units):
@@ -101,18 +99,8 @@ def _claims(units):
             for attack in ("fg_l2_direct", "fg_l2")
         ]
         if falls[0]:
-            seeds = sorted(falls[0])
-            direct, indirect = ([fall[s] for s in seeds] for fall in falls)
-            claims.append(
-                Claim(
-                    f"{METHODS[method].title}: accuracy falls more slowly than under the direct "
-                    "attack",
-                    [a - b for a, b in zip(direct, indirect, strict=True)],
-                    image_error=sampling_error(
-                        units[0]["dataset"], units[0]["test_images"], direct, indirect
-                    ),
-                )
-            )
+            text = "accuracy falls more slowly than under the direct attack"
+            claims.append(above(f"{METHODS[method].title}: {text}", units, *falls))
     return claims
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -53,6 +53,9 @@ class Scheme(MultiWorker, keras.Model):
         metrics: Names of the values that each step records.
         seed: Seed of all randomness in a step.
     """
+
+    # What `compile` calls them, and where they are.
+    _optimizers: ClassVar[dict[str, str]] = {"optimizer": "optimizer"}
 
     def __init__(
         self,
@@ -129,8 +132,12 @@ class Scheme(MultiWorker, keras.Model):
         return " ".join([f"A training scheme's `compile` takes no {', '.join(names)}.", *known])
 
     def get_compile_config(self) -> dict[str, Any]:
+        optimizers = {
+            argument: keras.saving.serialize_keras_object(getattr(self, attribute))
+            for argument, attribute in self._optimizers.items()
+        }
         return {
-            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            **optimizers,
             "jit_compile": self.jit_compile,
             "steps_per_execution": self.steps_per_execution,
             "run_eagerly": self.run_eagerly,

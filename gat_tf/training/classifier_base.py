@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from gat_tf import checks
+from gat_tf import checks, losses
 from gat_tf._types import Bounds
-from gat_tf.attacks import Attack
+from gat_tf.attacks import Attack, norms
+from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
 from gat_tf.training.base import ADAM_EPSILON, Scheme, require_built
 from gat_tf.training.metrics import Quantiles
@@ -97,6 +98,77 @@ def bounds_with(attack: Attack, bounds: Bounds | None) -> tuple[float, float]:
             "attack, or None for no clipping."
         )
     return attack.clip
+
+
+class Outcome(NamedTuple):
+    """What a classifier makes of images: J(x) and whether it is right, `[B]` each."""
+
+    loss: tf.Tensor
+    correct: tf.Tensor
+
+
+def outcome(z: tf.Tensor, labels: tf.Tensor) -> Outcome:
+    """The outcome of logits `[B, K]`."""
+    return Outcome(losses.cross_entropy(losses.margin(z, labels)), losses.is_correct(z, labels))
+
+
+def recorded(
+    clean: Outcome | ClassifierPass, adversarial: Outcome | ClassifierPass, perturbation: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """What every scheme records of images, of perturbed images and of η `[B, H, W, C]`."""
+    return {
+        "clean_loss": clean.loss,
+        "adversarial_loss": adversarial.loss,
+        "clean_accuracy": clean.correct,
+        "adversarial_accuracy": adversarial.correct,
+        "power": norms.power(perturbation),
+    }
+
+
+class MixedStep(NamedTuple):
+    """A step of the classifier on clean and perturbed images: eqs. 2, 4 and 10.
+
+    Attributes:
+        loss: α·J(x) + (1 - α)·J(x + η) per image, `[B]`.
+        clean: The pass over the images.
+        adversarial: The pass over the perturbed images.
+        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+    """
+
+    loss: tf.Tensor
+    clean: ClassifierPass
+    adversarial: ClassifierPass
+    gradients: list[tf.Tensor]
+
+
+def mixed_step(
+    clean: ClassifierPass,
+    logits: Logits,
+    perturbed: tf.Tensor,
+    labels: tf.Tensor,
+    alpha: float,
+    *,
+    with_input_gradient: bool = False,
+    loss_scale: float | tf.Tensor = 1.0,
+) -> MixedStep:
+    """Losses and gradients of eqs. 2, 4 and 10, given the pass over the clean images.
+
+    Args:
+        clean: The pass over the images.
+        logits: The classifier.
+        perturbed: Perturbed images `[B, H, W, C]`, taken as constants.
+        labels: `[B]`.
+        alpha: Weight of the clean loss, in [0, 1].
+        with_input_gradient: Whether `adversarial.input_gradient` is wanted.
+        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+    """
+    adversarial = classifier_pass(logits, perturbed, labels, with_input_gradient, loss_scale)
+    return MixedStep(
+        loss=mixed(clean.loss, adversarial.loss, alpha),
+        clean=clean,
+        adversarial=adversarial,
+        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
+    )
 
 
 def mixed(clean: Any, adversarial: Any, alpha: float) -> Any:

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gat_tf import checks, losses
+from gat_tf import checks
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.models import sampling
 from gat_tf.training.base import added, require_built
-from gat_tf.training.classifier_base import ClassifierScheme
+from gat_tf.training.classifier_base import ClassifierScheme, Outcome, outcome
 from gat_tf.training.gan import check_networks, draw, step_counter
 
 
@@ -127,16 +127,14 @@ class FineTuning(ClassifierScheme):
             fake = real
         self._apply_mean(self.optimizer, self.classifier, gradients, images)
         self.steps.assign_add(1)
-        return self._recorded_of(real.loss, real.correct, fake.loss, fake.correct, perturbation)
+        return self._recorded_of(real, fake, perturbation)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The same noise and classes in every batch."""
         images, labels = self._unpacked(data)
-        loss, correct, perturbation = self._inference(images, labels)
-        fake_loss, fake_correct = loss, correct
-        if self.fake_weight:
-            fake_loss, fake_correct, _ = self._inference(*self._fakes(images, -1))
-        return self._recorded_of(loss, correct, fake_loss, fake_correct, perturbation)
+        real, perturbation = self._inference(images, labels)
+        fake = self._inference(*self._fakes(images, -1))[0] if self.fake_weight else real
+        return self._recorded_of(real, fake, perturbation)
 
     def _pass(
         self, images: tf.Tensor, labels: tf.Tensor, seed: int
@@ -149,8 +147,7 @@ class FineTuning(ClassifierScheme):
     def _inference(self, images, labels):
         perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
         z = self._logits(self.attack.apply(images, perturbation))
-        loss = losses.cross_entropy(losses.margin(z, labels))
-        return loss, losses.is_correct(z, labels), perturbation
+        return outcome(z, labels), perturbation
 
     def _step_seed(self):
         return self._seed_of(self.steps)
@@ -168,18 +165,16 @@ class FineTuning(ClassifierScheme):
 
     def _recorded_of(
         self,
-        loss: tf.Tensor,
-        correct: tf.Tensor,
-        fake_loss: Any,
-        fake_correct: Any,
+        real: Outcome | ClassifierPass,
+        fake: Outcome | ClassifierPass,
         perturbation: tf.Tensor,
     ) -> dict:
         return self._record(
-            loss=loss + self.fake_weight * fake_loss,
-            adversarial_loss=loss,
-            adversarial_accuracy=correct,
-            fake_loss=fake_loss,
-            fake_accuracy=fake_correct,
+            loss=real.loss + self.fake_weight * fake.loss,
+            adversarial_loss=real.loss,
+            adversarial_accuracy=real.correct,
+            fake_loss=fake.loss,
+            fake_accuracy=fake.correct,
             power=norms.power(perturbation),
         )
 

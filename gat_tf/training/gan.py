@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -35,6 +35,11 @@ class GAN(Scheme):
     Raises:
         ValueError: The networks' images or classes do not fit each other.
     """
+
+    _optimizers: ClassVar = {
+        "discriminator_optimizer": "optimizer",
+        "generator_optimizer": "generator_optimizer",
+    }
 
     def __init__(
         self,
@@ -84,14 +89,6 @@ class GAN(Scheme):
         """
         super().compile(discriminator_optimizer, **kwargs)
         self.generator_optimizer = self._prepared(generator_optimizer or adam(), self.generator)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        config = super().get_compile_config()
-        config["discriminator_optimizer"] = config.pop("optimizer")
-        config["generator_optimizer"] = keras.saving.serialize_keras_object(
-            self.generator_optimizer
-        )
-        return config
 
     def get_config(self) -> dict[str, Any]:
         return {

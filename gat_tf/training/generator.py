@@ -10,10 +10,10 @@ import tensorflow as tf
 from gat_tf import checks, losses
 from gat_tf._types import Bounds
 from gat_tf.attacks import norms
-from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.gradients import ClassifierPass, logits_and_input_gradient
 from gat_tf.logits import Logits
 from gat_tf.training.base import ADAM_EPSILON, require_built
-from gat_tf.training.classifier_base import ClassifierScheme
+from gat_tf.training.classifier_base import ClassifierScheme, Outcome, outcome, recorded
 
 
 class PerturbationGeneratorStep(NamedTuple):
@@ -22,15 +22,13 @@ class PerturbationGeneratorStep(NamedTuple):
     Attributes:
         loss: L_G of eq. 9 per image, `[B]`.
         perturbation: G(Δ), `[B, H, W, C]`.
-        adversarial_loss: J(x + G(Δ)) per image, `[B]`.
-        correct: Whether each x + G(Δ) is classified correctly, `[B]` booleans.
+        adversarial: The outcome of x + G(Δ).
         gradients: Gradients of the summed `loss` of the batch, one per trainable variable of G.
     """
 
     loss: tf.Tensor
     perturbation: tf.Tensor
-    adversarial_loss: tf.Tensor
-    correct: tf.Tensor
+    adversarial: Outcome | ClassifierPass
     gradients: list[tf.Tensor]
 
 
@@ -59,14 +57,12 @@ def perturbation_generator_step(
     with tf.GradientTape() as tape:
         perturbation = tf.cast(generator(gradient, training=True), images.dtype)
         z = logits(images + perturbation)
-        margins = losses.margin(z, labels)
-        loss = losses.probability(margins) + c_g * norms.power(perturbation)
+        loss = losses.probability(losses.margin(z, labels)) + c_g * norms.power(perturbation)
         scaled = tf.reduce_sum(loss) * loss_scale
     return PerturbationGeneratorStep(
         loss=loss,
         perturbation=perturbation,
-        adversarial_loss=losses.cross_entropy(margins),
-        correct=losses.is_correct(z, labels),
+        adversarial=outcome(z, labels),
         gradients=tape.gradient(scaled, variables),
     )
 
@@ -120,16 +116,11 @@ class GeneratorScheme(ClassifierScheme):
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
         adversarial = self._logits(images + perturbation)
-        clean_margins, margins = (losses.margin(z, labels) for z in (clean, adversarial))
-        power = norms.power(perturbation)
+        probability = losses.probability(losses.margin(adversarial, labels))
         return self._record_with_generator(
             gradient,
-            clean_loss=losses.cross_entropy(clean_margins),
-            adversarial_loss=losses.cross_entropy(margins),
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=losses.is_correct(adversarial, labels),
-            power=power,
-            generator_loss=losses.probability(margins) + self.c_g * power,
+            generator_loss=probability + self.c_g * norms.power(perturbation),
+            **recorded(outcome(clean, labels), outcome(adversarial, labels), perturbation),
         )
 
     def _objective(self, values: dict) -> tf.Tensor:
@@ -204,12 +195,8 @@ class GeneratorTraining(GeneratorScheme):
         step = self._update_generator(self.optimizer, images, labels, gradient)
         return self._record_with_generator(
             gradient,
-            clean_loss=losses.cross_entropy(losses.margin(clean, labels)),
-            adversarial_loss=step.adversarial_loss,
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=step.correct,
-            power=norms.power(step.perturbation),
             generator_loss=step.loss,
+            **recorded(outcome(clean, labels), step.adversarial, step.perturbation),
         )
 
 

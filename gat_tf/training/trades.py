@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf._types import Seed
-from gat_tf.attacks import PGD, Attack, norms
+from gat_tf.attacks import PGD, Attack
 from gat_tf.gradients import loss_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.classifier_base import ClassifierScheme, bounds_with
+from gat_tf.training.classifier_base import ClassifierScheme, bounds_with, outcome, recorded
 
 
 class TradesStep(NamedTuple):
@@ -168,18 +168,12 @@ class TRADES(ClassifierScheme):
     def _recorded_of(
         self, labels: tf.Tensor, clean: Any, adversarial: Any, perturbation: tf.Tensor
     ) -> dict:
-        clean_loss, adversarial_loss = (
-            losses.cross_entropy(losses.margin(z, labels)) for z in (clean, adversarial)
-        )
+        outcomes = outcome(clean, labels), outcome(adversarial, labels)
         divergence = kl_divergence(clean, adversarial)
         return self._record(
-            loss=clean_loss + self.beta * divergence,
+            loss=outcomes[0].loss + self.beta * divergence,
             divergence=divergence,
-            clean_loss=clean_loss,
-            adversarial_loss=adversarial_loss,
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=losses.is_correct(adversarial, labels),
-            power=norms.power(perturbation),
+            **recorded(*outcomes, perturbation),
         )
 
 

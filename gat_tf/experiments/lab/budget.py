@@ -17,7 +17,7 @@ _NAMES = tuple(field.name for field in dataclasses.fields(Budget))
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configs.Config):
     """The budget of the attacks; the defaults are AutoAttack's."""
 
     pgd_steps: int = option(100, "Number of steps of the longer PGD.")
@@ -28,9 +28,6 @@ class Config:
     queries: int = option(5_000, "Number of queries of Square.")
     hard_label_steps: int = option(20, "Number of steps of HopSkipJump.")
     hard_label_images: int = option(100, "Number of images that HopSkipJump attacks.")
-
-    def __post_init__(self):
-        configs.require_range(self, *((name, 1, math.inf) for name in _NAMES))
 
     def budget(self) -> Budget:
         return Budget(**{name: getattr(self, name) for name in _NAMES})

@@ -16,6 +16,7 @@ import pathlib
 from typing import Any
 
 from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.tables import spread
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import curves
@@ -43,8 +44,7 @@ def summarise(units: list[dict]) -> dict:
     summary = curves.summarise(units)
     for dataset, ours in curves.merged(units).items():
         summary[dataset]["lipschitz"] = {
-            split: curves.spread([_lipschitz(u, split) for u in ours])
-            for split in ("train", "test")
+            split: spread([_lipschitz(u, split) for u in ours]) for split in ("train", "test")
         }
     return summary
 

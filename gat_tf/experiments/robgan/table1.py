@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.verdicts import Claim, decide
@@ -59,13 +58,10 @@ class Config(curves.Config):
 
     classifiers: tuple[str, ...] = option(
         (*NAMES, *CONTROLS),
-        f"Classifiers, of {', '.join(CLASSIFIERS)}; the first and the third are the paper's.",
+        "Classifiers; the first and the third choice are the paper's.",
+        choices=CLASSIFIERS,
         affects_results=False,
     )
-
-    def __post_init__(self):
-        super().__post_init__()
-        configs.require_known("classifier", self.classifiers, CLASSIFIERS)
 
 
 PRESETS = {
