@@ -57,8 +57,41 @@ def shared(steps: Iterable[Callable[[], T]]) -> list[T]:
                 del left[i]
                 break  # what is more urgent may have become free
         else:
-            locks.wait(held)
+            _executors[-1].wait(held)
     return [found[i] for i in sorted(found)]
+
+
+class Executor:
+    """Computes missing units, in this process.
+
+    A subclass may have them computed elsewhere. A unit is known by the path of its lock.
+    """
+
+    def compute(self, lock: pathlib.Path, here: Callable[[], dict | None]) -> dict | None:
+        """Returns the unit, or None while it is being computed elsewhere.
+
+        Args:
+            lock: Of the unit.
+            here: Computes it in this process, unless another process has begun.
+        """
+        return here()
+
+    def wait(self, held: Sequence[pathlib.Path]) -> None:
+        """Returns as soon as one of the units may be there, or be free to be computed."""
+        locks.wait(held)
+
+
+_executors = [Executor()]
+
+
+@contextlib.contextmanager
+def executed_by(executor: Executor) -> Iterator[None]:
+    """Has the units computed by another executor inside the `with` block."""
+    _executors.append(executor)
+    try:
+        yield
+    finally:
+        _executors.pop()
 
 
 class Units:
@@ -134,8 +167,8 @@ class Units:
         Args:
             tasks: Name to the function that computes the unit. The folders `<name>.checkpoints` and
                 `<name>.parts` are removed when the unit is written.
-            check: Raises an error if an existing unit is not the expected one.
-            on_computed: Called with the name of each unit computed by this process.
+            check: Raises an error if a unit is not the expected one.
+            on_computed: Called with the name of each unit that was missing, when it is there.
 
         Returns:
             The units of all tasks, by name.
@@ -154,8 +187,8 @@ class Units:
         self, name: str, compute: Callable, check: Any, on_computed: Any
     ) -> dict | None:
         """The unit; None while another process computes it."""
-        unit = self.read(name)
-        if unit is None:
+
+        def here():
             with self._claimed(name) as ours:
                 if not ours:
                     return None
@@ -163,9 +196,15 @@ class Units:
                 if unit is None:
                     unit = {"format": FORMAT, **compute()}
                     self._write(name, unit)
-                    on_computed(name)
-                    return unit
-        check(name, unit)
+                return unit
+
+        unit = self.read(name)
+        if unit is None:
+            unit = _executors[-1].compute(self._lock(name), here)
+            if unit is not None:
+                on_computed(name)
+        if unit is not None:
+            check(name, unit)
         return unit
 
     @contextlib.contextmanager
