@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from gat_tf.data import DatasetNotFoundError
-from gat_tf.experiments.lab import files
+from gat_tf.experiments.lab import executors, files
 from gat_tf.experiments.lab.config import ConfigError
 
 _ERRORS = (ConfigError, DatasetNotFoundError, files.BrokenFileError, files.FullDiskError)
@@ -46,7 +46,8 @@ def main(config_class: type, presets: dict, run: Callable, name: str) -> None:
                     given[field] = {**getattr(presets[preset], field), **value}
             config = dataclasses.replace(presets[preset], **given)
             default = f"runs/{name}" + ("" if preset == "paper" else f"-{preset}")
-            run(config, flags.FLAGS.output_dir or default)
+            output_dir = flags.FLAGS.output_dir or default
+            executors.run(flags.FLAGS.executor, run, config, output_dir)
         except _ERRORS as error:
             sys.exit(f"Error: {error}")
         except KeyboardInterrupt:
@@ -69,6 +70,14 @@ def _define_flags(config_class, presets, name):
         "output_dir",
         None,
         f"Folder of the results; runs/{name} for the paper preset, runs/{name}-PRESET for others.",
+        module_name=module,
+    )
+    flags.DEFINE_enum(
+        "executor",
+        "local",
+        executors.EXECUTORS,
+        "Who computes the units: this process, or the tasks of a Ray cluster, each with a GPU or "
+        "a CPU of its own.",
         module_name=module,
     )
     types = typing.get_type_hints(config_class)
