@@ -93,11 +93,11 @@ MUTATIONS = [
         "test_networks.py -k 'best_mean_over_a_window'",
     ),
     (
-        "window over what is beyond the first and last epoch",
+        "mean of what is left of the window at the first and last epoch",
         "experiments/networks.py",
-        'mode="valid")',
-        'mode="same")',
-        "test_networks.py -k window",
+        'np.convolve(accuracies, np.ones(window) / window, mode="valid").max()',
+        "max(accuracies[max(i - window, 0) : i].mean() for i in range(1, len(accuracies) + 1))",
+        "test_networks.py -k window_means",
     ),
     (
         "diverged trial is the best",
@@ -111,7 +111,7 @@ MUTATIONS = [
         "experiments/networks.py",
         "self.splits(dataset, train_size=c.search_train_size)",
         "self.splits(dataset)",
-        "test_networks.py -k trials_are_trained_with",
+        "test_networks.py -k chosen_on_the_validation_images",
     ),
     (
         "networks of other hyperparameters taken over",
