@@ -338,4 +338,18 @@ MUTATIONS = [
         "level = 1 - confidence",
         "test_verdicts.py -k 'seeds_needed or more_power'",
     ),
+    (
+        "image error at 95 % whatever the confidence",
+        "experiments/lab/verdicts.py",
+        "z_critical(confidence)",
+        "z_critical(0.95)",
+        "test_verdicts.py -k add_as_squares",
+    ),
+    (
+        "parts of a unit left when it is written",
+        "experiments/lab/units.py",
+        'for suffix in (".checkpoints", ".parts"):',
+        'for suffix in (".checkpoints",):',
+        "test_lab_units.py -k no_longer_needs",
+    ),
 ]
