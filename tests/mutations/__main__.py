@@ -24,7 +24,7 @@ from . import MUTATIONS, forks
 from .forks import ROOT
 
 OUTCOMES = {0: "SURVIVED", 1: "killed"}  # by pytest's exit status
-_SECONDS = 600  # for the tests of one bug
+_SECONDS = 1200  # for the tests of one bug
 
 
 def main() -> None:
