@@ -279,6 +279,10 @@ def test_verdicts_by_hand():
     t = 3 * np.sqrt(3)
     assert over_baseline["p_holm"] == pytest.approx(1 - t / np.sqrt(2 + t**2), rel=1e-4)
     assert (over_baseline["verdict"], below_pgd["verdict"]) == ("holds", "holds")
+    # 98 of the 10,000 images: √((0.0492 · 0.9508 + 0.0198 · 0.9802) 0.9902 / 100) is 2.56 points.
+    over_baseline, _ = robustness.verdicts([{**u, "images": 98} for u in units])["cifar10"]
+    half = np.hypot(1.959964 * 2.56005, 4.302653 / np.sqrt(3))
+    assert over_baseline["interval"] == pytest.approx([3 - half, 3 + half], rel=1e-4)
 
 
 def test_failed_checks_are_named_with_how_often():

@@ -129,15 +129,33 @@ def test_results_tell_how_the_generators_were_trained(whole):
         assert unit["environment"]["versions"]["keras"] == keras.__version__
 
 
+def probability_and_gradient(classifier, images, labels):
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        of_label = tf.gather(classifier(images), labels, batch_dims=1)
+    return of_label, tape.gradient(of_label, images)
+
+
+def test_saved_generator_was_chosen_by_its_loss_on_the_validation_images(whole, config):
+    split = data.load("shapes", train_size=100, validation_size=50, test_size=50).validation
+    x = tf.constant(split.images / np.float32(255))
+    classifier = keras.models.load_model(baseline_of(config))
+    _, gradients = probability_and_gradient(classifier, x, split.labels)
+    for name, unit in zip(UNITS, whole[1]["units"], strict=True):
+        generator = keras.models.load_model(whole[0] / "units" / f"{name}.keras")
+        perturbations = generator(gradients)
+        probability, _ = probability_and_gradient(classifier, x + perturbations, split.labels)
+        power = tf.reduce_sum(perturbations**2, axis=(1, 2, 3))
+        loss = np.mean(probability + unit["c_g"] * power)  # eq. 9
+        assert unit["validation_loss"] == pytest.approx(loss, rel=1e-4)
+
+
 def test_saved_generator_has_the_recorded_power_and_accuracy(whole, config):
     folder, results = whole
     images, labels = images_tested()
     classifier = keras.models.load_model(baseline_of(config))
     x = tf.constant(images)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        of_label = tf.gather(classifier(x), labels, batch_dims=1)
-    gradients = tape.gradient(of_label, x)
+    gradients = probability_and_gradient(classifier, x, labels)[1]
     powers = []
     for name, unit in zip(UNITS, results["units"], strict=True):
         generator = keras.models.load_model(folder / "units" / f"{name}.keras")

@@ -494,7 +494,7 @@ def test_fig3_verdicts_by_hand():
     assert all("Direct PGD" in claim or "(FG, L2)" in claim for claim in beyond)
 
 
-def of_fig4():
+def units_of_fig4():
     """Points that the baseline loses by 1: 51, 53 and 54; under direct attack 60, 64 and 64."""
     units = json.loads(json.dumps(ATTACKED))
     losses = zip(units, (0.60, 0.64, 0.64), (0.30, 0.42, 0.45), strict=True)
@@ -508,7 +508,7 @@ def of_fig4():
 
 
 def test_fig4_verdicts_by_hand():
-    units = of_fig4()
+    units = units_of_fig4()
     verdicts = fig4.verdicts(units)["cifar10"]
     assert not [v for v in verdicts if v["claim"].startswith("Clean")]
     assert len(verdicts) == 3 * 2 + 2
@@ -523,6 +523,26 @@ def test_fig4_verdicts_by_hand():
     assert list(summary["cifar10"]["fg_l2_direct"]) == ["baseline", "gat"]
     table = lab_results.table(made("fig4", units))
     assert "70.0 ± 0.0 % clean, 10.0 ± 0.0 % under its own fast gradient at ε = 3." in table
+
+
+def half_width(verdict):
+    return (verdict["interval"][1] - verdict["interval"][0]) / 2
+
+
+def test_a_sample_of_the_test_images_adds_its_error():
+    """The error is √((p(1 - p) + q(1 - q)) (1 - 98/10,000) / 100) with p = (98 accuracy + 1)/100.
+
+    Of accuracies 51 and 32.67 (differences 18, 18, 19) 6.83 points, of 62.67 and 52.67 (9, 11, 10)
+    6.92. With those of the seeds as squares: 1.96² 6.83² + 4.303² 0.333², 1.96² 6.92² + 2.484².
+    """
+    of_fig3, of_fig4 = (
+        [{**u, "test_images": 98} for u in of] for of in (ATTACKED, units_of_fig4())
+    )
+    over_baseline = fig3.verdicts(of_fig3)["cifar10"][2]
+    assert over_baseline["mean"] == pytest.approx(55 / 3)
+    assert half_width(over_baseline) == pytest.approx(13.4626, rel=1e-4)
+    slower = next(v for v in fig4.verdicts(of_fig4)["cifar10"] if "more slowly" in v["claim"])
+    assert half_width(slower) == pytest.approx(13.7928, rel=1e-4)
 
 
 def test_curves_without_gat_or_rivals_decide_nothing():

@@ -42,7 +42,10 @@ def folder(tmp_path):
     """A small record of Table 2: the baseline and GAT, three seeds."""
     units = [unit("baseline", s, a) for s, a in enumerate((0.50, 0.52, 0.54))]
     units += [unit("gat", s, a) for s, a in enumerate((0.60, 0.61, 0.65))]
-    folder = tmp_path / "table2"
+    return write(tmp_path / "table2", units)
+
+
+def write(folder, units):
     for u in units:
         path = folder / "units" / f"cifar10-{u['method']}-seed{u['seed']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +124,15 @@ def test_check_finds_a_number_that_is_not_in_the_record(folder):
         record.main(["--check", str(page)])
     page.write_text(page.read_text().replace("(see 3.5)", ""))
     record.main(["--check", str(page)])
+
+
+def test_numbers_may_be_of_any_record_that_is_named_but_whole(folder):
+    write(folder.parent / "other", [unit("random", 0, 0.71)])
+    page = folder.parent / "page.md"
+    page.write_text("<!-- from: table2 other -->\n52.00 %, 71.00 %, 2.00 % and 71.0 %.\n")
+    assert [line.split(": ")[1].split()[0] for line in record.unsupported(page)] == ["71.0"]
+    page.write_text("<!-- from: table2 -->\n52.00 % and 71.00 %.\n")
+    assert [line.split(": ")[1].split()[0] for line in record.unsupported(page)] == ["71.00"]
 
 
 def test_check_finds_an_old_table(folder):

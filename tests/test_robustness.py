@@ -12,6 +12,7 @@ import tensorflow as tf
 from gat_tf import attacks, evaluation, models
 from gat_tf.evaluation.evaluator import Evaluator
 from gat_tf.evaluation.robustness import Budget, withstood
+from gat_tf.logits import Logits
 
 INF = math.inf
 EPSILON = 0.006  # of the honest model, some of which stands
@@ -141,13 +142,25 @@ def test_only_the_chosen_images_are_attacked(trained, shapes):
 def test_transfer_follows_the_other_model(trained, trained_with_state, shapes):
     evaluator = Evaluator(trained, dataset(shapes))
     attack = attacks.FastGradient(0.05, INF)
-    from gat_tf.logits import Logits
-
     found = evaluator.attack(attack, source=Logits(trained_with_state))
     images, labels = evaluator.images, evaluator.labels
     expected = attack(trained_with_state, images, labels).numpy()
     right = evaluator.correct
     np.testing.assert_allclose(found.adversarial[right], expected[right], atol=1e-6)
+
+
+def test_transferred_attack_goes_on_beyond_what_fools_its_source(dense_classifier):
+    """A pixel of 0.5 in steps of 0.1: the source is fooled below 0.45, the model below 0.25."""
+
+    def above(threshold):
+        kernel, bias = np.array([[-1, 1]], np.float32), np.array([threshold, -threshold])
+        return dense_classifier(10 * kernel, 10 * bias, (1, 1, 1))
+
+    evaluator = Evaluator(above(0.25), (np.full((2, 1, 1, 1), 0.5, np.float32), np.array([1, 1])))
+    attack = attacks.PGD(0.3, INF, 3, step_size=0.1, random_start=False)
+    found = evaluator.attack(attack, source=Logits(above(0.45)))
+    np.testing.assert_allclose(found.adversarial.ravel(), 0.2, atol=1e-6)
+    assert not found.robust.any()
 
 
 class _Subclassed(keras.Model):

@@ -314,6 +314,16 @@ def test_verdicts_by_hand():
     assert over_baseline["p_holm"] == pytest.approx(2 * (1 - t / np.sqrt(2 + t**2)), rel=1e-4)
 
 
+def test_a_sample_of_the_test_images_adds_its_error():
+    """Of 98 of CIFAR-10's images: with p = (98 accuracy + 1) / 100 it is 5.77 points."""
+    units = [{**u, "test_images": 98} for u in DECIDED]
+    over_baseline = table2.verdicts(units)["cifar10"][0]
+    p, q = 0.800533, 0.771133  # of 80.67 % and 77.67 %
+    error = 100 * np.sqrt((p * (1 - p) + q * (1 - q)) * (1 - 0.0098) / 100)
+    half = np.hypot(1.959964 * error, 4.302653 * 0.5 / np.sqrt(3))
+    assert over_baseline["interval"] == pytest.approx([3 - half, 3 + half], rel=1e-4)
+
+
 def test_seeds_that_not_both_have_or_that_failed_do_not_count():
     more = [unit("gat", 3, 0.01), unit("baseline", 4, 0.99), unit("gat", 4, None, **FAILED)]
     assert table2.verdicts(DECIDED + more) == table2.verdicts(DECIDED)

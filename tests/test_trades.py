@@ -70,6 +70,19 @@ def test_step_is_the_loss_and_gradient_in_numpy(dense_classifier, norm):
     np.testing.assert_allclose(bias, 4 * (of_clean + of_adversarial).sum(axis=0), atol=2e-5)
 
 
+def test_every_step_starts_at_another_point(dense_classifier):
+    """Steps of length 0, of the attack and of the optimiser, leave the start alone."""
+    attack = attacks.PGD(EPSILON, math.inf, 1, step_size=0.0)
+    scheme = training.TRADES(network(dense_classifier), attack, BETA)
+    scheme.compile(keras.optimizers.SGD(0.0))
+    first, second = scheme.fit(
+        X.reshape(5, *SHAPE).astype("float32"), Y, batch_size=5, epochs=2, verbose=0
+    ).history["power"]
+    assert abs(first - second) > 1e-3 * first
+    # That of a uniform number in [-ε, ε] is ε²/3, for each of the 4 pixels of 5 images.
+    assert [first, second] == pytest.approx([4 * EPSILON**2 / 3] * 2, rel=0.5)
+
+
 def test_beta_0_is_training_on_clean_images():
     found = []
     for build in (

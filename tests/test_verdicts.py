@@ -274,6 +274,9 @@ def test_errors_over_seeds_and_images_add_as_squares():
     t, z = (significance.t_critical(1 - found["p"], f) for f in (2, math.inf))
     assert math.hypot(t / math.sqrt(3), 2 * z) == pytest.approx(4)
     assert sound([-3.0, -4.0, -5.0], image_error=2.0)["p"] == pytest.approx(found["p"])
+    (found,) = decide([Claim("", [3.0, 4.0, 5.0], image_error=2.0)], confidence=0.99)
+    half = math.hypot(9.924843 / math.sqrt(3), 2.575829 * 2)
+    assert found["interval"] == pytest.approx([4 - half, 4 + half])
     # With hardly any spread over seeds the test is that of a normal variable.
     found = sound([3.99, 4.0, 4.01], image_error=2.0)
     assert found["p"] == pytest.approx(math.erfc(2 / math.sqrt(2)), rel=1e-3)

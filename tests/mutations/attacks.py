@@ -288,4 +288,25 @@ MUTATIONS = [
         "if function is None:",
         "test_attacks_compiled.py -k noticed",
     ),
+    (
+        "compiled attack of logits for probabilities",
+        "attacks/compiled.py",
+        "key = _hyperparameters(attack), logits.from_logits, signature",
+        "key = _hyperparameters(attack), signature",
+        "test_attacks_compiled.py -k logits_taken_for_probabilities",
+    ),
+    (
+        "compiled attack of another clip",
+        "attacks/compiled.py",
+        "return type(attack), clip, tuple",
+        "return type(attack), tuple",
+        "test_attacks_compiled.py -k another_clip",
+    ),
+    (
+        "compiled attacks are all kept",
+        "attacks/compiled.py",
+        "while len(kept) > _KEPT:",
+        "while False:",
+        "test_attacks_compiled.py -k used_last",
+    ),
 ]

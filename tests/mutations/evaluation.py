@@ -129,7 +129,7 @@ MUTATIONS = [
         "evaluation/evaluator.py",
         "attack.for_accuracy() if source is None else attack",
         "attack.for_accuracy()",
-        "test_robustness.py -k transfer",
+        "test_robustness.py -k beyond_what_fools_its_source",
     ),
     (
         "standard epsilon whatever the pixels' range",

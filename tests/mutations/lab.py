@@ -324,4 +324,25 @@ MUTATIONS = [
         "MINIMUM_SEEDS = 2",
         "test_verdicts.py -k cannot_be_tested",
     ),
+    (
+        "seeds needed for one claim of several",
+        "experiments/lab/verdicts.py",
+        "level = (1 - confidence) / claims",
+        "level = 1 - confidence",
+        "test_verdicts.py -k 'seeds_needed or more_power'",
+    ),
+    (
+        "image error at 95 % whatever the confidence",
+        "experiments/lab/verdicts.py",
+        "z_critical(confidence)",
+        "z_critical(0.95)",
+        "test_verdicts.py -k add_as_squares",
+    ),
+    (
+        "parts of a unit left when it is written",
+        "experiments/lab/units.py",
+        'for suffix in (".checkpoints", ".parts"):',
+        'for suffix in (".checkpoints",):',
+        "test_lab_units.py -k no_longer_needs",
+    ),
 ]

@@ -290,4 +290,11 @@ MUTATIONS = [
         "finite=True",
         "test_robust_accuracy.py -k diverges",
     ),
+    (
+        "TRADES starts at the same point in every step",
+        "training/trades.py",
+        "seed=self._step_seed(),",
+        "seed=(self.seed, 0),",
+        "test_trades.py -k starts_at_another",
+    ),
 ]
