@@ -201,7 +201,7 @@ MUTATIONS = [
     (
         "time of the last run alone",
         "experiments/lab/results.py",
-        "_seconds_before(path) + seconds",
+        '_seconds_before(output_dir / "results.json") + seconds',
         "seconds",
         "test_lab_results.py -k time_of_all_runs",
     ),
@@ -215,8 +215,8 @@ MUTATIONS = [
     (
         "every worker writes the results",
         "experiments/lab/results.py",
-        "    if devices.is_chief():\n        files",
-        "    if True:\n        files",
+        "if devices.is_chief():\n        described",
+        "if True:\n        described",
         "test_lab_results.py -k chief_alone",
     ),
     (

@@ -125,8 +125,8 @@ MUTATIONS = [
     (
         "generator lowers the loss, not the probability",
         "training/generator.py",
-        "loss = losses.probability(margins) + c_g",
-        "loss = losses.cross_entropy(margins) + c_g",
+        "loss = losses.probability(losses.margin(z, labels)) + c_g",
+        "loss = losses.cross_entropy(losses.margin(z, labels)) + c_g",
         "test_training.py -k generator_training_is_eq_9",
     ),
     (
