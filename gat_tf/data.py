@@ -24,14 +24,26 @@ _VALIDATION = 5_000  # of CIFAR's 50,000 training images, as in the GAT paper
 
 
 class Split(NamedTuple):
-    """Images `[N, H, W, C]` uint8 and labels `[N]` int64."""
+    """Images `[N, H, W, C]` uint8 and labels `[N]` int64.
+
+    Examples:
+        >>> split = data.Split(np.zeros((10, 32, 32, 3), np.uint8), np.arange(10))
+        >>> split.images.shape
+        (10, 32, 32, 3)
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
 
 class Splits(NamedTuple):
-    """A data set: training, validation and test split, and the number of classes."""
+    """A data set: training, validation and test split, and the number of classes.
+
+    Examples:
+        >>> splits = data.load("shapes")
+        >>> len(splits.train.labels), len(splits.validation.labels), len(splits.test.labels)
+        (1000, 500, 500)
+    """
 
     train: Split
     validation: Split
@@ -40,7 +52,14 @@ class Splits(NamedTuple):
 
 
 class DatasetNotFoundError(RuntimeError):
-    """A data set is not on this machine and cannot be downloaded."""
+    """A data set is not on this machine and cannot be downloaded.
+
+    Examples:
+        >>> try:
+        ...     splits = data.load("shapes")  # "cifar10" needs its files, or a network
+        ... except data.DatasetNotFoundError:
+        ...     print("Download it on a machine with a network, and pass its data_dir.")
+    """
 
 
 def load(
@@ -75,6 +94,13 @@ def load(
         ValueError: An unknown data set, an image size that it does not have, or a number of images
             that it does not have or that does not divide evenly among the classes.
         DatasetNotFoundError: The files are not there and cannot be downloaded.
+
+    Examples:
+        >>> splits = data.load("shapes", train_size=100)
+        >>> splits.train.images.shape, splits.train.images.dtype
+        ((100, 32, 32, 3), dtype('uint8'))
+        >>> splits.num_classes
+        10
     """
     _require_known(name)
     if name not in IMAGE_SIZES:
@@ -113,6 +139,10 @@ def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
 
     Raises:
         ValueError: An unknown data set.
+
+    Examples:
+        >>> len(data.class_names("shapes"))
+        10
     """
     _require_known(name)
     if name == "shapes":
@@ -129,6 +159,12 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
 
     Raises:
         ValueError: It is not a `Split` of uint8 images.
+
+    Examples:
+        >>> split = data.draw_shapes(size=30, seed=0)
+        >>> batch_images, batch_labels = next(iter(data.batches(split, 10)))
+        >>> batch_images.shape, batch_images.dtype  # floats in [0, 1]
+        (TensorShape([10, 32, 32, 3]), tf.float32)
     """
     images, labels = _tensors(split)
     indices = tf.data.Dataset.range(len(split.labels)).batch(batch_size)
@@ -163,6 +199,11 @@ def shuffled_batches(
 
     Raises:
         ValueError: It is not a `Split` of uint8 images.
+
+    Examples:
+        >>> split = data.draw_shapes(size=30, seed=0)
+        >>> train = data.shuffled_batches(split, 10, seed=0, augment=augmentation.pad_crop_flip)
+        >>> first = next(iter(train))  # for fit, pass steps_per_epoch too
     """
     images, labels = _tensors(split)
     indices = tf.range(len(split.labels), dtype=tf.int64)
@@ -187,7 +228,12 @@ def shuffled_batches(
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """The number of batches in one pass, the smaller last one included."""
+    """The number of batches in one pass, the smaller last one included.
+
+    Examples:
+        >>> data.steps_per_epoch(data.draw_shapes(size=30, seed=0), batch_size=8)
+        4
+    """
     return -(-len(split.labels) // batch_size)
 
 
@@ -307,6 +353,11 @@ def draw_shapes(size: int, seed: int) -> Split:
 
     Returns:
         Images `[size, 32, 32, 3]` uint8 and labels `[size]`, in random order.
+
+    Examples:
+        >>> split = data.draw_shapes(size=20, seed=0)
+        >>> np.bincount(split.labels).tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
     if size < 1:
         raise ValueError(f"`size` must be at least 1. Received: size={size}")

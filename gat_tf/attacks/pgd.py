@@ -19,6 +19,8 @@ from gat_tf.logits import Logits
 class PGD(iterative.IterativeAttack):
     """Steepest ascent of the loss inside the ε-ball: step, project to the ball, clip.
 
+    Paper: [Madry et al. 2018](https://arxiv.org/abs/1706.06083).
+
     Args:
         epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
             `[B]` with one per image.
@@ -38,6 +40,13 @@ class PGD(iterative.IterativeAttack):
 
     Raises:
         ValueError: An argument is out of range, or there are restarts without a random start.
+
+    Examples:
+        >>> attack = attacks.PGD(epsilon=0.5, norm=2, steps=10, restarts=2)
+        >>> perturbation = attack.perturbation(model, images, labels)  # η, before clipping
+        >>> norms = np.linalg.norm(np.reshape(perturbation, (8, -1)), axis=1)
+        >>> bool(norms.max() <= 0.5 + 1e-6)
+        True
     """
 
     steps: int = 20

@@ -26,6 +26,12 @@ class RandomPerturbation(Attack):
 
     Raises:
         ValueError: ε is negative or not finite, or the norm another.
+
+    Examples:
+        >>> noise = attacks.RandomPerturbation(epsilon=8 / 255, norm=math.inf)
+        >>> perturbation = noise.perturbation(model, images, labels, seed=(0, 1))
+        >>> sorted({round(255 * float(value)) for value in np.unique(perturbation)})
+        [-8, 8]
     """
 
     epsilon: float

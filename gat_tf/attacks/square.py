@@ -29,6 +29,8 @@ class Square(Attack):
     channel. Under L2 it starts at a tiling, and a square gets two opposite bumps in each channel.
     Their mass is the unused budget plus the mass of a second square, which is set to zero.
 
+    Paper: [Andriushchenko et al. 2020](https://arxiv.org/abs/1912.00049).
+
     Args:
         epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
             `[B]` with one per image.
@@ -39,6 +41,11 @@ class Square(Attack):
 
     Raises:
         ValueError: An argument is outside its range.
+
+    Examples:
+        >>> attack = attacks.Square(epsilon=0.3, norm=math.inf, queries=5)
+        >>> bool(evaluation.accuracy(model, images, labels, attack) <= 1.0)
+        True
     """
 
     epsilon: float

@@ -31,10 +31,6 @@ def accuracy(
 ) -> float:
     """Returns the share of images classified correctly, clean or under attack.
 
-        accuracy(model, images, labels)
-        accuracy(model, images, labels, PGD(8 / 255, math.inf))
-        accuracy(model, dataset, PGD(8 / 255, math.inf))
-
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         x: Images `[N, H, W, C]` within the attack's `clip`, or `bounds` where there is none; or a
@@ -55,6 +51,12 @@ def accuracy(
     Raises:
         ValueError: There are no images; the images, labels, model or `bounds` are not as described
             above; or the number of ε is neither one nor the number of images.
+
+    Examples:
+        >>> evaluation.accuracy(model, images, labels)
+        1.0
+        >>> evaluation.accuracy(model, dataset, attacks.PGD(0.5, math.inf))
+        0.0
     """
     if isinstance(y, Attack) and attack is None:
         y, attack = None, y
@@ -79,6 +81,8 @@ def power(
     Its mean P is the abscissa of Fig. 2 of the GAT paper. A fast gradient attack of the same power
     has ε = √P under L2, and √(P / values of an image) under L∞.
 
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387), Fig. 2.
+
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         dataset: (images, labels), batches or arrays, as for `accuracy`.
@@ -93,6 +97,12 @@ def power(
 
     Raises:
         ValueError: As for `accuracy`.
+
+    Examples:
+        >>> fast = attacks.FastGradient(epsilon=0.5, norm=2)
+        >>> power = evaluation.power(model, dataset, fast)
+        >>> round(float(power.mean()), 4)  # ε²
+        0.25
     """
     logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
 

@@ -28,6 +28,8 @@ def local_lipschitz_value(
     ℓ is the cross-entropy and x the image as the model takes it. On [-1, 1] a picture's pixels lie
     twice as far apart as on [0, 1], and its value is half as large.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454), section 3.2.
+
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`. It runs in
             inference mode.
@@ -42,6 +44,11 @@ def local_lipschitz_value(
     Raises:
         ValueError: The dataset is empty, or its batches, the model or `bounds` are not of the kinds
             above.
+
+    Examples:
+        >>> values = evaluation.local_lipschitz_value(model, dataset)
+        >>> values.shape
+        (8,)
     """
     logits, dataset = prepared(model, dataset, None, from_logits, bounds)
     return of_each_image(lipschitz_function(logits, dataset.element_spec), dataset)

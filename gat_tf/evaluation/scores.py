@@ -28,6 +28,8 @@ class ScoreNetwork:
     weights, averaged over the positions of the image where that layer is a convolution. Images are
     resized bilinearly (without antialiasing) to the network's input size.
 
+    Paper of Inception v3: [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567).
+
     Args:
         model: Keras classifier, functional or sequential, from images to probabilities or logits
             `[B, K]`. It runs in inference mode.
@@ -42,6 +44,12 @@ class ScoreNetwork:
     Raises:
         TypeError: The model is not a Keras model.
         ValueError: The model or `bounds` are not of the kinds above.
+
+    Examples:
+        >>> network = evaluation.ScoreNetwork(model)  # or ScoreNetwork.inception_v3()
+        >>> probabilities, features = network(2 * images - 1)  # images in [-1, 1]
+        >>> probabilities.shape
+        (8, 4)
     """
 
     def __init__(
@@ -160,6 +168,8 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
     equally frequent. p(y) is the mean over a part's images, so each part needs images of all
     classes in random order, and a score of few images is too low.
 
+    Paper: [Salimans et al. 2016](https://arxiv.org/abs/1606.03498).
+
     Args:
         probabilities: p(y|x) `[N, K]`, one row per image.
         splits: Number of parts, as equal as can be, that are scored by themselves.
@@ -169,6 +179,12 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
 
     Raises:
         ValueError: There are fewer images than parts, or rows that are no probabilities.
+
+    Examples:
+        >>> sure_and_diverse = np.eye(10)  # each image is surely of a class of its own
+        >>> mean, std = evaluation.inception_score(sure_and_diverse, splits=1)
+        >>> round(mean, 3)
+        10.0
     """
     p = np.asarray(probabilities, np.float64)
     if p.ndim != 2 or not ((p >= 0).all() and (np.abs(p.sum(axis=1) - 1) < 1e-2).all()):
@@ -192,12 +208,19 @@ def frechet_distance(features: np.ndarray, reference_features: np.ndarray) -> fl
     upwards with few images, badly with fewer than dimensions: compare distances of equally many
     images only.
 
+    Paper: [Heusel et al. 2017](https://arxiv.org/abs/1706.08500).
+
     Args:
         features: `[N, D]`, one row per image, at least two.
         reference_features: `[M, D]`, those of the real images, at least two.
 
     Raises:
         ValueError: There are too few features, they are not finite, or their dimensions differ.
+
+    Examples:
+        >>> real = np.random.default_rng(0).normal(size=(100, 2))
+        >>> round(evaluation.frechet_distance(real + [3, 4], real), 3)  # 3² + 4²
+        25.0
     """
     sets = [np.asarray(rows, np.float64) for rows in (features, reference_features)]
     for rows in sets:
@@ -238,6 +261,11 @@ def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
 
     Raises:
         ValueError: Images or labels are not of the kinds above, or a class has fewer than two.
+
+    Examples:
+        >>> collapsed = np.zeros((4, 8, 8, 3))  # all images of a class are the same
+        >>> evaluation.class_diversity(collapsed, labels=np.array([0, 0, 1, 1]), num_classes=2)
+        array([0., 0.])
     """
     checks.count("num_classes", num_classes)
     images, labels = _checked_images(images), np.asarray(labels)

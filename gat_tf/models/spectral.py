@@ -12,8 +12,6 @@ from keras import ops
 class SpectralNorm(keras.layers.Wrapper):
     """Runs a layer with W / σ(W) in place of its kernel W.
 
-        layer = SpectralNorm(keras.layers.Conv2D(64, 3))
-
     W itself is unchanged, and the gradient flows through σ(W), so that the optimiser updates W as
     in SN-GAN. `keras.layers.SpectralNormalization` overwrites W with W / σ(W) instead.
 
@@ -22,8 +20,15 @@ class SpectralNorm(keras.layers.Wrapper):
     inference mode does not. The estimate is computed in float32, whatever the precision of the
     layer.
 
+    Paper: [Miyato et al. 2018](https://arxiv.org/abs/1802.05957).
+
     Args:
         layer: Keras layer with a `kernel` or, for an Embedding, `embeddings`.
+
+    Examples:
+        >>> layer = models.SpectralNorm(keras.layers.Dense(4))
+        >>> layer(np.ones((2, 3))).shape
+        TensorShape([2, 4])
     """
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):

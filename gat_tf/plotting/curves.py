@@ -30,6 +30,9 @@ class Line:
 
     Raises:
         ValueError: x, mean and std do not have the same length.
+
+    Examples:
+        >>> line = plotting.Line([0, 1], mean=[0.9, 0.8], std=[0.01, 0.02], label="GAT")
     """
 
     x: Sequence[float]
@@ -63,6 +66,10 @@ class Panel:
         x_255: Whether the ticks of x, which is in [0, 1], are written as multiples of 1/255.
         integer_x: Whether x has ticks at whole numbers only, as epochs have.
         marks: Reference lines and points.
+
+    Examples:
+        >>> line = plotting.Line([0, 1 / 255, 2 / 255], [0.9, 0.6, 0.2], label="GAT")
+        >>> panel = plotting.Panel("L∞", [line], xlabel="ε · 255", x_255=True)
     """
 
     title: str
@@ -102,6 +109,11 @@ def curves(
 
     Raises:
         ValueError: No panel has a line.
+
+    Examples:
+        >>> line = plotting.Line(x=[0, 0.1, 0.2], mean=[0.9, 0.6, 0.2], label="my model")
+        >>> panel = plotting.Panel("PGD-20, L2", [line], xlabel="ε", ylabel="accuracy")
+        >>> figure = plotting.curves([[panel]])  # one row with one panel
     """
     panels = [panel for row in rows for panel in row]
     found = looks(line.label for panel in panels for line in panel.lines)

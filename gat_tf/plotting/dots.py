@@ -33,6 +33,9 @@ class Series:
 
     Raises:
         ValueError: values and std do not have the same length.
+
+    Examples:
+        >>> clean = plotting.Series("clean", values=[[0.77, 0.78], [0.80]], printed="{:.2f}")
     """
 
     label: str | None
@@ -67,6 +70,10 @@ class Dots:
 
     Raises:
         ValueError: A series has another number of rows than there are names.
+
+    Examples:
+        >>> clean = plotting.Series("clean", values=[[0.77], [0.80]])
+        >>> chart = plotting.Dots("CIFAR-10", ["baseline", "GAT"], [clean], xlabel="accuracy")
     """
 
     title: str
@@ -110,6 +117,11 @@ def dots(
 
     Raises:
         ValueError: No panel has a row and a series.
+
+    Examples:
+        >>> clean = plotting.Series("clean", values=[[0.77, 0.78], [0.80, 0.79]], seeds=True)
+        >>> chart = plotting.Dots("CIFAR-10", rows=["baseline", "GAT"], series=[clean])
+        >>> figure = plotting.dots([chart])
     """
     found = looks(series.label for panel in panels for series in panel.series if panel.rows)
     if not found:

@@ -46,6 +46,15 @@ def perturbed_images(
 
     Raises:
         ValueError: The arrays do not have the same number of images, or there are none.
+
+    Examples:
+        >>> attack = attacks.PGD(8 / 255, math.inf)
+        >>> perturbations = attack.perturbation(model, images[:2], labels[:2]).numpy()
+        >>> figure = plotting.perturbed_images(
+        ...     images[:2], perturbations, labels[:2],
+        ...     model(images[:2]).numpy(), model(images[:2] + perturbations).numpy(),
+        ...     perturbation_name="η",
+        ... )
     """
     arrays = [images, perturbations, labels, probabilities, perturbed_probabilities, gradients]
     lengths = {len(array) for array in arrays if array is not None}
@@ -96,6 +105,10 @@ def grids(
 
     Raises:
         ValueError: There is no grid, or the images do not have five axes.
+
+    Examples:
+        >>> made = np.random.default_rng(0).random((2, 3, 8, 8, 3))  # 2 rows of 3 images
+        >>> figure = plotting.grids([("noise", "uniform", made)], ylabel="class")
     """
     if not grids:
         raise ValueError("Expected at least one grid of images. Received: none.")
@@ -143,6 +156,9 @@ def strip(
 
     Raises:
         ValueError: There is no image, or another number of titles.
+
+    Examples:
+        >>> figure = plotting.strip(list(images[:3]), titles=["first", "second", "third"])
     """
     if len(images) == 0 or len(images) != len(titles):
         raise ValueError(

@@ -29,6 +29,11 @@ class Mark:
 
     Raises:
         ValueError: Neither x nor y is given.
+
+    Examples:
+        >>> chance = plotting.Mark(y=0.1, label="chance")
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="my model")
+        >>> panel = plotting.Panel("PGD", [line], marks=[chance])
     """
 
     x: float | None = None

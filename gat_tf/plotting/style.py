@@ -44,6 +44,11 @@ def looks(names: Iterable[str | None]) -> dict[str | None, dict]:
 
     Returns:
         Name to look, in the order of the names.
+
+    Examples:
+        >>> looks = plotting.looks(["baseline", "GAT"])
+        >>> looks["baseline"]["color"] == looks["GAT"]["color"]
+        False
     """
     found = {}
     for i, name in enumerate(dict.fromkeys(names)):
@@ -57,7 +62,13 @@ def looks(names: Iterable[str | None]) -> dict[str | None, dict]:
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
-    """Writes a figure, in the format of the path's suffix, without a date that changes it."""
+    """Writes a figure, in the format of the path's suffix, without a date that changes it.
+
+    Examples:
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="GAT")
+        >>> figure = plotting.curves([[plotting.Panel("PGD", [line])]])
+        >>> plotting.save(figure, "curve.png")
+    """
     path = pathlib.Path(path)
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
     with matplotlib.rc_context(STYLE):
@@ -92,6 +103,13 @@ def parts(
 
     Returns:
         The figure, and its parts as an array `[rows, columns]`.
+
+    Examples:
+        >>> figure, parts = plotting.parts(7.2, 5.0, heights=(2, 1))
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="GAT")
+        >>> upper = plotting.curves([[plotting.Panel("PGD", [line])]], figure=parts[0, 0])
+        >>> lower = plotting.strip(list(images[:2]), ["first", "second"], figure=parts[1, 0])
+        >>> plotting.legend(figure)
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     shape = len(heights), len(widths)
@@ -108,7 +126,14 @@ def band(axes: Any, x: Any, mean: Any, std: Any, **line: Any) -> None:
 
 
 def legend(figure: Figure, ncols: int = 3) -> None:
-    """Adds one legend below all panels of a figure, with every label once."""
+    """Adds one legend below all panels of a figure, with every label once.
+
+    Examples:
+        >>> figure, parts = plotting.parts(7.2, 3.0)
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="GAT")
+        >>> panel = plotting.curves([[plotting.Panel("PGD", [line])]], figure=parts[0, 0])
+        >>> plotting.legend(figure)
+    """
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

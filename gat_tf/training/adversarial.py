@@ -70,10 +70,8 @@ class AdversarialTraining(ClassifierScheme):
     With `FastGradient` it is the paper's fast-gradient training, with `RandomPerturbation` its
     random perturbation, with `PGD` and `alpha=0` that of Madry et al. (2018).
 
-        scheme = AdversarialTraining(classifier, FastGradient(0.5, norm=2))
-        scheme.compile()
-        scheme.fit(dataset, epochs=10)
-        scheme.classifier.save("robust.keras")
+    Papers: [Goodfellow et al. 2015](https://arxiv.org/abs/1412.6572),
+    [Madry et al. 2018](https://arxiv.org/abs/1706.06083).
 
     Args:
         classifier: Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -89,6 +87,14 @@ class AdversarialTraining(ClassifierScheme):
         ValueError: α is outside [0, 1], `from_logits` does not fit the classifier, or `bounds` not
             the attack's `clip`.
         TypeError: The attack is not an `Attack`, or the classifier is not a Keras model.
+
+    Examples:
+        >>> pgd = attacks.PGD(2 / 255, math.inf, steps=3)
+        >>> scheme = training.AdversarialTraining(model, pgd, alpha=0)  # that of Madry et al.
+        >>> scheme.compile(keras.optimizers.Adam(1e-3))
+        >>> history = scheme.fit(dataset, epochs=1, verbose=0)
+        >>> sorted(history.history)[:3]
+        ['adversarial_accuracy', 'adversarial_loss', 'clean_accuracy']
     """
 
     def __init__(

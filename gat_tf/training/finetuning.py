@@ -20,11 +20,6 @@ from gat_tf.training.gan import check_networks, draw, step_counter
 class FineTuning(ClassifierScheme):
     """Trains a classifier on attacked real images and attacked generated ones (eq. 10).
 
-        classifier = models.class_head(robgan.discriminator)
-        scheme = FineTuning(classifier, robgan.generator, PGD(...), fake_weight=0.3)
-        scheme.compile(keras.optimizers.Adam(1e-3))
-        scheme.fit(dataset, epochs=60, callbacks=[LearningRateStages()])
-
     Lowers J(x_adv) over real images plus λ times J(x_adv) over as many fakes of uniform classes.
     The paper's rival and two controls are the same scheme:
 
@@ -32,6 +27,8 @@ class FineTuning(ClassifierScheme):
     - The class head with λ = 0: fine-tuning without fakes.
     - A new classifier with λ > 0: eq. 6, fakes as more training data; with `fake_images`, of a
       fixed number.
+
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
 
     Args:
         classifier: f, a Keras model from images `[B, H, W, C]` within the attack's `clip` to
@@ -55,6 +52,15 @@ class FineTuning(ClassifierScheme):
             classifier or the generator's images do not, or `statistics` or `fake_images` is none of
             the above.
         TypeError: The attack or the classifier is none.
+
+    Examples:
+        >>> attack = attacks.PGD(
+        ...     1 / 32, math.inf, 5, step_size=1 / 160, random_start=False, clip=(-1, 1)
+        ... )
+        >>> classifier = models.class_head(discriminator)
+        >>> scheme = training.FineTuning(classifier, image_generator, attack, fake_weight=0.3)
+        >>> scheme.compile(keras.optimizers.Adam(1e-3))
+        >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
     """
 
     _recorded = (

@@ -95,17 +95,14 @@ def shared_step(
 class GAT(GeneratorScheme):
     """Trains a classifier against a generator of perturbations (Algorithm 1 of the GAT paper).
 
-        scheme = GAT(classifier, models.perturbation_generator(), c_g=0.1)
-        scheme.compile()
-        scheme.fit(dataset, epochs=10)
-        scheme.classifier.save("robust.keras")
-
     Each step updates the generator k times by eq. 9 and then the classifier once by eq. 10. The
     perturbed images x + G(Δ) are not clipped.
 
     Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
     [0, 1], and the perturbations that fool F are 255 times larger: put
     `keras.layers.Rescaling(255)` before and after G, and divide c_g by 255².
+
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
 
     Args:
         classifier: F, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -126,6 +123,13 @@ class GAT(GeneratorScheme):
     Raises:
         ValueError: An argument is outside its range, `from_logits` does not fit the classifier,
             or the generator's shapes do not fit the classifier's images.
+
+    Examples:
+        >>> scheme = training.GAT(model, generator, c_g=0.1)
+        >>> scheme.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-4))
+        >>> history = scheme.fit(dataset, epochs=2, verbose=0)
+        >>> accuracies = history.history["clean_accuracy"]  # one value per epoch
+        >>> hardened = scheme.classifier  # a plain Keras model, to save or to evaluate
     """
 
     _optimizers: ClassVar = {

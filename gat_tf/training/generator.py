@@ -157,16 +157,13 @@ class GeneratorScheme(ClassifierScheme):
 class GeneratorTraining(GeneratorScheme):
     """Trains a generator against a fixed classifier (eq. 9; Fig. 2 of the GAT paper).
 
-        scheme = GeneratorTraining(classifier, models.perturbation_generator(), c_g=1.0)
-        scheme.compile(keras.optimizers.Adam(1e-3))
-        scheme.fit(dataset, validation_data=validation, epochs=20)
-        attack = attacks.GeneratorAttack(scheme.generator)
-
     The loss, and `loss` among the metrics, is L_G of eq. 9; x + G(Δ) is not clipped.
 
     Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
     [0, 1], and the perturbations that fool F are 255 times larger: put
     `keras.layers.Rescaling(255)` before and after G, and divide c_g by 255².
+
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
 
     Args:
         classifier: F, a trained Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -180,6 +177,12 @@ class GeneratorTraining(GeneratorScheme):
     Raises:
         ValueError: c_g is negative, `from_logits` does not fit the classifier, or the generator's
             shapes do not fit the classifier's images.
+
+    Examples:
+        >>> scheme = training.GeneratorTraining(model, generator, c_g=1.0)
+        >>> scheme.compile(keras.optimizers.Adam(1e-3))
+        >>> history = scheme.fit(dataset, epochs=1, verbose=0)
+        >>> attack = attacks.GeneratorAttack(scheme.generator)
     """
 
     @property

@@ -161,23 +161,18 @@ def generator_step(
 class RobGAN(GAN):
     """Trains generator, discriminator and attacker together (Rob-GAN; eqs. 8 and 9 of its paper).
 
-        attack = PGD(0.07, math.inf, 5, step_size=0.0078, random_start=False, clip=(-1, 1))
-        robgan = RobGAN(models.discriminator(), models.image_generator(), attack)
-        robgan.compile()
-        robgan.fit(dataset, epochs=100, callbacks=[LearningRateHalving()])
-        images = models.sample(robgan.generator, labels)
-        classifier = models.class_head(robgan.discriminator)
-
     Without the attack and with `class_loss="acgan"` it is AC-GAN; the four settings of Fig. 8 are
     the four combinations.
+
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
 
     Args:
         discriminator: D, a Keras model from images `[B, H, W, C]` in [-1, 1] to a dictionary of
             logits, `real` `[B, 1]` and `classes` `[B, K]`.
         generator: G, a Keras model from `[noise, labels]` to such images.
-        attack: PGD that perturbs the real images, with `clip=(-1, 1)`, or None. Above is the
-            authors' for CIFAR; its five steps of 0.0078 never reach their ε of 0.07. D runs in
-            inference mode during the attack.
+        attack: PGD that perturbs the real images, with `clip=(-1, 1)`, or None. The example has
+            the authors' attack for CIFAR: its five steps of 0.0078 never reach their ε of 0.07. D
+            runs in inference mode during the attack.
         class_loss: `"split"` (eq. 9): D's class head learns from real images alone. `"acgan"`
             (eq. 8): from fakes too. `"split_equal"`: as `"split"`, with D's judgement of fakes
             weighing 1/2 as under `"acgan"` instead of the authors' 1, so that the class head is all
@@ -190,6 +185,15 @@ class RobGAN(GAN):
     Raises:
         ValueError: The networks do not fit each other, or an argument is none of the above.
         TypeError: The attack is none.
+
+    Examples:
+        >>> attack = attacks.PGD(
+        ...     0.07, math.inf, 5, step_size=0.0078, random_start=False, clip=(-1, 1)
+        ... )
+        >>> scheme = training.RobGAN(discriminator, image_generator, attack)
+        >>> scheme.compile()
+        >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
+        >>> classifier = models.class_head(scheme.discriminator)
     """
 
     _recorded = (

@@ -40,6 +40,13 @@ class RobustAccuracy(keras.callbacks.Callback):
 
     Raises:
         ValueError: After the first epoch, if `evaluation.accuracy` would raise it.
+
+    Examples:
+        >>> robust = training.RobustAccuracy(dataset, attacks.PGD(8 / 255, math.inf, steps=3))
+        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> history = model.fit(images, labels, epochs=2, callbacks=[robust], verbose=0)
+        >>> len(history.history["val_robust_accuracy"])
+        2
     """
 
     def __init__(

@@ -102,6 +102,8 @@ class TRADES(ClassifierScheme):
     At x itself the divergence has no gradient. Theirs starts at Gaussian noise of 0.001 around it;
     this one, as PGD elsewhere in the library, at a uniform point of the ball.
 
+    Paper: [Zhang et al. 2019](https://arxiv.org/abs/1901.08573).
+
     Args:
         classifier: f, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
         attack: Untargeted PGD with a random start, without restarts, early stop or samples.
@@ -116,6 +118,13 @@ class TRADES(ClassifierScheme):
         ValueError: β is negative, `from_logits` does not fit the classifier, `bounds` not the
             attack's `clip`, or the attack is not as above.
         TypeError: The attack is not a PGD, or the classifier is not a Keras model.
+
+    Examples:
+        >>> pgd = attacks.PGD(0.031, math.inf, steps=3, step_size=0.007)
+        >>> scheme = training.TRADES(model, pgd, beta=6.0)
+        >>> scheme.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+        >>> history = scheme.fit(dataset, epochs=1, verbose=0)
+        >>> divergence = history.history["divergence"]  # one value per epoch
     """
 
     _recorded = (*ClassifierScheme._recorded, "divergence")

@@ -336,15 +336,15 @@ class _Watch(keras.callbacks.Callback):
         p = self.progress
         epochs = self.training.epochs
         left = (epochs - p.epochs) * p.seconds_per_epoch
-        soonest = max(p.best_epoch + self.training.patience, self.training.min_epochs) - p.epochs
-        until_patience = soonest * p.seconds_per_epoch
-        time_left = (
-            "done" if self.finished else f"{_time(min(left, until_patience))} to {_time(left)} left"
-        )
+        first_stop = max(p.best_epoch + self.training.patience, self.training.min_epochs)
+        until_patience = (first_stop - p.epochs) * p.seconds_per_epoch
+        soonest, latest = _time(min(left, until_patience)), _time(left)
+        time_left = f"{latest} left" if soonest == latest else f"{soonest} to {latest} left"
+        outcome = p.failure or ("done" if self.finished else time_left)
         described = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
         self.report(
             f"epoch {p.epochs}/{epochs}, {described} (best epoch {p.best_epoch}), "
-            f"{p.seconds_per_epoch:.1f} s/epoch, {p.failure or time_left}"
+            f"{p.seconds_per_epoch:.1f} s/epoch, {outcome}"
         )
 
 
