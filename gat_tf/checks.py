@@ -181,9 +181,10 @@ def typed(images: Array, labels: Array, bounds: Bounds = (0.0, 1.0)) -> tuple[tf
 
 
 def _label_hint(labels: tf.Tensor) -> str:
+    integers = ' keras.utils.image_dataset_from_directory gives them with label_mode="int".'
     if labels.shape.rank != 2 or labels.shape[1] == 1:
-        return ""
-    one_hot = " One-hot labels: pass their argmax."
+        return integers if labels.dtype.is_floating else ""
+    one_hot = f" One-hot labels: pass their argmax.{integers}"
     if not hasattr(labels, "numpy"):  # in a graph their values are not known
         return f"{one_hot} {MULTI_LABEL}"
     array = labels.numpy()

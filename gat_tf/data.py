@@ -1,18 +1,23 @@
-"""Data sets as uint8 arrays in memory, and as batches of floats in [0, 1].
+"""Data sets as arrays in memory, and as batches of floats.
 
-CIFAR-10, CIFAR-100 and ImageNet-143 come through TensorFlow Datasets. `shapes` is generated from a
-seed, for experiments without a download.
+CIFAR-10, CIFAR-100 and ImageNet-143 come through TensorFlow Datasets, as any other data set of it;
+others from an `.npz` file or a folder of images. `shapes` is generated from a seed, for experiments
+without a download.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from gat_tf import checks, imagenet143
+from gat_tf import checks, imagenet143, reading
+from gat_tf.reading import DatasetNotFoundError as DatasetNotFoundError
+from gat_tf.reading import Split
+from gat_tf.reading import prepared as _prepared
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet143": 143, "shapes": 10}
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "shapes": 32}  # of those that come in one size
@@ -21,19 +26,6 @@ SHAPES = (
 )  # fmt: skip
 _SPLIT_SEED = 20170503  # of the fixed split; any number, but always this one
 _VALIDATION = 5_000  # of CIFAR's 50,000 training images, as in the GAT paper
-
-
-class Split(NamedTuple):
-    """Images `[N, H, W, C]` uint8 and labels `[N]` int64.
-
-    Examples:
-        >>> split = data.Split(np.zeros((10, 32, 32, 3), np.uint8), np.arange(10))
-        >>> split.images.shape
-        (10, 32, 32, 3)
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
 
 
 class Splits(NamedTuple):
@@ -51,22 +43,12 @@ class Splits(NamedTuple):
     num_classes: int
 
 
-class DatasetNotFoundError(RuntimeError):
-    """A data set is not on this machine and cannot be downloaded.
-
-    Examples:
-        >>> try:
-        ...     splits = data.load("shapes")  # "cifar10" needs its files, or a network
-        ... except data.DatasetNotFoundError:
-        ...     print("Download it on a machine with a network, and pass its data_dir.")
-    """
-
-
 def load(
-    name: str,
+    name: str | os.PathLike,
     data_dir: str | None = None,
     *,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int = 3,
     train_size: int | None = None,
     validation_size: int | None = None,
     test_size: int | None = None,
@@ -80,19 +62,30 @@ def load(
     (ours), and fill 3.3 GB where it is 64. Smaller sizes take the first images per class of these
     splits.
 
+    Of any other data set, the splits that its files name are taken as they are. Without a test
+    split, the validation split is it; without that, a tenth of the images of each class is held out
+    for it, always the same; and so is a tenth of the training images for validation.
+
     Args:
-        name: `"cifar10"`, `"cifar100"`, `"imagenet143"` or `"shapes"`.
+        name: `"cifar10"`, `"cifar100"`, `"imagenet143"` or `"shapes"`; or another classification
+            data set of TensorFlow Datasets; or an `.npz` file with `images` and `labels`, or with
+            `x_train`, `y_train`, `x_test` and `y_test`, as Keras's data sets have them; or a folder
+            with a subfolder of images for each class, or with such a folder for each of `train`,
+            `validation` and `test`. Classes are in the alphabetical order of their folders.
         data_dir: Folder of TensorFlow Datasets; by default TFDS's own, `~/tensorflow_datasets`.
         image_size: Height and width of the images: of ImageNet-143 any (64 and 128 in the Rob-GAN
-            paper), of the others 32, which is their default.
+            paper), of CIFAR and `shapes` 32, which is their default. The images of a folder or of
+            another data set of TFDS are resized to it; without it, all must be of one size.
+        channels: Of the images of a folder: 1 for grey, 3 for RGB, 4 for RGBA.
         train_size: Number of training images; by default all, or 1,000 of `shapes`.
         validation_size: Number of validation images; by default all, or 500 of `shapes`.
         test_size: Number of test images; by default all (10,000 of CIFAR, 7,150 of ImageNet-143),
             or 500 of `shapes`.
 
     Raises:
-        ValueError: An unknown data set, an image size that it does not have, or a number of images
-            that it does not have or that does not divide evenly among the classes.
+        ValueError: An unknown data set; a file or folder without images and labels; an image size
+            that it does not have; or a number of images that it does not have or that does not
+            divide evenly among the classes.
         DatasetNotFoundError: The files are not there and cannot be downloaded.
 
     Examples:
@@ -102,7 +95,10 @@ def load(
         >>> splits.num_classes
         10
     """
-    _require_known(name)
+    if name not in CLASSES:
+        source = reading.opened(name, data_dir, image_size=image_size, channels=channels)
+        return _load_source(source, (train_size, validation_size, test_size))
+    name = str(name)
     if name not in IMAGE_SIZES:
         checks.count("image_size", image_size)
     elif image_size not in (None, IMAGE_SIZES[name]):
@@ -121,21 +117,40 @@ def load(
         else:
             train, test = _load_tfds(name, data_dir)
             splits = (*_hold_out(train, _VALIDATION), test)
-        splits = [
-            split if size in (None, len(split.labels)) else _first_of_each_class(split, size)
-            for split, size in zip(splits, sizes, strict=True)
-        ]
+        splits = _of_sizes(splits, sizes)
     train, validation, test = splits
     return Splits(train, validation, test, CLASSES[name])
 
 
-def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
+def load_test(
+    name: str | os.PathLike,
+    data_dir: str | None = None,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int = 3,
+) -> Split:
+    """Returns the images of a data set to test on: its test split, without one its validation
+    split, or all images of an `.npz` file or a folder that is not divided.
+
+    Arguments and errors are those of `load`. Unlike there, nothing is held out.
+    """
+    if name in CLASSES:
+        size = image_size[0] if isinstance(image_size, tuple) else image_size
+        return load(name, data_dir, image_size=None if name in IMAGE_SIZES else size).test
+    source = reading.opened(name, data_dir, image_size=image_size, channels=channels)
+    return reading.read_for_testing(source)
+
+
+def class_names(name: str | os.PathLike, data_dir: str | None = None) -> tuple[str, ...] | None:
     """Returns the names of a data set's classes, in the order of its labels.
 
     Args:
-        name: `"cifar10"`, `"cifar100"`, `"shapes"` or `"imagenet143"`, whose names are synsets
-            such as `"n02085620"`.
+        name: Of the data set, or its file or folder, as for `load`. The names of
+            `"imagenet143"` are synsets such as `"n02085620"`.
         data_dir: Folder of TensorFlow Datasets.
+
+    Returns:
+        The names; None for an `.npz` file, which does not hold them.
 
     Raises:
         ValueError: An unknown data set.
@@ -144,7 +159,9 @@ def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
         >>> len(data.class_names("shapes"))
         10
     """
-    _require_known(name)
+    if name not in CLASSES:
+        return reading.opened(name, data_dir).class_names
+    name = str(name)
     if name == "shapes":
         return SHAPES
     import tensorflow_datasets as tfds
@@ -155,10 +172,12 @@ def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
 
 
 def batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Returns one pass over the split in its order: (images in [0, 1], labels) batches.
+    """Returns one pass over the split in its order: (images, labels) batches.
+
+    Images of uint8 are scaled to [0, 1]; floats stay as they are.
 
     Raises:
-        ValueError: It is not a `Split` of uint8 images.
+        ValueError: It is not a `Split` of uint8 or float32 images.
 
     Examples:
         >>> split = data.draw_shapes(size=30, seed=0)
@@ -195,10 +214,10 @@ def shuffled_batches(
             batch, such as `augmentation.pad_crop_flip`.
 
     Returns:
-        A dataset of (images in [0, 1], labels) batches without end.
+        A dataset of (images, labels) batches without end, the images as by `batches`.
 
     Raises:
-        ValueError: It is not a `Split` of uint8 images.
+        ValueError: It is not a `Split` of uint8 or float32 images.
 
     Examples:
         >>> split = data.draw_shapes(size=30, seed=0)
@@ -238,13 +257,14 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
 
 
 def _tensors(split: Split) -> tuple[tf.Tensor, tf.Tensor]:
-    if not isinstance(split, Split) or np.asarray(split.images).dtype != np.uint8:
+    known = (np.uint8, np.float32)
+    if not isinstance(split, Split) or np.asarray(split.images).dtype not in known:
         received = type(split).__name__
         if isinstance(split, Split):
             received = f"one of {np.asarray(split.images).dtype} images"
         raise ValueError(
-            "Expected a data.Split of uint8 images, which are scaled to [0, 1]. "
-            f"Received: {received}. Images that are in [0, 1] already need no more than "
+            "Expected a data.Split of uint8 images, which are scaled to [0, 1], or of float32 "
+            f"ones, which stay as they are. Received: {received}. Other arrays need no more than "
             "tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)."
         )
     return tf.constant(split.images), tf.constant(split.labels)
@@ -252,38 +272,12 @@ def _tensors(split: Split) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _gathered(indices: tf.data.Dataset, images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
     def gather(i):
-        return tf.cast(tf.gather(images, i), tf.float32) / 255.0, tf.gather(labels, i)
+        batch = tf.gather(images, i)
+        if batch.dtype == tf.uint8:
+            batch = tf.cast(batch, tf.float32) / 255.0
+        return batch, tf.gather(labels, i)
 
     return indices.map(gather)
-
-
-def _require_known(name: str) -> None:
-    if name not in CLASSES:
-        raise ValueError(f"Expected a data set of {sorted(CLASSES)}. Received: {name!r}")
-
-
-def _prepared(name: str, data_dir: str | None) -> Any:
-    """Returns TFDS's builder of a data set whose files are there, or are now."""
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=data_dir)
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # TFDS and its downloader raise all sorts
-        by_hand = (
-            "first register at https://image-net.org, download ILSVRC2012_img_train.tar and "
-            "ILSVRC2012_img_val.tar into FOLDER/downloads/manual, and then "
-        )
-        raise DatasetNotFoundError(
-            f"The data set {name!r} is not in {builder.data_dir!r} and could not be downloaded "
-            f"({type(error).__name__}). On a machine with network, "
-            f"{by_hand if name == 'imagenet2012' else ''}run\n"
-            f"    python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', "
-            f"data_dir='FOLDER')\"\n"
-            "then copy FOLDER here and pass --data_dir=FOLDER. Without any data set, "
-            "--preset=quick runs everything on built-in images."
-        ) from error
-    return builder
 
 
 def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:
@@ -306,6 +300,48 @@ def _load_imagenet143(data_dir: str | None, image_size: Any, sizes: Any) -> list
     ]
     builder = _prepared("imagenet2012", data_dir)
     return [Split(*arrays) for arrays in imagenet143.load(builder, image_size, *each)]
+
+
+def _load_source(source: reading.Source, sizes: Sequence[int | None]) -> Splits:
+    if not {"train", "all"} & set(source.splits):
+        raise ValueError(
+            f"Expected images to train on. Received: {' and '.join(source.splits)} images alone."
+        )
+    found = {name: source.read(name) for name in source.splits}
+    train = found["all"] if "all" in found else found["train"]
+    names = source.class_names
+    classes = len(names) if names else 1 + max(int(split.labels.max()) for split in found.values())
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    for name in ("test", "validation"):
+        if name not in found:
+            train, found[name] = _hold_out_a_tenth(train, classes)
+    splits = (train, found["validation"], found["test"])
+    train, validation, test = _of_sizes(splits, sizes)
+    return Splits(train, validation, test, classes)
+
+
+def _hold_out_a_tenth(split: Split, classes: int) -> tuple[Split, Split]:
+    """Divides a split in two, with a tenth of each class in the second, the same way every time."""
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(split.labels))
+    chosen = []
+    for label in range(classes):
+        of_class = order[split.labels[order] == label]
+        if len(of_class) < 2:
+            raise ValueError(
+                "Expected enough images of each class to hold some out for validation and testing. "
+                f"Received: {len(of_class)} of class {label} where some are left to hold out."
+            )
+        chosen.append(of_class[: max(1, round(len(of_class) / 10))])
+    held_out = np.sort(np.concatenate(chosen))
+    return _take(split, np.setdiff1d(order, held_out)), _take(split, held_out)
+
+
+def _of_sizes(splits: Sequence[Split], sizes: Sequence[int | None]) -> list[Split]:
+    return [
+        split if size in (None, len(split.labels)) else _first_of_each_class(split, size)
+        for split, size in zip(splits, sizes, strict=True)
+    ]
 
 
 def _hold_out(split: Split, held_out: int) -> tuple[Split, Split]:

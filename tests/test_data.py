@@ -89,12 +89,6 @@ def test_size_that_does_not_divide_or_is_not_there_is_named(cifar, size):
         data.load(name, train_size=size)
 
 
-def test_unknown_data_set_is_named():
-    known = r"\['cifar10', 'cifar100', 'imagenet143', 'shapes'\]"
-    with pytest.raises(ValueError, match=rf"{known}.*'mnist'"):
-        data.load("mnist")
-
-
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "shapes"])
 def test_image_size_that_a_data_set_does_not_have_is_an_error(name):
     with pytest.raises(ValueError, match=rf"'{name}' to have image_size=32.*image_size=64"):
@@ -465,12 +459,12 @@ def test_shapes_load_with_their_own_sizes_and_no_image_twice():
 @pytest.mark.parametrize(
     ("split", "received"),
     [
-        (data.Split(np.zeros((2, 4, 4, 3), np.float32), np.zeros(2, int)), "of float32 images"),
+        (data.Split(np.zeros((2, 4, 4, 3)), np.zeros(2, int)), "of float64 images"),
+        (data.Split(np.zeros((2, 4, 4, 3), int), np.zeros(2, int)), "of int64 images"),
         ((np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, int)), "tuple"),
     ],
 )
-def test_batches_of_anything_but_a_split_of_bytes_are_refused(split, received):
-    """Which would be divided by 255 a second time."""
+def test_batches_of_anything_but_a_split_are_refused(split, received):
     with pytest.raises(ValueError, match=rf"uint8 images.*{received}.*from_tensor_slices"):
         data.batches(split, 2)
     with pytest.raises(ValueError, match=rf"uint8 images.*{received}.*from_tensor_slices"):

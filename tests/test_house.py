@@ -15,7 +15,7 @@ MODULES = {
 }
 # From the bottom to the top; a room may import those before it, and itself.
 ROOMS = [
-    ["version", "_keras", "_types", "checks", "imagenet143", "augmentation"],
+    ["version", "_keras", "_types", "checks", "imagenet143", "augmentation", "reading"],
     ["logits", "losses", "data"],
     ["gradients"],
     ["attacks", "models"],

@@ -179,9 +179,9 @@ def test_models_that_cannot_be_evaluated_are_named(write, message, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": np.zeros((2, 4, 4, 1))}, "cannot be read as that"),
-        ({"images": np.zeros((2, 4, 4)), "labels": np.zeros(2, int)}, r"images \[N, H, W, C\]"),
-        ({"images": np.zeros((2, 4, 4, 1)), "labels": np.zeros(2)}, "integer labels"),
+        ({"images": np.zeros((2, 4, 4, 1))}, "`images` and `labels`.*Received: images"),
+        ({"images": np.zeros((2, 4)), "labels": np.zeros(2, int)}, r"images \[N, H, W, C\]"),
+        ({"images": np.zeros((2, 4, 4, 1)), "labels": np.full(2, 0.5)}, "integer labels"),
     ],
 )
 def test_images_that_are_none_are_named(arrays, message, tmp_path):
@@ -230,6 +230,23 @@ def test_built_in_images_are_those_of_load():
     split = data.load("shapes").test
     np.testing.assert_allclose(images, split.images[:7] / 255, atol=1e-6)
     np.testing.assert_array_equal(labels, split.labels[:7])
+
+
+def test_folder_of_images_is_resized_to_the_model(grey, tmp_path):
+    config, _, _ = grey
+    image = np.random.default_rng(0).integers(0, 256, (56, 56, 3), np.uint8)
+    for name in "0123":
+        (tmp_path / "images" / name).mkdir(parents=True)
+    keras.utils.save_img(tmp_path / "images" / "2" / "a.png", image, scale=False)
+    config = dataclasses.replace(config, dataset=str(tmp_path / "images"))
+    images, labels = command.load_images(config, (None, 28, 28, 1))
+    grey_image = image @ np.array([0.299, 0.587, 0.114])
+    halved = grey_image.reshape(28, 2, 28, 2).mean(axis=(1, 3))  # bilinear, at the pixels' middle
+    np.testing.assert_allclose(images[0, :, :, 0], halved / 255, atol=1.5 / 255)
+    assert labels.tolist() == [2]
+    (tmp_path / "images" / "3").rmdir()
+    with pytest.raises(ConfigError, match=r"the 4 classes.*Received: 3, 0, 1, 2\. In a folder, an"):
+        command.run(config, tmp_path / "out")
 
 
 def test_other_images_in_the_same_file_are_not_mixed_in(grey, tmp_path):

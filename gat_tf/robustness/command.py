@@ -3,10 +3,13 @@ gradients.
 
     python -m gat_tf.robustness --model=robust.keras --dataset=cifar10 --data_dir=...
     python -m gat_tf.robustness --model=mine.keras --dataset=images.npz
+    python -m gat_tf.robustness --model=mine.keras --dataset=folder/ --high=255
 
 The model is any Keras classifier in a .keras file, with probabilities or logits, of images of any
-size; the images are a data set of this project, any classification data set of TensorFlow Datasets
-by name (its test split), or an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`.
+size. The images are a data set of this project; any classification data set of TensorFlow Datasets
+by name; an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`; or a folder with a subfolder
+of images for each class, in the order of `keras.utils.image_dataset_from_directory`. Of what is
+divided into splits, the test split is taken. The images of a folder are resized to the model's.
 `gat_tf.evaluation.robustness` describes the evaluation. Each attack is a file in `units/`, so that
 an interrupted evaluation can continue.
 """
@@ -19,9 +22,7 @@ import hashlib
 import math
 import pathlib
 import time
-import zipfile
-import zlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -37,7 +38,6 @@ NAME = "gat_tf.robustness.command"
 
 _WORST = 10  # images shown
 _BUDGET = tuple(f.name for f in dataclasses.fields(evaluation.Budget))
-_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)  # what np.load may raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Config(budget.Config):
         None, "File of another classifier, .keras, to transfer attacks from."
     )
     dataset: str = option(
-        "cifar10", "Data set of TensorFlow Datasets, shapes, or an .npz file of images and labels."
+        "cifar10",
+        "Data set of TensorFlow Datasets, shapes, an .npz file of images and labels, or a folder "
+        "with a subfolder of images for each class.",
     )
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
     norm: str = option("Linf", "Norm of the perturbations.", choices=budget.NORMS)
@@ -111,7 +113,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         raise ConfigError("Expected --model, the .keras file of a classifier. Received: none.")
     model = load_model(config.model)
     source = None if config.source is None else load_model(config.source)
-    images, labels = load_images(config)
+    images, labels = load_images(config, getattr(model, "input_shape", None))
     _require_fitting(model, images, config)
     configs.bind_folder(NAME, config, output_dir)
     digests = {
@@ -162,19 +164,28 @@ def load_model(path: str) -> keras.Model:
         ) from error
 
 
-def load_images(config: Config) -> tuple[np.ndarray, np.ndarray]:
+def load_images(config: Config, input_shape: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """The test images scaled to [low, high], `[N, H, W, C]` float32, and their labels `[N]`.
 
+    Args:
+        config: Says which.
+        input_shape: `(None, H, W, C)` of the model, to which the images of a folder are resized.
+
     Raises:
-        ConfigError: The .npz file or the data set does not contain images and labels.
+        ConfigError: The file, the folder or the data set does not contain images and labels.
         DatasetNotFoundError: The data set is not there.
     """
-    if config.dataset.endswith(".npz"):
-        images, labels = _from_npz(pathlib.Path(config.dataset))
-    elif config.dataset in data.IMAGE_SIZES:
-        images, labels = data.load(config.dataset, config.data_dir).test
-    else:
-        images, labels = _from_tfds(config.dataset, config.data_dir)
+    known = isinstance(input_shape, tuple) and len(input_shape) == 4
+    shape: Any = input_shape if known else (None,) * 4
+    size = None if None in shape[1:3] else shape[1:3]
+    if config.dataset in data.IMAGE_SIZES:
+        size = None  # of its own
+    try:
+        images, labels = data.load_test(
+            config.dataset, config.data_dir, image_size=size, channels=shape[3] or 3
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if config.images is not None:
         images, labels = images[: config.images], labels[: config.images]
     if images.dtype == np.uint8:
@@ -185,7 +196,7 @@ def load_images(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> None:
-    """Raises ConfigError for images of another size or range than the model takes."""
+    """Raises ConfigError for images of another size, range or other classes than the model's."""
     expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple) and len(expected) == 4:
         for ours, theirs in zip(expected[1:], images.shape[1:], strict=True):
@@ -194,6 +205,15 @@ def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> 
                     f"Expected images of shape {expected[1:]}, which {config.model} takes. "
                     f"Received: {images.shape[1:]} in {config.dataset}"
                 )
+    names = data.class_names(config.dataset, config.data_dir)
+    classes = getattr(model, "output_shape", (None, None))[-1]
+    classes = 2 if classes == 1 else classes  # of one sigmoid
+    if names is not None and isinstance(classes, int) and len(names) != classes:
+        raise ConfigError(
+            f"Expected the {classes} classes of {config.model} in {config.dataset}. Received: "
+            f"{len(names)}, {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}. In a "
+            "folder, an empty subfolder keeps the number of a class without images."
+        )
     if images.size and not (images.min() >= config.low and images.max() <= config.high):
         raise ConfigError(
             f"Expected pixels from --low={config.low:g} to --high={config.high:g} in "
@@ -201,40 +221,6 @@ def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> 
             f"{images.max():g}. Save 8-bit images as uint8, which are scaled, or give --low and "
             "--high as the model takes them."
         )
-
-
-def _from_npz(path: pathlib.Path) -> data.Split:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (*_UNREADABLE, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"Expected `images` and `labels` in {path}. Received: a file that cannot be read as "
-            f"that ({error})."
-        ) from error
-    if images.ndim != 4 or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise ConfigError(
-            f"Expected images [N, H, W, C], uint8 or floats as the model takes them, and integer "
-            f"labels [N] in {path}. Received: {images.dtype} {images.shape} and {labels.dtype} "
-            f"{labels.shape}" + (" (one-hot? Save their argmax)" if labels.ndim == 2 else "")
-        )
-    return data.Split(images, labels)
-
-
-def _from_tfds(name: str, data_dir: str | None) -> data.Split:
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        builder.download_and_prepare()
-        examples = tfds.as_numpy(builder.as_dataset(split="test", batch_size=-1))
-        return data.Split(examples["image"], examples["label"])
-    except Exception as error:  # TFDS and its downloader raise all sorts
-        raise data.DatasetNotFoundError(
-            f"Expected --dataset to be shapes, an .npz file, or a data set of TensorFlow Datasets "
-            f"with a test split of images and labels of one size. Received: {name} "
-            f"({type(error).__name__}: {error})"
-        ) from error
 
 
 def _worst(result: dict, images: np.ndarray, labels: np.ndarray) -> list[dict]:

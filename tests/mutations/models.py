@@ -2,6 +2,34 @@
 
 MUTATIONS = [
     (
+        "validation images where there are test images",
+        "reading.py",
+        'for split in ("test", "validation", "all"):',
+        'for split in ("validation", "test", "all"):',
+        "test_reading.py -k folders_of_splits",
+    ),
+    (
+        "classes in the order of the files",
+        "reading.py",
+        "shuffle=False,",
+        "shuffle=True,",
+        "test_reading.py -k as_keras_reads_it",
+    ),
+    (
+        "resized images cut off, not rounded",
+        "reading.py",
+        "*((np.round(x).astype(np.uint8), y)",
+        "*((x.astype(np.uint8), y)",
+        "test_reading.py -k as_keras_reads_it",
+    ),
+    (
+        "floats divided by 255",
+        "data.py",
+        "        if batch.dtype == tf.uint8:\n",
+        "        if True:\n",
+        "test_reading.py -k floats_stay",
+    ),
+    (
         "a 3x3 convolution for Table 1's 1x1",
         "models/gat.py",
         'x = _conv(wide, 1, name="conv6")(x)',
