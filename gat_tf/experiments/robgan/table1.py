@@ -68,8 +68,9 @@ class Config(curves.Config):
         configs.require_known("classifier", self.classifiers, CLASSIFIERS)
 
 
+_OWN: dict[str, dict] = {"paper": {}, "large": {"attacked_images": None}}
 PRESETS = {
-    name: Config(**{**vars(preset), **({} if name == "paper" else {"classifiers": NAMES})})
+    name: Config(**{**vars(preset), **_OWN.get(name, {"classifiers": NAMES})})
     for name, preset in curves.PRESETS.items()
 }
 
