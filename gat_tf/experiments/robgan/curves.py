@@ -45,6 +45,7 @@ class Config(settings.Config):
 
 PRESETS = settings.presets(
     Config,
+    large={"attacked_images": 2_000},
     reduced={"attacked_images": 1_000},
     quick={"attacked_images": 200, "evaluation_steps": 10, "epsilons": _SWEPT[::2]},
 )

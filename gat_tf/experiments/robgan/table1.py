@@ -64,8 +64,9 @@ class Config(curves.Config):
     )
 
 
+_OWN: dict[str, dict] = {"paper": {}, "large": {"attacked_images": None}}
 PRESETS = {
-    name: Config(**{**vars(preset), **({} if name == "paper" else {"classifiers": NAMES})})
+    name: Config(**{**vars(preset), **_OWN.get(name, {"classifiers": NAMES})})
     for name, preset in curves.PRESETS.items()
 }
 
