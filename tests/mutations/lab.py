@@ -67,8 +67,8 @@ MUTATIONS = [
     (
         "best epoch's weights not restored",
         "experiments/lab/fitting.py",
-        "    if progress.best_epoch:\n        training.network",
-        "    if watch.finished and not progress.epochs:\n        training.network",
+        "        if progress.best_epoch:\n            training.network",
+        "        if watch.finished and not progress.epochs:\n            training.network",
         "test_lab_fitting.py -k first_of_equal_best",
     ),
     (
@@ -323,13 +323,6 @@ MUTATIONS = [
         "MINIMUM_SEEDS = 3",
         "MINIMUM_SEEDS = 2",
         "test_verdicts.py -k cannot_be_tested",
-    ),
-    (
-        "seeds needed for one claim of several",
-        "experiments/lab/verdicts.py",
-        "level = (1 - confidence) / claims",
-        "level = 1 - confidence",
-        "test_verdicts.py -k 'seeds_needed or more_power'",
     ),
     (
         "image error at 95 % whatever the confidence",
