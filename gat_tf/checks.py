@@ -72,7 +72,7 @@ def count(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
-def norm(value: Any) -> None:
+def norm(value: object) -> None:
     """Raises ValueError unless `value` is 2 or `math.inf`."""
     if value not in (2, math.inf):
         raise ValueError(f"`norm` must be 2 or math.inf. Received: norm={value!r}")
@@ -314,5 +314,5 @@ def checked(
     return dataset.map(check)
 
 
-def _is_tensor_spec(spec: Any) -> bool:
+def _is_tensor_spec(spec: object) -> bool:
     return isinstance(spec, tf.TensorSpec)

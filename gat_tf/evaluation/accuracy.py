@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf._types import Array, Bounds, Data
+from gat_tf._types import Array, BatchSpec, Bounds, Data
 from gat_tf.attacks import Attack, norms
 from gat_tf.evaluation.progress import Progress
 from gat_tf.logits import Logits, logits_of
@@ -118,7 +118,7 @@ def power(
 
 
 def correct_function(
-    logits: Logits, attack: Attack | None, element_spec: Any, *, finite: bool = True
+    logits: Logits, attack: Attack | None, element_spec: BatchSpec, *, finite: bool = True
 ) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` booleans, traced once for every batch.
 
@@ -196,7 +196,7 @@ def require_images(count: int) -> None:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
 
 
-def signature(element_spec: Any, attack: Attack | None = None) -> list[tf.TensorSpec]:
+def signature(element_spec: BatchSpec, attack: Attack | None = None) -> list[tf.TensorSpec]:
     """The input signature of a compiled (images, labels, seed), for batches of any size. With one ε
     per image, the ε of the batch are a fourth input.
     """

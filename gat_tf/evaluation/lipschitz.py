@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gat_tf._types import Bounds
+from gat_tf._types import BatchSpec, Bounds
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import of_each_image, prepared, signature
 from gat_tf.gradients import logits_and_input_gradient
@@ -54,7 +53,7 @@ def local_lipschitz_value(
     return of_each_image(lipschitz_function(logits, dataset.element_spec), dataset)
 
 
-def lipschitz_function(logits: Logits, element_spec: Any) -> Callable[..., tf.Tensor]:
+def lipschitz_function(logits: Logits, element_spec: BatchSpec) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` local Lipschitz values.
 
     Traced once, for every batch and whatever the weights become: for a value after each epoch.

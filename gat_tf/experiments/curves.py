@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from gat_tf.experiments.lab.tables import table as markdown
 from gat_tf.experiments.lab.verdicts import Claim
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.methods import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INF = float("inf")
 ATTACKS = {
@@ -140,7 +143,9 @@ def rivals(units: list[dict]) -> list[str]:
     return [m for m in METHODS if m not in ("gat", "dropout_gat") and of(units, m, "fg_l2")]
 
 
-def claim(text: str, units: list[dict], attack: str, rival: str, value: Any, origin: str) -> Claim:
+def claim(
+    text: str, units: list[dict], attack: str, rival: str, value: Callable, origin: str
+) -> Claim:
     """The claim that GAT's value of a curve is above another method's, seed by seed.
 
     Args:
@@ -200,7 +205,7 @@ def fall(curve: dict) -> float:
     return float(accuracies[0] - accuracies[-1])
 
 
-def _up_to_one(curve: Any) -> tuple[np.ndarray, np.ndarray]:
+def _up_to_one(curve: dict[str, list[float]]) -> tuple[np.ndarray, np.ndarray]:
     epsilons = np.array(curve["epsilons"])
     within = (epsilons <= 1) | (epsilons[0] > 1)  # all of a curve that begins beyond
     return epsilons[within], 100 * np.array(curve["accuracy"])[within]
@@ -243,7 +248,7 @@ def _cells(method: str, row: dict, chosen: list[int], most_seeds: int) -> list[s
     return [f"{METHODS[method].title}{few}", *accuracies]
 
 
-def _source(results: dict, dataset: Any) -> list[str]:
+def _source(results: dict, dataset: str) -> list[str]:
     """The accuracy of the attacked baseline of Fig. 4."""
     curves = of([u for u in results["units"] if u["dataset"] == dataset], "source", "fg_l2")
     if not curves:
@@ -266,7 +271,7 @@ def _epsilon(value: float, attack: str) -> str:
     return f"{255 * value:.3g}/255" if attack.endswith("linf") and value else f"{value:.3g}"
 
 
-def figure(results: dict, kind: str) -> Any:
+def figure(results: dict, kind: str) -> Figure:
     """Draws one panel per attack, one line per method and one row per data set."""
     from gat_tf.plotting import Line, Mark, Panel, curves, looks
 

@@ -14,7 +14,6 @@ A unit of work is one data set, method and seed: a network of Table 2 under ever
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import curves
@@ -57,7 +56,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner: Any, network: Network) -> Measurement:
+def _measurement(runner: Runner, network: Network) -> Measurement:
     def measured():
         test = runner.splits(network.dataset).test
         classifier, images = runner.networks.load(network), data.batches(test, 500)

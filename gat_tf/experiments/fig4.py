@@ -15,7 +15,6 @@ other baseline.
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 import tensorflow as tf
 
@@ -45,7 +44,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
+def _measurement(runner: Runner, dataset: str, seed: int) -> Measurement:
     networks = {m: Network(dataset, m, seed) for m in runner.config.methods}
     networks["source"] = Network(dataset, "baseline", seed + SOURCE_SEED)
 
@@ -59,7 +58,7 @@ def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
     return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
 
 
-def _curves(config: Any, models: dict, images: tf.data.Dataset, seed: int) -> dict:
+def _curves(config: Config, models: dict, images: tf.data.Dataset, seed: int) -> dict:
     source = models["source"]  # also under its own attack
     accuracy, chance = evaluation.accuracy(source, images), 1 / source.output_shape[-1]
     if accuracy < 2 * chance:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner: Any, network: Network, norm: str, epsilon: float) -> Measurement:
+def _measurement(runner: Runner, network: Network, norm: str, epsilon: float) -> Measurement:
     # Attacks are transferred from this baseline, the same whatever seeds are run.
     source = Network(network.dataset, "baseline", 0 if network.seed else 1)
     name = f"{network.name}-{norm}-{epsilon:.6g}"
@@ -221,7 +221,7 @@ def _claims(units: list[dict]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _pairs(rows: Any) -> list[tuple[str, str]]:
+def _pairs(rows: dict) -> list[tuple[str, str]]:
     rivals = [m for m in METHODS if m not in ("gat", "dropout_gat", "pgd")]
     pairs = [*(("gat", m) for m in rivals), ("pgd", "gat")]
     return [(a, b) for a, b in pairs if a in rows and b in rows]

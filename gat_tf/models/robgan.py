@@ -15,7 +15,7 @@ bfloat16 would round perturbations, and so do the pooled features and the heads.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 import keras
 from keras import layers
@@ -321,7 +321,7 @@ def _filters(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _check(num_classes: int, image_size: int, width: float, sizes: Any) -> None:
+def _check(num_classes: int, image_size: int, width: float, sizes: Collection[int]) -> None:
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes}")
     if image_size not in sizes:

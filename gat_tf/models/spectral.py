@@ -35,7 +35,7 @@ class SpectralNorm(keras.layers.Wrapper):
         # W is float32 in `call`, and the images are cast by the layer alone.
         super().__init__(layer, autocast=False, **kwargs)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         super().build(input_shape)
         self.vector = self.add_weight(
             name="vector",
@@ -51,7 +51,7 @@ class SpectralNorm(keras.layers.Wrapper):
         embeds = isinstance(self.layer, keras.layers.Embedding)
         return self.layer.embeddings if embeds else self.layer.kernel
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
         kernel = ops.convert_to_tensor(self._kernel)
         matrix = ops.reshape(kernel, (-1, kernel.shape[-1]))
         constant = ops.stop_gradient(matrix)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.marks import Mark
@@ -126,7 +126,7 @@ def curves(
             labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
             figure = canvas(width, height * len(rows), labels, legend_columns)
         grid = figure.subplots(len(rows), columns, squeeze=False, sharey="row" if sharey else False)
-        drawn: list[tuple[Panel, Any]] = []
+        drawn: list[tuple[Panel, Axes]] = []
         for row, all_axes in zip(rows, grid, strict=True):
             for axes in all_axes[len(row) :]:
                 axes.remove()
@@ -145,7 +145,7 @@ def curves(
     return figure
 
 
-def _line(axes: Any, line: Line, look: dict) -> None:
+def _line(axes: Axes, line: Line, look: dict) -> None:
     mean = np.array(line.mean, np.float64)  # None becomes NaN
     std = None if line.std is None else np.array(line.std, np.float64)
     look = {"linewidth": 1.1, "markersize": 3, **look, **line.look}
@@ -158,7 +158,7 @@ def _line(axes: Any, line: Line, look: dict) -> None:
     band(axes, line.x, mean, std, label=line.label, **look)
 
 
-def _scales(axes: Any, panel: Panel) -> None:
+def _scales(axes: Axes, panel: Panel) -> None:
     if panel.xscale == "epsilon":
         longest = max((line.x for line in panel.lines), key=len, default=())
         if len(longest):
@@ -179,7 +179,7 @@ def _scales(axes: Any, panel: Panel) -> None:
         axes.set_ylim(bottom=panel.ylim_bottom)
 
 
-def _axis_of_255(axes: Any, largest: float) -> None:
+def _axis_of_255(axes: Axes, largest: float) -> None:
     """Ticks at multiples of 1/255 times a power of two, at most eight of them beside 0."""
     if largest > 0:
         step = 2.0 ** math.ceil(math.log2(255 * largest / 8) - 1e-9) / 255

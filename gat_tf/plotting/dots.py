@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.marks import Mark
@@ -150,7 +150,7 @@ def _height(panel: Dots) -> float:
     return 0.8 + (0.16 + 0.12 * lines) * len(panel.rows)
 
 
-def _panel(axes: Any, panel: Dots, found: dict) -> None:
+def _panel(axes: Axes, panel: Dots, found: dict) -> None:
     for mark in panel.marks:
         mark.draw(axes)
     count = len(panel.series)
@@ -168,7 +168,7 @@ def _panel(axes: Any, panel: Dots, found: dict) -> None:
     axes.set_xlabel(panel.xlabel)
 
 
-def _series(axes: Any, series: Series, shift: float, look: dict) -> None:
+def _series(axes: Axes, series: Series, shift: float, look: dict) -> None:
     rows = [i for i, values in enumerate(series.values) if len(values)]
     means = np.array([np.mean(series.values[i]) for i in rows])
     spread = np.array([_std(series, i) for i in rows], np.float64)

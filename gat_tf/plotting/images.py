@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.style import STYLE, new_figure
@@ -176,7 +177,7 @@ def strip(
     return figure
 
 
-def _show(axes: Any, image: np.ndarray, **how: Any) -> None:
+def _show(axes: Axes, image: np.ndarray, **how: Any) -> None:
     """Draws `[H, W, C]` in [0, 1], C 1 or 3, without axes."""
     image = image[..., 0] if image.shape[-1] == 1 else image
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, **how)

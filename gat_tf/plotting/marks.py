@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+
+from matplotlib.axes import Axes
 
 _LINE = {"color": "#777777", "linewidth": 0.8, "linestyle": "--"}
 _POINT = {
@@ -48,11 +49,11 @@ class Mark:
                 "a point. Received: neither."
             )
 
-    def draw(self, axes: Any) -> None:
+    def draw(self, axes: Axes) -> None:
         """Adds the mark to matplotlib's axes."""
-        if self.x is None:
-            axes.axhline(self.y, label=self.label, **{**_LINE, **self.look})
-        elif self.y is None:
-            axes.axvline(self.x, label=self.label, **{**_LINE, **self.look})
-        else:
+        if self.x is not None and self.y is not None:
             axes.plot([self.x], [self.y], label=self.label, **{**_POINT, **self.look})
+        elif self.x is not None:
+            axes.axvline(self.x, label=self.label, **{**_LINE, **self.look})
+        elif self.y is not None:
+            axes.axhline(self.y, label=self.label, **{**_LINE, **self.look})

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; their yellow is lost on white.
@@ -75,7 +77,7 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
         figure.savefig(path, dpi=200, metadata=metadata)
 
 
-def new_figure(rows: int, columns: int, width: float, height: float) -> Any:
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
     """A figure and its axes `[rows, columns]`; width in inches, height that of a row."""
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -89,7 +91,7 @@ def canvas(width: float, height: float, labels: Iterable[str | None], ncols: int
 
 def parts(
     width: float, height: float, *, heights: Sequence[float] = (1,), widths: Sequence[float] = (1,)
-) -> Any:
+) -> tuple[Figure, np.ndarray]:
     """Divides a new figure into parts, for a figure of several kinds of panels.
 
     `curves`, `dots` and `strip` draw in a part that is passed to them as `figure`. `legend` then
@@ -117,7 +119,9 @@ def parts(
     return figure, figure.subfigures(*shape, squeeze=False, **ratios)
 
 
-def band(axes: Any, x: Any, mean: Any, std: Any, **line: Any) -> None:
+def band(
+    axes: Axes, x: Sequence[float], mean: np.ndarray, std: np.ndarray | None, **line: Any
+) -> None:
     """A line with the band of one standard deviation around it, if there is one."""
     (drawn,) = axes.plot(x, mean, **line)
     if std is not None:
@@ -145,7 +149,7 @@ def legend(figure: Figure, ncols: int = 3) -> None:
             )
 
 
-def epsilon_axis(axes: Any, epsilons: Sequence[float], *, of_255: bool = False) -> None:
+def epsilon_axis(axes: Axes, epsilons: Sequence[float], *, of_255: bool = False) -> None:
     """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
     smallest = next((e for e in epsilons if e), 1.0)
     names = [f"{255 * e if of_255 else e:.3g}" for e in epsilons]
@@ -157,7 +161,7 @@ def epsilon_axis(axes: Any, epsilons: Sequence[float], *, of_255: bool = False) 
     axes.set_xlim(-0.08 * smallest, 1.1 * max(epsilons) or 1.0)
 
 
-def log_axis(axes: Any, which: str) -> None:
+def log_axis(axes: Axes, which: str) -> None:
     """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf._types import Bounds
+from gat_tf._types import Bounds, Gradients
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
@@ -61,7 +61,7 @@ class ClassifierScheme(Scheme):
         """Adam with the GAT paper's learning rate of a classifier."""
         return keras.optimizers.Adam(1e-3, epsilon=ADAM_EPSILON)
 
-    def call(self, images: tf.Tensor, training: bool = False) -> Any:
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.classifier(images, training=training)
 
     def get_config(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class ClassifierScheme(Scheme):
     def _step_seed(self) -> tf.Tensor:
         return self._seed_of(self.optimizer.iterations.value)
 
-    def _seed_of(self, step: Any) -> tf.Tensor:
+    def _seed_of(self, step: keras.Variable | tf.Tensor | int) -> tf.Tensor:
         seed = tf.stack([self.seed, tf.cast(tf.convert_to_tensor(step), tf.int32)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.random.fold_in(seed, replica)
@@ -171,12 +171,12 @@ def mixed_step(
     )
 
 
-def mixed(clean: Any, adversarial: Any, alpha: float) -> Any:
+def mixed(clean: tf.Tensor, adversarial: tf.Tensor, alpha: float) -> tf.Tensor:
     """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
     return alpha * clean + (1 - alpha) * adversarial
 
 
-def mixed_gradients(clean: Any, adversarial: Any, alpha: float) -> list:
+def mixed_gradients(clean: Gradients, adversarial: Gradients, alpha: float) -> Gradients:
     """`mixed` for lists of gradients; None counts as zero."""
     if alpha == 0:  # the clean loss's backward pass, which nothing needs, falls out of the graph
         return adversarial

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
+from keras.optimizers.schedules import LearningRateSchedule
 
 from gat_tf import checks
 from gat_tf._keras import all_layers
@@ -76,7 +78,10 @@ class GAN(Scheme):
         return self.discriminator(inputs, training=training)
 
     def compile(  # type: ignore[override]  # two optimisers for one
-        self, discriminator_optimizer: Any = None, generator_optimizer: Any = None, **kwargs: Any
+        self,
+        discriminator_optimizer: Optimizer | str | None = None,
+        generator_optimizer: Optimizer | str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Configures training.
 
@@ -188,7 +193,7 @@ class GAN(Scheme):
         return groups.take(number).apply(tf.data.experimental.assert_cardinality(number))
 
 
-def adam(learning_rate: Any = 2e-4) -> keras.optimizers.Adam:
+def adam(learning_rate: float | LearningRateSchedule = 2e-4) -> keras.optimizers.Adam:
     """The optimiser of Rob-GAN and SN-GAN; the learning rate is a number or a Keras schedule."""
     return keras.optimizers.Adam(learning_rate, beta_1=0.0, beta_2=0.9, epsilon=ADAM_EPSILON)
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from gat_tf import checks, losses
 from gat_tf.attacks import norms
@@ -169,7 +170,10 @@ class GAT(GeneratorScheme):
         self.minibatches = minibatches
 
     def compile(  # type: ignore[override]  # two optimisers for one
-        self, classifier_optimizer: Any = None, generator_optimizer: Any = None, **kwargs: Any
+        self,
+        classifier_optimizer: Optimizer | str | None = None,
+        generator_optimizer: Optimizer | str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Configures training.
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from gat_tf import checks, losses
 from gat_tf._types import Bounds
@@ -128,7 +129,7 @@ class GeneratorScheme(ClassifierScheme):
         return values["generator_loss"]
 
     def _update_generator(
-        self, optimizer: Any, images: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
+        self, optimizer: Optimizer, images: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
     ) -> PerturbationGeneratorStep:
         step = perturbation_generator_step(
             self._logits,
@@ -142,7 +143,9 @@ class GeneratorScheme(ClassifierScheme):
         self._apply_mean(optimizer, self.generator, step.gradients, images)
         return step
 
-    def _record_with_generator(self, gradient: tf.Tensor, **values: Any) -> dict:
+    def _record_with_generator(
+        self, gradient: tf.Tensor, **values: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
         bias = tf.cast(self.generator(nothing, training=False), gradient.dtype)
         return self._record(

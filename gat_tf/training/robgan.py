@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -11,10 +11,11 @@ from gat_tf import losses
 from gat_tf.attacks import PGD, Attack
 from gat_tf.training.gan import GAN, judged_together
 
+Outputs: TypeAlias = dict[str, tf.Tensor]  # logits, `real` and `classes`
 CLASS_LOSSES = ("split", "split_equal", "acgan")
 
 
-def real_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+def real_loss(outputs: Outputs, labels: tf.Tensor) -> tf.Tensor:
     """Half of -log P(real | x) plus half of -log P(y | x), `[B]`.
 
     What the discriminator lowers on real images, what the attacker raises on them, and what the
@@ -27,7 +28,7 @@ def real_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
     return 0.5 * tf.math.softplus(-_judgement(outputs)) + 0.5 * class_loss_of(outputs, labels)
 
 
-def fake_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor, class_loss: str) -> tf.Tensor:
+def fake_loss(outputs: Outputs, labels: tf.Tensor, class_loss: str) -> tf.Tensor:
     """What the discriminator lowers on fake images, `[B]`.
 
     -log P(fake | x) under the split loss (eq. 9), which leaves its class head alone there; half of
@@ -48,7 +49,7 @@ def fake_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor, class_loss: str)
     return 0.5 * judged + 0.5 * class_loss_of(outputs, labels)
 
 
-def class_loss_of(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+def class_loss_of(outputs: Outputs, labels: tf.Tensor) -> tf.Tensor:
     """-log P(y | x) from the class head, `[B]`."""
     return losses.cross_entropy(losses.margin(outputs["classes"], labels))
 
@@ -84,8 +85,8 @@ class DiscriminatorStep(NamedTuple):
     """
 
     loss: tf.Tensor
-    real: dict[str, tf.Tensor]
-    fake: dict[str, tf.Tensor]
+    real: Outputs
+    fake: Outputs
     gradients: list[tf.Tensor]
 
 
@@ -128,7 +129,7 @@ class GeneratorStep(NamedTuple):
     """
 
     loss: tf.Tensor
-    fake: dict[str, tf.Tensor]
+    fake: Outputs
     gradients: list[tf.Tensor]
 
 
@@ -284,7 +285,7 @@ class RobGAN(GAN):
 
 
 def _judged(
-    loss: tf.Tensor, real: Any, fake: Any, labels: tf.Tensor, fake_labels: tf.Tensor
+    loss: tf.Tensor, real: Outputs, fake: Outputs, labels: tf.Tensor, fake_labels: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     return {
         "discriminator_loss": loss,
@@ -295,7 +296,7 @@ def _judged(
     }
 
 
-def _judgement(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
+def _judgement(outputs: Outputs) -> tf.Tensor:
     """The logit of "real", `[B]`."""
     return outputs["real"][:, 0]
 

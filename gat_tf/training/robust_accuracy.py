@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from gat_tf._types import Data
 from gat_tf.attacks import Attack
 from gat_tf.evaluation.accuracy import correct_function, of_each_image, prepared
 from gat_tf.training.classifier_base import ClassifierScheme
@@ -51,7 +52,7 @@ class RobustAccuracy(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data: Any,
+        data: Data,
         attack: Attack,
         *,
         name: str = "val_robust_accuracy",

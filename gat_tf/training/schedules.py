@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -94,7 +95,7 @@ class LearningRateStages(_Restarts):
         0.0001
     """
 
-    def __init__(self, epochs: Any = (20, 20, 10, 10), learning_rate: float = 1e-3):
+    def __init__(self, epochs: Sequence[int] = (20, 20, 10, 10), learning_rate: float = 1e-3):
         super().__init__()
         ends = np.cumsum([checks.count("epochs", n, low=0) for n in epochs])
         if not len(ends):
@@ -152,7 +153,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
                 f"Received: decay={decay} of iterations={iterations}"
             )
 
-    def __call__(self, step: Any) -> tf.Tensor:
+    def __call__(self, step: tf.Tensor | keras.Variable | int) -> tf.Tensor:
         left = self.iterations - tf.cast(step, tf.int64) // self.updates
         return self.learning_rate * tf.clip_by_value(tf.cast(left, tf.float32) / self.decay, 0, 1)
 

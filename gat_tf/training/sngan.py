@@ -103,7 +103,7 @@ def _hinge(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
     return (tf.nn.relu(1 - real) + tf.nn.relu(1 + fake))[:, 0]
 
 
-def _judged(loss: tf.Tensor, real: Any, fake: Any) -> dict[str, tf.Tensor]:
+def _judged(loss: tf.Tensor, real: tf.Tensor, fake: tf.Tensor) -> dict[str, tf.Tensor]:
     return {
         "discriminator_loss": loss,
         "real_judged_real": real[:, 0] > 0,

@@ -175,7 +175,7 @@ class TRADES(ClassifierScheme):
         return self._recorded_of(labels, self._logits(images), adversarial, perturbation)
 
     def _recorded_of(
-        self, labels: tf.Tensor, clean: Any, adversarial: Any, perturbation: tf.Tensor
+        self, labels: tf.Tensor, clean: tf.Tensor, adversarial: tf.Tensor, perturbation: tf.Tensor
     ) -> dict:
         outcomes = outcome(clean, labels), outcome(adversarial, labels)
         divergence = kl_divergence(clean, adversarial)

@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -85,6 +85,9 @@ class Config:
                 )
 
 
+C = TypeVar("C", bound=Config)
+
+
 def _require_allowed(field: dataclasses.Field, value: Any) -> None:
     rules = field.metadata
     if rules["choices"] is not None:
@@ -98,14 +101,14 @@ def _require_allowed(field: dataclasses.Field, value: Any) -> None:
         rules["check"](value)
 
 
-def fingerprint(config: Any) -> dict:
+def fingerprint(config: Config) -> dict:
     """The fields that affect a unit's result, as JSON values."""
     fields = dataclasses.fields(config)
     chosen = {f.name: getattr(config, f.name) for f in fields if f.metadata["affects_results"]}
     return json.loads(json.dumps(chosen))
 
 
-def _before(config: Any) -> dict:
+def _before(config: Config | type[Config]) -> dict:
     """The settings that were added later, with the values that describe the earlier behaviour."""
     fields = dataclasses.fields(config)
     values = {f.name: f.metadata["before"] for f in fields if f.metadata["affects_results"]}
@@ -113,7 +116,7 @@ def _before(config: Any) -> dict:
     return json.loads(json.dumps(added))
 
 
-def from_file(config_class: type, path: pathlib.Path, experiment: str) -> Any:
+def from_file(config_class: type[C], path: pathlib.Path, experiment: str) -> C:
     """The configuration that `bind_folder` has written into a file.
 
     Raises:
@@ -144,7 +147,12 @@ def _as_tuples(value):
 
 
 def bind_folder(
-    experiment: str, config: Any, output_dir: pathlib.Path, *, flag: str = "output_dir", **also: Any
+    experiment: str,
+    config: Config,
+    output_dir: pathlib.Path,
+    *,
+    flag: str = "output_dir",
+    **also: Config,
 ) -> None:
     """Binds a folder to a configuration: writes it there, or checks that it is the stored one.
 

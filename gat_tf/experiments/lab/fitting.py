@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -247,7 +246,14 @@ def training_data(
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, training: Training, seed: int, folder: Any, shared_folder: Any, report: Any):
+    def __init__(
+        self,
+        training: Training,
+        seed: int,
+        folder: pathlib.Path,
+        shared_folder: pathlib.Path,
+        report: Callable[[str], None],
+    ):
         super().__init__()
         self.training = training
         self.seed = seed

@@ -13,12 +13,14 @@ from absl import app, flags, logging
 
 from gat_tf.data import DatasetNotFoundError
 from gat_tf.experiments.lab import executors, files
-from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.config import C, ConfigError
 
 _ERRORS = (ConfigError, DatasetNotFoundError, files.BrokenFileError, files.FullDiskError)
 
 
-def main(config_class: type, presets: dict, run: Callable, name: str) -> None:
+def main(
+    config_class: type[C], presets: dict[str, C], run: Callable[[C, str], dict], name: str
+) -> None:
     """Runs an experiment from the command line.
 
     Args:

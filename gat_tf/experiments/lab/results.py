@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -127,7 +128,7 @@ def load(path: str | pathlib.Path, name: str | None = None) -> dict:
     return {**results, "units": Units(folder / "units").read_all()}
 
 
-def experiment(name: str) -> Any:
+def experiment(name: str) -> types.ModuleType:
     """Returns the module of an experiment of this package."""
     if not name.startswith("gat_tf."):
         raise ResultsError(f"Expected results of an experiment of gat_tf. Received: {name!r}.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
+
+from gat_tf._types import Numbers
 
 
 def by_dataset(units: Iterable[dict]) -> dict[str, list[dict]]:
@@ -22,7 +23,7 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def spread(curves: Any) -> dict:
+def spread(curves: Sequence[Numbers] | np.ndarray) -> dict:
     """Mean and standard deviation over the first axis, the latter None where it has length one."""
     values = np.array(curves, np.float64)
     return {

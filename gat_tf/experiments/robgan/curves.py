@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from gat_tf import attacks, data, evaluation
@@ -80,7 +81,9 @@ def run(
     return runner.write()
 
 
-def _measurement(runner: Any, network: Network, splits: Any, epsilons: Any) -> Measurement:
+def _measurement(
+    runner: Runner, network: Network, splits: Sequence[str], epsilons: Sequence[float]
+) -> Measurement:
     folder, c, (dataset, _, name, seed) = runner.networks, runner.config, network
 
     def measured():
@@ -113,7 +116,7 @@ class _StepsOfAFifth(attacks.PGD):
 
 
 def pgd_accuracies(
-    classifier: Any, splits: dict[str, data.Split], epsilons: Sequence[float], steps: int
+    classifier: keras.Model, splits: dict[str, data.Split], epsilons: Sequence[float], steps: int
 ) -> dict[str, list[float]]:
     """Accuracies in [0, 1] under PGD as the paper evaluates: sign steps of ε/5, no random start.
 

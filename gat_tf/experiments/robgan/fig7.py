@@ -80,7 +80,7 @@ def _require_pairs(networks: Any, dataset: str) -> None:
         )
 
 
-def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
+def _measurement(runner: Runner, dataset: str, seed: int) -> Measurement:
     networks = {name: Network(dataset, "gan", name, seed) for name in NAMES}
     folder, c, classes = runner.networks, runner.config, data.CLASSES[dataset]
 

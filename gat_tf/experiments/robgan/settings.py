@@ -134,7 +134,7 @@ class Config(configs.Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(configs.Config):
     """How networks are trained beyond the settings: what no flag chooses, and changed once.
 
     It is stored with the settings, so that a folder from before a change is not continued with
