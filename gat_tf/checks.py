@@ -93,14 +93,7 @@ def epsilon(value: Any) -> None:
 
 def clip(value: Any) -> None:
     """Raises ValueError unless `value` is None or `(low, high)` with low < high."""
-    if value is None:
-        return
-    try:
-        low, high = value
-        ok = bool(float(low) < float(high)) and not isinstance(value, str)
-    except (TypeError, ValueError):
-        ok = False
-    if not ok:
+    if value is not None and not _is_range(value):
         raise ValueError(f"`clip` must be None or (low, high). Received: clip={value!r}")
 
 
@@ -266,12 +259,19 @@ def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
 
 def bounds(value: Any) -> tuple[float, float]:
     """Returns `value`, the pixels' `(low, high)` with low < high, or raises ValueError."""
-    array = np.asarray(value, np.float64)
-    if array.shape != (2,) or not array[0] < array[1]:
+    if not _is_range(value):
         raise ValueError(
             f"Expected `bounds` as (low, high) with low < high. Received: bounds={value!r}"
         )
     return tuple(value)
+
+
+def _is_range(value: object) -> bool:
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return array.shape == (2,) and bool(array[0] < array[1])
 
 
 def as_dataset(

@@ -96,18 +96,13 @@ class Dots:
 def dots(
     panels: list[Dots],
     *,
-    width: float = 7.2,
-    height: float | None = None,
     legend_columns: int = 3,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draws dot charts side by side with one legend below them.
+    """Draws dot charts side by side, as high as they need, with one legend below them.
 
     Args:
         panels: The panels, from the left.
-        width: Of the figure, in inches.
-        height: Of the panels, in inches; the legend comes on top of it. By default it grows with
-            the number of rows.
         legend_columns: Columns of the legend.
         figure: A part made by `parts` to draw in, instead of a new figure. The legend is then left
             to the caller.
@@ -130,8 +125,7 @@ def dots(
         whole = figure is None
         if figure is None:
             labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
-            height = height or max(map(_height, panels))
-            figure = canvas(width, height, labels, legend_columns)
+            figure = canvas(7.2, max(map(_height, panels)), labels, legend_columns)
         before = None
         all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, axes in zip(panels, all_axes, strict=True):

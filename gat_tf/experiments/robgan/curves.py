@@ -16,6 +16,7 @@ from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.tables import by_dataset, plus_minus, spread
 from gat_tf.experiments.lab.tables import table as markdown
+from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import Measurement, sampling_error
 from gat_tf.experiments.robgan import images, settings
 from gat_tf.experiments.robgan.measuring import Runner
@@ -254,6 +255,14 @@ def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[st
         *markdown(["classifier", "images", *(f"{e:g}" for e in epsilons)], rows),
         "",
     ]
+
+
+def tables(results: dict) -> str:
+    """The points of the curves and the verdicts as Markdown, by data set."""
+    lines = []
+    for dataset, found in results["verdicts"].items():
+        lines += [*table(results, dataset, {}), verdicts_markdown(found)]
+    return "\n".join(lines)
 
 
 def panel(dataset: str, curves: dict, paper: dict[str, list[float]]) -> Any:

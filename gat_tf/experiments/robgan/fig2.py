@@ -18,7 +18,6 @@ from typing import Any
 from gat_tf.experiments.lab import flags
 from gat_tf.experiments.lab.tables import spread
 from gat_tf.experiments.lab.verdicts import Claim, decide
-from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import curves
 from gat_tf.experiments.robgan.curves import PRESETS, Config
 
@@ -78,12 +77,7 @@ def verdicts(units: list[dict]) -> dict:
     }
 
 
-def table(results: dict) -> str:
-    """The points of the left panel and the verdicts as Markdown, by data set."""
-    lines = []
-    for dataset, found in results["verdicts"].items():
-        lines += [*curves.table(results, dataset, {}), verdicts_markdown(found)]
-    return "\n".join(lines)
+table = curves.tables
 
 
 def figures(results: dict) -> dict:
