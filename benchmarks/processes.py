@@ -19,7 +19,7 @@ import time
 
 COMMAND = [
     *(sys.executable, "-m", "gat_tf.experiments.table2", "--preset=quick", "--methods=baseline"),
-    *("--seeds=0:8", "--train_size=2000", "--validation_size=500", "--test_size=500"),
+    *("--seeds=0:8", "--train_size=1000", "--validation_size=500", "--test_size=500"),
     *("--epochs=6", "--strategy=one_device"),
 ]
 ONE_THREAD = dict.fromkeys(
