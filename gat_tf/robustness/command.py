@@ -10,14 +10,16 @@ size. The images are a data set of this project; any classification data set of 
 by name; an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`; or a folder with a subfolder
 of images for each class, in the order of `keras.utils.image_dataset_from_directory`. Of what is
 divided into splits, the test split is taken. The images of a folder are resized to the model's.
-`gat_tf.evaluation.robustness` describes the evaluation. Each attack is a file in `units/`, so that
-an interrupted evaluation can continue.
+`gat_tf.evaluation.robustness` describes the evaluation. Each chunk of images is a unit of work: any
+number of processes may run the same command on one folder. Until a chunk is done, each attack on it
+has a file of its own, so that an interrupted evaluation can continue.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import math
 import pathlib
@@ -26,7 +28,6 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from gat_tf import data, evaluation
 from gat_tf.experiments.lab import budget, files, results, units
@@ -122,12 +123,13 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     }
     if config.source is not None:
         digests["source"] = units.digest(pathlib.Path(config.source))
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(config.batch_size)
     kept = Units(output_dir / "units")
-    try:
-        result = evaluation.robustness(
+
+    def evaluated(first, name):
+        chunk = slice(first, first + config.chunk_size)
+        return evaluation.robustness(
             model,
-            dataset,
+            (images[chunk], labels[chunk]),
             budget.NORMS[config.norm],
             config.radius(),
             source=source,
@@ -135,9 +137,21 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             bounds=(config.low, config.high),
             budget=config.budget(),
             batch_size=config.batch_size,
+            first=first,
             seed=config.seed,
-            stage=budget.kept_in(kept, digests),
+            stage=budget.kept_in(Units(kept.path(name, ".parts")), digests),
         )
+
+    chunks = {f"images-{i:06d}": i for i in range(0, len(labels), config.chunk_size) or [0]}
+    tasks = {
+        name: units.measured(
+            {"images from": first}, digests, functools.partial(evaluated, first, name), clear=False
+        )
+        for name, first in chunks.items()
+    }
+    try:
+        check = units.same_networks(kept.folder, dict.fromkeys(tasks, digests))
+        result = _result(kept.complete(tasks, check))
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError | files.BrokenFileError):
             raise
@@ -145,6 +159,13 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     result["worst"] = _worst(result, images, labels)
     seconds = time.time() - started
     return results.write(NAME, config, output_dir, kept.read_all(), seconds, **result)
+
+
+def _result(chunks: dict[str, dict]) -> dict:
+    """The evaluation of all images, without what a unit tells of itself."""
+    result = evaluation.merged(list(chunks.values()))
+    ours = ("images from", "status", "classifiers", "seconds", "environment", "format", "budget")
+    return {key: value for key, value in result.items() if key not in ours}
 
 
 def load_model(path: str) -> keras.Model:

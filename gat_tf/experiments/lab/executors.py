@@ -73,7 +73,7 @@ class _Cluster(units.Executor):
 
     def __init__(self, ray: Any, run: Callable, config: Any, output_dir: Any):
         self._ray = ray
-        module = sys.modules[run.__module__].__spec__  # whose name here may be __main__
+        module = sys.modules[run.__module__].__spec__  # by the name of its file
         values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
         self._work = (module and module.name, values, output_dir, os.getcwd())
         resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
