@@ -8,6 +8,7 @@ gradients are masked.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
@@ -72,6 +73,7 @@ def robustness(
     batch_size: int = 100,
     seed: int = 0,
     verbose: int = 0,
+    return_images: bool | int = False,
     stage: Callable[[str, Callable[[], dict]], dict] = lambda name, compute: compute(),
 ) -> dict:
     """Returns a classifier's accuracy under many attacks, and the results of known checks.
@@ -97,6 +99,8 @@ def robustness(
         seed: Seed of the attacks' random choices.
         verbose: 0 for silence, 1 for Keras's progress bar per attack, 2 for one line at its end.
             Both show the share of attacked images that withstand it.
+        return_images: Whether to return the worst-case images too: True for those of all images, a
+            number for those of the first so many images that are classified correctly.
         stage: Called with the name of each part and a function that computes it. It may store the
             function's result, a dictionary for JSON, and return the stored result in a later run.
 
@@ -108,7 +112,10 @@ def robustness(
         (input gradients), seconds, standing (a string with 1 for each image that withstands it
         and 0 for each other; an image that was not attacked counts as it does clean); curve:
         epsilons, accuracy, fooled_at (per image, or None); checks: a list of check, passed,
-        evidence.
+        evidence. With `return_images` also worst_case_images, a dictionary of index (`[M]`, which
+        images are fooled), attack (`[M]`, the name of the last attack that fools each) and images
+        (`[M, H, W, C]` float32, as that attack leaves them; those misclassified without an attack
+        are not among them).
 
     Raises:
         ValueError: The model, the dataset or an argument is not of the kinds above.
@@ -132,12 +139,19 @@ def robustness(
     if source is not None:
         source = logits_of(source, from_logits)
         evaluator.require_same_classes(source)
-    return _Evaluation(evaluator, norm, float(epsilon), budget, stage).run(source)
+    evaluation = _Evaluation(evaluator, norm, float(epsilon), budget, stage, return_images)
+    return evaluation.run(source)
 
 
 class _Evaluation:
     def __init__(
-        self, evaluator: Evaluator, norm: float, epsilon: float, budget: Budget, stage: Callable
+        self,
+        evaluator: Evaluator,
+        norm: float,
+        epsilon: float,
+        budget: Budget,
+        stage: Callable,
+        return_images: bool | int,
     ):
         self.evaluator = evaluator
         self.norm = norm
@@ -145,6 +159,13 @@ class _Evaluation:
         self.budget = budget
         self.stage = stage
         self.rows: dict[str, dict] = {}
+        self._return_images = bool(return_images)
+        self._candidates = evaluator.correct
+        if return_images is not True:
+            self._candidates = evaluator.correct & (
+                np.cumsum(evaluator.correct) <= int(return_images)
+            )
+        self._images: dict[int, tuple[str, np.ndarray]] = {}  # index to the attack and its image
 
     def run(self, source: Logits | None) -> dict:
         e, b = self.evaluator, self.budget
@@ -198,6 +219,8 @@ class _Evaluation:
         }
         change = self.stage("same logits", lambda: {"change": e.change()})["change"]
         zero = self.stage("gradients", self._zero_gradients) if differentiable else None
+        if self._return_images:
+            result["worst_case_images"] = self._worst_case_images()
         return {**result, "checks": list(_checks(result, zero, change, b, few))}
 
     def attack(
@@ -224,7 +247,7 @@ class _Evaluation:
             self._announce(name)
             attacked = e.correct if only is None else only
             found = e.attack(attack, attacked, source)
-            return {
+            row = {
                 "name": name,
                 "attacked": int(attacked.sum()),
                 "accuracy": float((found.robust & attacked).sum()) / (of or e.size),
@@ -233,9 +256,29 @@ class _Evaluation:
                 "seconds": round(found.seconds, 2),
                 "standing": "".join("01"[int(robust)] for robust in found.robust),
             }
+            if self._return_images:
+                fooled = attacked & ~found.robust & self._candidates
+                row["fooled"] = _encoded(np.flatnonzero(fooled), found.adversarial[fooled])
+            return row
 
-        self.rows[name] = self.stage(name, compute)
-        return withstood(self.rows[name])
+        row = dict(self.stage(name, compute))
+        fooled = row.pop("fooled", None)
+        if fooled and self._return_images:
+            self._images |= {
+                i: (name, image) for i, image in _decoded(fooled) if self._candidates[i]
+            }
+        self.rows[name] = row
+        return withstood(row)
+
+    def _worst_case_images(self) -> dict:
+        index = sorted(self._images)
+        images = [self._images[i][1] for i in index]
+        shape = (0, *self.evaluator.images.shape[1:])
+        return {
+            "index": index,
+            "attack": [self._images[i][0] for i in index],
+            "images": np.stack(images) if images else np.zeros(shape, np.float32),
+        }
 
     def _announce(self, name: str) -> None:
         if self.evaluator.verbose:
@@ -267,6 +310,17 @@ class _Evaluation:
     def _zero_gradients(self) -> dict:
         lengths = self.evaluator.gradient_norms()
         return {"zero_gradients": float(np.mean(lengths == 0))}
+
+
+def _encoded(index: np.ndarray, images: np.ndarray) -> dict:
+    """Images and their numbers, for JSON, to the bit."""
+    pixels = base64.b64encode(images.astype("<f4").tobytes()).decode()
+    return {"index": index.tolist(), "shape": list(images.shape), "pixels": pixels}
+
+
+def _decoded(found: dict) -> list[tuple[int, np.ndarray]]:
+    pixels = np.frombuffer(base64.b64decode(found["pixels"]), "<f4").reshape(found["shape"])
+    return list(zip(found["index"], pixels, strict=True))
 
 
 def withstood(row: dict) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import measuring
-from gat_tf.experiments.lab import budget, flags
+from gat_tf.experiments.lab import budget, flags, monitoring
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.units import Units
@@ -145,6 +145,7 @@ def _measurement(runner: Any, network: Network, norm: str, epsilon: float) -> Me
             source=runner.networks.load(source),
             budget=runner.config.budget(),
             seed=network.seed,
+            verbose=int(monitoring.in_terminal()),
             stage=budget.kept_in(Units(runner.units.path(name, ".parts")), digests),
         )
 

@@ -30,7 +30,7 @@ def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
     Raises:
         ValueError: There is no network of that name.
     """
-    cards = json.loads((FOLDER / "cards.json").read_text())
+    cards = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))
     if name is None:
         return cards
     if name not in cards:

@@ -22,21 +22,30 @@ import hashlib
 import math
 import pathlib
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import data, evaluation
-from gat_tf.experiments.lab import budget, files, results, units
+from gat_tf.experiments.lab import budget, files, monitoring, results, units
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import ConfigError, option
 from gat_tf.experiments.lab.units import Units
+from gat_tf.logits import logits_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NAME = "gat_tf.robustness.command"
 
-_WORST = 10  # images shown
+_WORST = 10  # images shown that fall first
+_SHOWN = 5  # fooled images shown with what fools them, of the first _TRIED
+_TRIED = 50
+_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))  # that Keras's models take
+_RANGE_IMAGES = 100  # on which they are compared
+_FAR_BETTER = 0.25  # more of these images right: no accident
 _BUDGET = tuple(f.name for f in dataclasses.fields(evaluation.Budget))
 
 
@@ -73,6 +82,9 @@ class Config(budget.Config):
     images: int | None = option(None, "Number of test images, from the first; none means all.")
     batch_size: int = option(100, "Number of images attacked at a time.")
     seed: int = option(0, "Seed of the attacks' random choices.")
+    save_images: bool = option(
+        False, "Whether to store the worst-case images, in worst_case_images.npz.", before=False
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -121,6 +133,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     source = None if config.source is None else load_model(config.source)
     images, labels = load_images(config, getattr(model, "input_shape", None))
     _require_fitting(model, images, config)
+    _require_range(model, images, labels, config)
     configs.bind_folder(NAME, config, output_dir)
     digests = {
         "model": units.digest(pathlib.Path(config.model)),
@@ -142,6 +155,8 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             budget=config.budget(),
             batch_size=config.batch_size,
             seed=config.seed,
+            verbose=int(monitoring.in_terminal()),
+            return_images=config.save_images or _TRIED,
             stage=budget.kept_in(kept, digests),
         )
     except (ValueError, TypeError) as error:
@@ -149,6 +164,10 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             raise
         raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
     result["worst"] = _worst(result, images, labels)
+    fooled = result.pop("worst_case_images")
+    if config.save_images:
+        _save_images(output_dir / "worst_case_images.npz", fooled, labels)
+    result["fooled"] = _fooled(fooled, model, images, labels, config)
     seconds = time.time() - started
     return results.save(NAME, config, output_dir, kept.read_all(), seconds, **result)
 
@@ -161,6 +180,12 @@ def load_model(path: str) -> keras.Model:
     """
     if not pathlib.Path(path).exists():
         raise ConfigError(f"Expected a .keras file of a classifier. Received: no file {path}")
+    if pathlib.Path(path).suffix != ".keras":
+        raise ConfigError(
+            f"Expected a .keras file of a classifier. Received: {path}. Keras may run code that is "
+            "in other files, such as .h5. Where you trust it, convert it: "
+            "keras.models.load_model(path).save('model.keras')"
+        )
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises all sorts for a file that it cannot read
@@ -250,6 +275,87 @@ def _worst(result: dict, images: np.ndarray, labels: np.ndarray) -> list[dict]:
     return found
 
 
+def _require_range(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray, config: Config
+) -> None:
+    """Raises ConfigError if the model is far better on another common range of pixels."""
+    x, y = images[:_RANGE_IMAGES], labels[:_RANGE_IMAGES]
+    if len(y) < _RANGE_IMAGES // 2 or getattr(model, "output_shape", (None, 1))[-1] == 1:
+        return
+    unit = (x - config.low) / (config.high - config.low)
+    given = (config.low, config.high)
+    right = {
+        (low, high): float(
+            np.mean(np.argmax(model.predict_on_batch(low + (high - low) * unit), axis=1) == y)
+        )
+        for low, high in dict.fromkeys((given, *_RANGES))
+    }
+    best = max(right, key=right.__getitem__)
+    if right[best] > right[given] + _FAR_BETTER:
+        raise ConfigError(
+            f"Expected pixels as {config.model} takes them. Received: --low={config.low:g} "
+            f"--high={config.high:g}, with which it gets {right[given]:.0%} of {len(y)} images "
+            f"right; with --low={best[0]:g} --high={best[1]:g} it gets {right[best]:.0%}."
+        )
+
+
+def _save_images(path: pathlib.Path, fooled: dict, labels: np.ndarray) -> None:
+    """Stores what `evaluation.robustness` returns of the worst-case images, with their labels."""
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            images=fooled["images"],
+            labels=labels[fooled["index"]],
+            index=np.array(fooled["index"], np.int64),
+            attack=np.array(fooled["attack"], str),
+        )
+
+
+def _fooled(
+    found: dict, model: keras.Model, images: np.ndarray, labels: np.ndarray, config: Config
+) -> list[dict]:
+    """The first fooled images, clean and as the attack leaves them, for the picture."""
+    index = found["index"][:_SHOWN]
+    if not index:
+        return []
+    logits = logits_of(model, config.from_logits)
+    names = data.class_names(config.dataset, config.data_dir)
+
+    def seen(batch):
+        probabilities = tf.nn.softmax(logits(tf.constant(batch))).numpy()
+        predicted = probabilities.argmax(axis=1)
+        return [
+            {
+                "class": int(k),
+                "name": str(k) if names is None else names[k],
+                "confidence": round(float(p[k]), 4),
+            }
+            for k, p in zip(predicted, probabilities, strict=True)
+        ]
+
+    clean, perturbed = images[index], found["images"][: len(index)]
+    return [
+        {
+            "image": i,
+            "label": int(labels[i]),
+            "name": str(labels[i]) if names is None else names[labels[i]],
+            "attack": attack,
+            "shape": list(x.shape),
+            "clean": {**before, "pixels": _half(x, config)},
+            "perturbed": {**after, "pixels": _half(y, config)},
+        }
+        for i, attack, x, y, before, after in zip(
+            index, found["attack"], clean, perturbed, seen(clean), seen(perturbed), strict=False
+        )
+    ]
+
+
+def _half(image: np.ndarray, config: Config) -> str:
+    """An image scaled to [0, 1], in float16."""
+    scaled = (image - config.low) / (config.high - config.low)
+    return base64.b64encode(scaled.astype("<f2").tobytes()).decode()
+
+
 def table(results: dict) -> str:
     """The table of attacks and the checks, the worst first."""
     low, high = results["bounds"]
@@ -296,7 +402,46 @@ def table(results: dict) -> str:
 
 
 def figures(results: dict) -> dict:
-    """Returns the figure: each attack, the curve against ε, and the images that fall first."""
+    """Returns the figures: each attack, the curve against ε, and the images that fall first; and
+    the first fooled images beside what fools them."""
+    found = {"robustness": _overview(results)}
+    if results.get("fooled"):
+        found["robustness_images"] = _pictures(results["fooled"])
+    return found
+
+
+def _pictures(fooled: list[dict]) -> Figure:
+    from gat_tf.plotting import perturbed_images
+
+    def pixels(found, which):
+        data = np.frombuffer(base64.b64decode(found[which]["pixels"]), "<f2")
+        image = data.reshape(found["shape"]).astype(np.float32)
+        return image if image.shape[-1] == 3 else image[..., :1]
+
+    clean, perturbed = (
+        np.stack([pixels(found, which) for found in fooled]) for which in ("clean", "perturbed")
+    )
+    names = {found["label"]: found["name"] for found in fooled}
+    for which in ("clean", "perturbed"):
+        names |= {found[which]["class"]: found[which]["name"] for found in fooled}
+    # As many classes as there are names: the others have no part in it.
+    columns = {k: i for i, k in enumerate(sorted(names))}
+    probabilities = {which: np.zeros((len(fooled), len(names))) for which in ("clean", "perturbed")}
+    for which, p in probabilities.items():
+        for row, found in zip(p, fooled, strict=True):
+            row[columns[found[which]["class"]]] = found[which]["confidence"]
+    return perturbed_images(
+        clean,
+        perturbed - clean,
+        np.array([columns[found["label"]] for found in fooled]),
+        probabilities["clean"],
+        probabilities["perturbed"],
+        class_names=[names[k] for k in sorted(names)],
+        perturbation_name="perturbation",
+    )
+
+
+def _overview(results: dict) -> Figure:
     from gat_tf.plotting import Dots, Line, Mark, Panel, Series, curves, dots, parts, strip
 
     curve, worst = results["curve"], results["worst"]
@@ -353,4 +498,4 @@ def figures(results: dict) -> dict:
         ]
         titles = [f"class {found['label']}\nε {found['epsilon']:.3g}" for found in worst]
         strip(images, titles, label="clean images\nthat fall first", figure=rows[1, 0])
-    return {"robustness": figure}
+    return figure

@@ -67,7 +67,7 @@ def save(
     if devices.is_chief():
         module = experiment(name)
         with files.replacing(output_dir / f"{_file_name(name)}.md") as table:
-            table.write_text(module.table(results))
+            table.write_text(module.table(results), encoding="utf-8")
         draw(results, output_dir, ("png", "pdf"))
         say(f"{module.table(results)}\nResults, tables and figures are in {output_dir}/.")
     return results
@@ -85,7 +85,7 @@ def remake(folder: pathlib.Path) -> None:
     files.write_json(folder / "results.json", found)
     found["units"] = units
     with files.replacing(folder / f"{_file_name(found['experiment'])}.md") as table:
-        table.write_text(module.table(found))
+        table.write_text(module.table(found), encoding="utf-8")
     draw(found, folder, ("png",))
 
 
