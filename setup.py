@@ -83,8 +83,9 @@ setup(
             "ruff>=0.8",
             "tensorboard>=2.20",
         ],
-        # What some tests compare with; they are skipped without it.
-        "peers": ["adversarial-robustness-toolbox>=1.20", "foolbox>=3.3.4"],
+        "cluster": ["ray>=2.40"],
+        # What some tests compare with or run on; they are skipped without it.
+        "peers": ["adversarial-robustness-toolbox>=1.20", "foolbox>=3.3.4", "ray>=2.40"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "notebooks": ["jupyterlab>=4"],
         "benchmarks": [

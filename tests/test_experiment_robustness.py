@@ -245,6 +245,49 @@ def test_missing_networks_are_trained_once_those_to_attack_from_too(tmp_path, mo
     assert times(folder) == before
 
 
+def test_chunks_of_images_are_units_and_merged_in_the_results(config, tmp_path, monkeypatch):
+    """Accuracies by hand: what is fooled is every image whose first pixel is bright."""
+    monkeypatch.setattr(lab_results, "draw", lambda *_: None)
+    calls = []
+
+    def robust(model, batches, *_, first, **__):
+        images = np.concatenate([x for x, _ in batches])
+        calls.append((first, len(images)))
+        standing = "".join("01"[x[0, 0, 0] < 0.5] for x in images)
+        names = ("random noise", "fast gradient", "PGD-4", "PGD-4, 2 starts", "Square",
+                 "HopSkipJump")  # fmt: skip
+        row = {"attacked": len(images), "tried": len(images), "evaluations": 0, "gradients": 1,
+               "seconds": 0.0, "standing": standing,
+               "accuracy": standing.count("1") / len(images)}  # fmt: skip
+        curve = {"epsilons": [0, 1], "accuracy": [1.0, 0.0], "fooled_at": [1] * len(images)}
+        return {
+            **BARE, "images": len(images), "clean_accuracy": 1.0, "differentiable": True,
+            "attacks": [{"name": name, **row} for name in names], "curve": curve,
+            "epsilon": EPSILON, "logits_change": 0.0, "zero_gradients": 0.0,
+            "budget": dataclasses.asdict(config.budget()),
+        }  # fmt: skip
+
+    monkeypatch.setattr(robustness.evaluation, "robustness", robust)
+    config = dataclasses.replace(config, methods=("gat",), chunk_size=20)
+    found = robustness.run(config, tmp_path)
+    assert calls == [(0, 20), (20, 20), (40, 10)]
+    name = "shapes-gat-seed1-Linf-0.00392157"
+    assert [p.stem for p in sorted(times(tmp_path / "units"))] == [
+        f"{name}-images{first:06d}" for first in (0, 20, 40)
+    ]
+    images, _ = linear_networks.images_tested()
+    dark = np.mean(images[:, 0, 0, 0] < 0.5)
+    row = found["summary"]["shapes"]["Linf 0.00392157"]["gat"]
+    assert row["seeds"] == [1]
+    assert row["accuracy"]["worst case"] == [pytest.approx(100 * dark)]
+    assert "on 50 test images" in lab_results.table(found)
+    units = found["units"]
+    assert robustness.summarise(units[::-1]) == found["summary"]
+    assert robustness.summarise(units[:2]) == {}  # another process is at the third
+    whole = robustness.whole(units[::-1])[0]["attacks"][0]["standing"]
+    assert whole == "".join("01"[x[0, 0, 0] < 0.5] for x in images)
+
+
 BARE = {
     "clean_accuracy": 0.5,
     "worst_case_accuracy": 0.25,

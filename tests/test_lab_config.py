@@ -294,6 +294,14 @@ def test_flags_are_set_over_the_preset(made_up):
     assert (config, folder) == (Command(epochs=7), "there")
 
 
+def test_units_are_computed_by_the_executor_of_the_flag(made_up, monkeypatch):
+    given = []
+    monkeypatch.setattr(flags.executors, "run", lambda executor, *_: given.append(executor))
+    made_up("--executor=ray")
+    made_up()
+    assert given == ["ray", "local"]
+
+
 def test_flags_of_names_and_values_are_merged_over_the_presets(made_up):
     arguments = ["--hyperparameters=gat.c_g=3,pgd.steps=7", "--grids=gat.c_g=2:4"]
     ((config, _),), *_ = made_up("--preset=quick", *arguments)

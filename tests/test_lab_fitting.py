@@ -1,5 +1,6 @@
 """Training to the best epoch, with scores that the tests dictate."""
 
+import contextlib
 import dataclasses
 import itertools
 import random
@@ -235,6 +236,28 @@ def test_checkpoint_that_was_being_written_is_not_looked_at(straight, stopped, t
     folder = shutil.copytree(stopped, tmp_path / "copy")
     (folder / ".0123-checkpoint-0004").mkdir()
     resumed(straight, folder, from_epoch=3, damaged=[])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_worker_that_is_not_the_chief_leaves_nothing_behind(tmp_path, monkeypatch, killed):
+    """It writes its checkpoints, as all have to, into a folder of its own."""
+    monkeypatch.setattr(devices, "is_chief", lambda: False)
+    monkeypatch.setattr(fitting.tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    seen = []
+
+    def report(line):
+        seen.extend(tmp_path.glob("temporary/*/checkpoint-*"))
+        if killed:
+            raise KeyboardInterrupt
+
+    trainee = Trainee((0.25, 0.5, 0.4))
+    with pytest.raises(KeyboardInterrupt) if killed else contextlib.nullcontext():
+        trainee.fit(tmp_path / "shared", report=report)
+        assert same(trainee.network.get_weights(), trainee.weights[2])  # of the best epoch
+    assert seen
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not (tmp_path / "shared").exists()
 
 
 def test_report_tells_how_long_it_may_take(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def test_what_is_missing_alone_is_computed(made):
     assert list(values(found).items()) == [("c", 3), ("b", 2), ("a", 1)]  # in the tasks' order
     assert calls == [2, 3, 1]
     assert told == ["c", "a"]
-    assert checked == ["b"]  # what was there
+    assert checked == ["c", "b", "a"]
     assert made.names() == ["a", "b", "c"]
     assert [unit["value"] for unit in made.read_all()] == [1, 2, 3]
     assert made.complete({}) == {}
@@ -205,7 +205,71 @@ def test_lock_is_held_by_one_and_free_again_afterwards(tmp_path):
             assert not theirs
     with locks.held(path) as ours:
         assert ours
-    locks.wait(path)
+    locks.wait([path])
+
+
+def test_a_step_that_waits_for_others_lets_the_next_go_on(made, monkeypatch):
+    """Others hold b at first; c follows from b, and d from nothing."""
+    calls, waited = [], []
+    others = contextlib.ExitStack()
+    others.enter_context(locks.held(made.folder / ".locks" / "b"))
+
+    def wait(paths):
+        waited.append([path.name for path in paths])
+        assert made.names() == ["a", "d"]  # nothing that is free is left
+        others.close()
+
+    monkeypatch.setattr(locks, "wait", wait)
+
+    def follows():
+        value = made.take({"b": task(2, calls)})["b"]["value"]
+        return made.take({"c": task(value + 1, calls)})
+
+    def step(name, value):
+        return lambda: made.take({name: task(value, calls)})
+
+    found = units.shared([step("a", 1), step("b", 2), follows, step("d", 4)])
+    assert [values(of_step) for of_step in found] == [{"a": 1}, {"b": 2}, {"c": 3}, {"d": 4}]
+    assert calls == [1, 4, 2, 3]
+    assert waited == [["b", "b"]]
+    assert units.shared([]) == []
+
+
+def test_what_is_most_urgent_is_taken_as_soon_as_it_is_free(made):
+    """The first step is free again after the second, and goes before the third."""
+    order = []
+
+    def first():
+        order.append("first")
+        if "second" not in order:
+            raise units.NotYet([made.folder / "never"])
+
+    def other(name):
+        return lambda: order.append(name)
+
+    units.shared([first, other("second"), other("third")])
+    assert order == ["first", "second", "first", "third"]
+
+
+def test_what_others_compute_is_not_waited_for(made):
+    calls = []
+    with locks.held(made.folder / ".locks" / "a"), pytest.raises(units.NotYet, match="a") as told:
+        made.take({"a": task(1, calls), "b": task(2, calls)})
+    assert calls == [2]  # all that is free
+    assert [path.name for path in told.value.held] == ["a"]
+    assert values(made.take({"a": task(1), "b": task(3)})) == {"a": 1, "b": 2}
+
+
+def test_a_worker_that_does_not_write_knows_what_it_has_computed(made, monkeypatch):
+    """The chief may not have written it when the next unit needs it."""
+    monkeypatch.setattr(units.devices, "several_workers", lambda: True)
+    monkeypatch.setattr(units.devices, "is_chief", lambda: False)
+    calls = []
+    for _ in range(2):
+        assert values(made.take({"a": task(1, calls)})) == {"a": 1}
+    assert calls == [1]
+    assert made.read("a")["value"] == 1
+    assert not made.path("a").exists()
 
 
 # A process that works through the units a, b, c and d, writing a line for each that it computes.

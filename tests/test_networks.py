@@ -1,5 +1,6 @@
 """How networks are trained and chosen: search, inheritance, splits, attacks and precision."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,7 +12,7 @@ from linear_networks import NETWORKS, linear_classifier, path, two_halves, write
 
 from gat_tf import attacks, data, models, training
 from gat_tf.experiments import methods, networks, surrogates
-from gat_tf.experiments.lab import files, fitting
+from gat_tf.experiments.lab import files, fitting, locks
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, Hyperparameter
 from gat_tf.experiments.networks import Network, Networks
@@ -225,6 +226,58 @@ def test_trials_are_trained_with_what_is_inherited_given_and_tried(tmp_path, mon
         "shapes-gat-c_g=1.0": ({**gat, "c_g": 1.0}, {"c_g": 1.0}),
         "shapes-dropout_gat-rate=0.2": ({**gat, "rate": 0.2}, {"rate": 0.2}),
     }
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """Trials and trainings that only tell their names, in the order in which they are made."""
+    made = []
+
+    def told(name, unit):
+        return lambda: made.append(name) or unit
+
+    def trial(self, name, dataset, method, values, point):
+        history = {"validation_accuracy": [0.5]}
+        return told(name, {"validation_accuracy": 0.5, "history": history})
+
+    def training(self, network):
+        values = self.hyperparameters(network.dataset, network.method)
+        return told(network.name, {**network._asdict(), "hyperparameters": values})
+
+    monkeypatch.setattr(Networks, "_trial", trial)
+    monkeypatch.setattr(Networks, "_task", training)
+    return made
+
+
+def test_while_others_are_at_a_trial_everything_else_is_done(tmp_path, monkeypatch, named):
+    grids = {"gat.c_g": (0.3, 1.0), "gat.generator_learning_rate": (), "dropout_gat.rate": (0.2,),
+             "fg_l2.epsilon": (0.5,)}  # fmt: skip
+    found = Networks(dataclasses.replace(SEARCH, grids=grids), tmp_path)
+    others = contextlib.ExitStack()
+    others.enter_context(locks.held(tmp_path / "search/.locks/shapes-gat-c_g=0.3"))
+    waited = []
+
+    def wait(paths):
+        waited.append({path.name for path in paths})
+        others.close()
+
+    monkeypatch.setattr(locks, "wait", wait)
+    ours = [Network("shapes", method, 0) for method in ("dropout_gat", "gat", "fg_l2", "baseline")]
+    found.train(ours)
+    before = ["gat-c_g=1.0", "fg_l2-epsilon=0.5", "fg_l2-seed0", "baseline-seed0"]
+    after = ["gat-c_g=0.3", "dropout_gat-rate=0.2", "dropout_gat-seed0", "gat-seed0"]
+    assert named == [f"shapes-{name}" for name in before + after]
+    assert waited == [{"shapes-gat-c_g=0.3"}]
+
+
+def test_while_others_train_a_network_the_next_is_trained(tmp_path, monkeypatch, named):
+    found = Networks(dataclasses.replace(SEARCH, search=False), tmp_path)
+    others = contextlib.ExitStack()
+    others.enter_context(locks.held(tmp_path / "units/.locks/shapes-baseline-seed0"))
+    monkeypatch.setattr(locks, "wait", lambda paths: others.close())
+    trained = []
+    found.train([Network("shapes", "baseline", seed) for seed in range(3)], trained.append)
+    assert trained == named == [f"shapes-baseline-seed{seed}" for seed in (1, 2, 0)]
 
 
 def test_without_a_search_values_are_given_inherited_or_the_methods(tmp_path):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from gat_tf import attacks, evaluation, models
 from gat_tf.evaluation.evaluator import Evaluator
-from gat_tf.evaluation.robustness import Budget, withstood
+from gat_tf.evaluation.robustness import Budget, _all_images, withstood
 
 INF = math.inf
 EPSILON = 0.006  # of the honest model, some of which stands
@@ -133,9 +133,9 @@ def test_worst_case_images_are_fooled_and_within_the_ball(which, honest, stages,
     correct = np.argmax(trained.predict(images, verbose=0), axis=1) == labels
     standing = {row["name"]: withstood(row) for row in result["attacks"]}
     fallen = correct & ~np.all(list(standing.values()), axis=0)
-    candidates = np.flatnonzero(correct)[: None if which is True else which]
+    candidates = range(40 if which is True else which)
     assert found["index"] == [i for i in candidates if fallen[i]]
-    assert 0 < len(found["index"]) < (40 if which is True else 10)
+    assert 0 < len(found["index"]) < len(candidates) + 1
     eta = found["images"] - images[found["index"]]
     assert 0 < np.abs(eta).max() <= EPSILON * (1 + 1e-4)
     assert found["images"].dtype == np.float32
@@ -144,6 +144,18 @@ def test_worst_case_images_are_fooled_and_within_the_ball(which, honest, stages,
     for i, attack in zip(found["index"], found["attack"], strict=True):
         assert attack == [name for name, stands in standing.items() if not stands[i]][-1]
     assert all("fooled" not in row for row in result["attacks"])
+
+
+def test_worst_case_images_of_chunks_are_numbered_through():
+    def chunk(count, index, value):
+        images = np.full((len(index), 1, 1, 1), value, np.float32)
+        found = {"index": index, "attack": [f"attack {value}"] * len(index), "images": images}
+        return {"images": count, "worst_case_images": found}
+
+    found = _all_images([chunk(4, [0, 3], 1), chunk(4, [], 2), chunk(2, [1], 3)])
+    assert found["index"] == [0, 3, 9]
+    assert found["attack"] == ["attack 1", "attack 1", "attack 3"]
+    np.testing.assert_array_equal(found["images"].ravel(), [1, 1, 3])
 
 
 def test_no_worst_case_images_where_nothing_falls(dense_classifier):
@@ -197,6 +209,128 @@ def test_transfer_follows_the_other_model(trained, trained_with_state, shapes):
     expected = attack(trained_with_state, images, labels).numpy()
     right = evaluator.correct
     np.testing.assert_allclose(found.adversarial[right], expected[right], atol=1e-6)
+
+
+# Chunks of the images.
+
+
+def without_times(result):
+    """A result as it has to be whoever computes it."""
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in result["attacks"]]
+    return {**result, "attacks": rows}
+
+
+def test_chunks_computed_apart_are_merged_to_the_whole_to_the_image(dense_classifier):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(12, 5)).astype(np.float32)
+    model = dense_classifier(kernel, np.zeros(5, np.float32), (2, 2, 3))
+    images = rng.uniform(size=(22, 2, 2, 3)).astype(np.float32)
+    labels = (images.reshape(22, 12) @ kernel).argmax(1)
+    labels[::7] = (labels[::7] + 1) % 5
+    settings = {"budget": SMALL, "batch_size": 4, "chunk_size": 8, "seed": 3}
+    whole = evaluation.robustness(model, (images, labels), INF, 0.1, **settings)
+
+    def chunk(first):  # the last has two images, in any order and by anyone
+        some = slice(first, first + 8)
+        return evaluation.robustness(
+            model, (images[some], labels[some]), INF, 0.1, first=first, **settings
+        )
+
+    third, first, second = map(chunk, (16, 0, 8))
+    merged = evaluation.merged([first, second, third])
+    assert without_times(merged) == without_times(whole)
+    assert whole["images"] == 22
+    assert len(whole["curve"]["fooled_at"]) == 22
+    rows = {row["name"]: row for row in whole["attacks"]}
+    assert whole["clean_accuracy"] == 18 / 22
+    for name, row in rows.items():
+        assert len(row["standing"]) == 22
+        if name not in ("HopSkipJump", *whole["composition"]):
+            # Images that are wrong without an attack count as that.
+            assert row["attacked"] == 18
+            assert row["accuracy"] == row["standing"].count("1") / 22
+    hard = rows["HopSkipJump"]  # the first five of all alone
+    assert (hard["tried"], hard["attacked"]) == (5, 4)
+    expected = np.all([withstood(row) for row in rows.values()], axis=0).mean()
+    assert whole["worst_case_accuracy"] == expected
+    # Without chunks the random numbers are others, the clean images the same.
+    alone = evaluation.robustness(
+        model, (images, labels), INF, 0.1, **{**settings, "chunk_size": 22}
+    )
+    assert alone["clean_accuracy"] == whole["clean_accuracy"]
+
+
+def test_random_numbers_depend_on_the_images_place_in_the_whole(trained, shapes):
+    attack = attacks.RandomPerturbation(0.1)
+    images, labels = (array[:30] for array in shapes)
+    every = np.ones(30, bool)
+    whole = Evaluator(trained, (images, labels), batch_size=10).attack(attack, every)
+    rest = Evaluator(trained, (images[10:], labels[10:]), batch_size=10, first=1)
+    np.testing.assert_array_equal(
+        rest.attack(attack, every[10:]).adversarial, whole.adversarial[10:]
+    )
+
+
+def a_chunk(clean, standing, curve, **more):
+    """A chunk's result by hand: clean and standing are strings of 0 and 1."""
+    size = len(clean)
+    rows = [
+        {
+            "name": name, "attacked": clean.count("1"), "tried": size, "seconds": 0.25,
+            "accuracy": digits.count("1") / size, "evaluations": 10, "gradients": 1,
+            "standing": digits,
+        }
+        for name, digits in standing.items()
+    ]  # fmt: skip
+    return {
+        "norm": "Linf", "epsilon": 0.1, "bounds": [0, 1], "images": size,
+        "clean_accuracy": clean.count("1") / size, "differentiable": True,
+        "worst_case_accuracy": 0.0, "attacks": rows, "composition": [], "checks": [],
+        "curve": dict(zip(("epsilons", "accuracy", "fooled_at"), curve, strict=True)),
+        "logits_change": 0.0, "zero_gradients": 0.0, "budget": dataclasses.asdict(Budget()), **more,
+    }  # fmt: skip
+
+
+def test_merged_by_hand():
+    """Two images and three; the first curve has ended where the second goes on."""
+    names = ("random noise", "fast gradient", "PGD-20", "PGD-100, 5 starts", "Square",
+             "HopSkipJump")  # fmt: skip
+    ours = dict(zip(names, ("11", "10", "10", "10", "11", "11"), strict=True))
+    theirs = dict(zip(names, ("101", "101", "001", "001", "001", "101"), strict=True))
+    first = a_chunk("11", ours, ([0, 0.1], [1.0, 0.0], [0.1, 0.1]), zero_gradients=0.5)
+    second = a_chunk("101", theirs, ([0, 0.1, 0.2], [2 / 3, 1 / 3, 0.0], [0.2, 0, 0.1]),
+                     logits_change=1e-2)  # fmt: skip
+    found = evaluation.merged([first, second])
+    assert (found["images"], found["clean_accuracy"]) == (5, 4 / 5)
+    assert found["worst_case_accuracy"] == 2 / 5  # images 1 and 5
+    rows = {row["name"]: row for row in found["attacks"]}
+    assert rows["PGD-20"]["standing"] == "10001"
+    assert [row["accuracy"] for row in found["attacks"]] == [0.8, 0.6, 0.4, 0.4, 0.6, 0.8]
+    assert rows["PGD-20"]["attacked"] == 4
+    assert (rows["PGD-20"]["evaluations"], rows["PGD-20"]["gradients"]) == (20, 2)
+    assert rows["PGD-20"]["seconds"] == 0.5
+    assert found["curve"] == {
+        "epsilons": [0, 0.1, 0.2], "accuracy": [0.8, 0.2, 0.0], "fooled_at": [0.1, 0.1, 0.2, 0, 0.1]
+    }  # fmt: skip
+    assert found["zero_gradients"] == pytest.approx(0.2)  # one of the five
+    assert found["logits_change"] == 1e-2
+    failed = {name for name, passed in checks_of(found).items() if not passed}
+    assert failed == {
+        "the model gives the same logits twice",
+        "the loss's gradient does not vanish",
+    }
+    assert evaluation.merged([first]) is first
+
+
+def test_chunk_without_any_right_image_is_merged_and_all_of_them_are_an_error():
+    curve = ([0.0], [0.0], [0.0])
+    names = ("random noise", "fast gradient", "PGD-20", "PGD-100, 5 starts", "Square",
+             "HopSkipJump")  # fmt: skip
+    wrong = a_chunk("0", dict.fromkeys(names, "0"), curve)
+    right = a_chunk("1", dict.fromkeys(names, "1"), ([0.0, 1.0], [1.0, 0.0], [1.0]))
+    assert evaluation.merged([wrong, right])["clean_accuracy"] == 0.5
+    with pytest.raises(ValueError, match=r"gets none of 2 right\. Are labels"):
+        evaluation.merged([wrong, wrong])
 
 
 class _Subclassed(keras.Model):
@@ -362,8 +496,8 @@ def test_random_numbers_in_the_model_are_caught(trained, shapes, source):
     if source == "tensorflow":
         from gat_tf.evaluation.robustness import _checks
 
-        result = {"differentiable": False, "attacks": []}
-        _, check = _checks(result, None, noisy.change(), SMALL, 10)
+        result = {"differentiable": False, "attacks": [], "logits_change": noisy.change()}
+        _, check = _checks(result, SMALL)
         assert check["check"] == "the model gives the same logits twice"
         assert not check["passed"]
         assert "`samples` of PGD and APGD" in check["evidence"]
@@ -388,7 +522,7 @@ def test_hard_label_attack_is_judged_by_the_images_it_has_seen(honest):
         row["standing"] = "1" * 40
         if row["name"] == "HopSkipJump":
             row["standing"] = "0" + "1" * 39
-    found = {c["check"]: c for c in _checks(result, {"zero_gradients": 0.0}, 0.0, SMALL, 10)}
+    found = {c["check"]: c for c in _checks(result, SMALL)}
     (name,) = (name for name in found if name.startswith("HopSkipJump"))
     assert not found[name]["passed"]
     assert found[name]["evidence"].startswith("20.0%")  # one of five

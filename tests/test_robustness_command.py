@@ -1,6 +1,7 @@
 """The command that tells how robust a user's Keras classifier is."""
 
 import base64
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,8 +17,8 @@ import pytest
 
 from gat_tf import attacks, data, models, plotting
 from gat_tf.evaluation.robustness import Budget
+from gat_tf.experiments.lab import locks, units
 from gat_tf.experiments.lab import results as lab_results
-from gat_tf.experiments.lab import units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.robustness import command
 from gat_tf.robustness.command import Config
@@ -98,8 +99,9 @@ def test_runner_evaluates_a_users_model_of_another_shape(grey):
     _config, folder, results = grey
     assert lab_results.load(folder, command.NAME) == json.loads(json.dumps(results))
     assert results["images"] == 24
-    stages = {unit["stage"] for unit in results["units"]}
-    assert stages >= {"curve", *(row["name"] for row in results["attacks"])}
+    (unit,) = results["units"]
+    assert (unit["images from"], unit["images"]) == (0, 24)
+    assert {p.name for p in (folder / "units").iterdir()} == {"images-000000.json", ".locks"}
     text = (folder / "robustness.md").read_text()
     assert text == lab_results.table(results)
     assert "APGD-T (on what withstood the rest of AutoAttack so far)" in text
@@ -133,6 +135,15 @@ def test_worst_case_images_are_stored_and_drawn(grey):
     assert (folder / "robustness_images.png").stat().st_size > 5_000
 
 
+def test_missing_images_of_a_unit_are_named(grey, tmp_path):
+    config, folder, _ = grey
+    copy = shutil.copytree(folder, tmp_path / "out")
+    (path,) = (copy / "units").glob("*.npz")
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"images-000000\.npz.*delete .*images-000000\.json"):
+        command.run(config, copy)
+
+
 def test_killed_evaluation_continues(grey, tmp_path, monkeypatch):
     config, _folder, results = grey
     run_square = attacks.Square.perturb
@@ -143,11 +154,11 @@ def test_killed_evaluation_continues(grey, tmp_path, monkeypatch):
     monkeypatch.setattr(attacks.Square, "perturb", killed)
     with pytest.raises(KeyboardInterrupt):
         command.run(config, tmp_path)
-    there = {p: p.stat().st_mtime_ns for p in (tmp_path / "units").glob("[!.]*.json")}
-    assert len(there) == 7
+    assert len(list((tmp_path / "units/images-000000.parts").glob("[!.]*.json"))) == 7
     monkeypatch.setattr(attacks.Square, "perturb", run_square)
+    for done in (attacks.APGD, attacks.FAB):  # are not run again
+        monkeypatch.setattr(done, "perturb", killed)
     again = command.run(config, tmp_path)
-    assert {p: p.stat().st_mtime_ns for p in there} == there
 
     def standing(found):
         return [row["standing"] for row in found["attacks"]]
@@ -155,6 +166,43 @@ def test_killed_evaluation_continues(grey, tmp_path, monkeypatch):
     assert standing(again) == standing(results)
     assert again["curve"] == results["curve"]
     assert again["fooled"] == results["fooled"]  # also those found before
+
+
+def test_chunks_that_others_have_computed_are_merged_to_the_whole(grey, tmp_path, monkeypatch):
+    """Others are at the second of three chunks, and end when nothing else is left."""
+    config, _, results = grey
+    config = dataclasses.replace(config, chunk_size=10, queries=5, fab_steps=1, apgd_steps=1)
+    monkeypatch.setattr(lab_results, "draw", lambda *_: None)
+    robustness, firsts = command.evaluation.robustness, []
+    monkeypatch.setattr(
+        command.evaluation, "robustness",
+        lambda *args, **given: firsts.append(given["first"]) or robustness(*args, **given),
+    )  # fmt: skip
+    alone = command.run(config, tmp_path / "alone")
+    assert firsts == [0, 10, 20]  # on which their random numbers depend
+    assert [unit["images from"] for unit in alone["units"]] == [0, 10, 20]
+    assert alone["images"] == 24
+    assert alone["clean_accuracy"] == results["clean_accuracy"]
+    others = contextlib.ExitStack()
+    folder = tmp_path / "shared/units"
+    others.enter_context(locks.held(folder / ".locks/images-000010"))
+
+    def wait(paths):
+        assert [path.name for path in paths] == ["images-000010"]
+        assert units.Units(folder).names() == ["images-000000", "images-000020"]
+        shutil.copy(tmp_path / "alone/units/images-000010.json", folder)
+        others.close()
+
+    monkeypatch.setattr(locks, "wait", wait)
+    shared = command.run(config, tmp_path / "shared")
+
+    def to_the_image(found):
+        return [(row["name"], row["standing"]) for row in found["attacks"]]
+
+    assert to_the_image(shared) == to_the_image(alone)
+    assert shared["curve"] == alone["curve"]
+    assert shared["worst"] == alone["worst"]
+    assert len(shared["curve"]["fooled_at"]) == 24
 
 
 def test_folder_of_another_model_is_not_mixed(grey, tmp_path):

@@ -393,10 +393,11 @@ def test_figure_draws_gains_over_the_baseline():
 # In processes of their own.
 
 # Loads TensorFlow once, and forks before anything of it has started: {"arguments", "environment",
-# "log"} in a line makes a process and gives its id, and an id its exit code.
+# "log", "linear"} in a line makes a process and gives its id, and an id its exit code.
 FORKS = """
 import json, os, sys
-from gat_tf.experiments import table2
+import linear_networks
+from gat_tf.experiments import methods, table2
 from gat_tf.experiments.lab import flags
 print("ready", flush=True)
 for line in sys.stdin:
@@ -411,6 +412,8 @@ for line in sys.stdin:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(order["environment"])
+    if order["linear"]:
+        methods._classifier = linear_networks.linear_classifier
     sys.argv = ["table2", *order["arguments"]]
     flags.main(table2.Config, table2.PRESETS, table2.run, "table2")
 """
@@ -422,11 +425,13 @@ ONE_CPU = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def fork(tmp_path_factory):
-    """Returns two functions: (*flags, **environment) -> process id, and id -> exit code."""
+    """Returns two functions: (*flags, log, linear, **environment) -> process id, and id -> exit
+    code."""
     command = [sys.executable, "-W", "ignore", "-c", FORKS]
+    tests = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
     server = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, env={**os.environ, **ONE_CPU},
+        text=True, env={**os.environ, **ONE_CPU, "PYTHONPATH": tests},
     )  # fmt: skip
     assert server.stdout.readline() == "ready\n"
     logs = tmp_path_factory.mktemp("logs")
@@ -437,9 +442,12 @@ def fork(tmp_path_factory):
         server.stdin.flush()
         return int(server.stdout.readline())
 
-    def start(*arguments, **environment):
-        log = str(logs / str(next(numbers)))
-        return ask({"arguments": [*FLAGS, *arguments], "environment": environment, "log": log})
+    def start(*arguments, log=None, linear=False, **environment):
+        log = str(log or logs / str(next(numbers)))
+        arguments = [*FLAGS, *arguments]
+        return ask(
+            {"arguments": arguments, "environment": environment, "log": log, "linear": linear}
+        )
 
     def wait(process):
         code = ask(process)
@@ -478,6 +486,53 @@ def test_killed_at_any_moment_and_resumed_gives_the_same_weights(fork, tmp_path)
     )
     assert ours["history"] == theirs["history"]
     assert not list(units.glob("*.checkpoints"))
+
+
+@pytest.mark.slow
+def test_four_processes_of_which_two_are_killed_do_the_work_of_one(fork, tmp_path):
+    """With the search; every training that comes to its end says so in a line."""
+    start, wait = fork
+    rng = np.random.default_rng()
+    grids = "dropout.rate=0.05:0.1,fg_l2.epsilon=0.2:0.5,gat.c_g=0.1:0.3"
+    arguments = [
+        "--search", f"--grids={grids},gat.generator_learning_rate=1e-4,dropout_gat.rate=0.05",
+        "--methods=baseline,dropout,fg_l2,gat,dropout_gat", "--search_extensions=0",
+        "--epochs=4", "--search_epochs=4", "--search_window=1",
+    ]  # fmt: skip
+
+    def begun(folder, name):
+        output = f"--output_dir={tmp_path / folder}"
+        return start(*arguments, output, log=tmp_path / f"{folder}-{name}.log", linear=True)
+
+    def done(folder):
+        return {p.relative_to(tmp_path / folder) for p in tmp_path.glob(f"{folder}/*/*.json")}
+
+    four = [begun("four", name) for name in range(4)]
+    for killed, at in zip(four[:2], sorted(rng.integers(0, 8, 2)), strict=True):
+        deadline = time.monotonic() + 240
+        while len(done("four")) < at or not list((tmp_path / "four").glob("*/*.checkpoints")):
+            time.sleep(0.01)
+            assert time.monotonic() < deadline
+        time.sleep(rng.uniform(0, 0.5))
+        os.kill(killed, signal.SIGKILL)
+    assert [wait(process) for process in four] == [-signal.SIGKILL] * 2 + [0] * 2
+    assert wait(begun("one", "alone")) == 0
+    assert done("four") == done("one")
+    assert len(done("one")) == 7 + 5  # trials and networks
+    for folder in ("four", "one"):
+        ended = [line for log in tmp_path.glob(f"{folder}-*.log")
+                 for line in log.read_text().splitlines() if line.endswith(", done")]  # fmt: skip
+        assert len(ended) == 7 + 5, ended
+    for name in done("one"):
+        ours, theirs = (files.read_json(tmp_path / folder / name) for folder in ("four", "one"))
+        for field in ("hyperparameters", "history", "best_epoch", "validation_accuracy"):
+            assert ours[field] == theirs[field], name
+        assert ours.get("test_accuracy") == theirs.get("test_accuracy")
+    ours, theirs = (
+        files.read_json(tmp_path / folder / "results.json") for folder in ("four", "one")
+    )
+    assert ours["verdicts"] == theirs["verdicts"]
+    assert not list((tmp_path / "four").glob("*/*.checkpoints"))
 
 
 def test_two_workers_give_the_weights_of_one_process(fork, tmp_path, undrawn):

@@ -3,7 +3,7 @@
 from gat_tf.evaluation.accuracy import accuracy, correct_function, of_each_image, power
 from gat_tf.evaluation.curves import accuracy_curve, transfer_curves
 from gat_tf.evaluation.lipschitz import lipschitz_function, local_lipschitz_value
-from gat_tf.evaluation.robustness import Budget, robustness
+from gat_tf.evaluation.robustness import Budget, merged, robustness
 from gat_tf.evaluation.scores import (
     ScoreNetwork,
     class_diversity,
@@ -22,6 +22,7 @@ __all__ = [
     "inception_score",
     "lipschitz_function",
     "local_lipschitz_value",
+    "merged",
     "of_each_image",
     "power",
     "robustness",

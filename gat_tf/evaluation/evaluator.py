@@ -72,6 +72,8 @@ class Evaluator:
         bounds: `(low, high)` of the pixels; every attack is clipped to it.
         batch_size: Images attacked at a time.
         seed: Seed of the attacks' random choices.
+        first: Number of the first image, where these are some of a larger set: each chunk of it has
+            random numbers of its own.
         verbose: 0 for silence, 1 for a progress bar per attack, 2 for one line at its end.
 
     Attributes:
@@ -89,18 +91,14 @@ class Evaluator:
         bounds: Bounds = (0.0, 1.0),
         batch_size: int = 100,
         seed: int = 0,
+        first: int = 0,
         verbose: int = 0,
     ):
-        require_bounds(bounds)
-        _, dataset = prepared(model, dataset, None, from_logits, bounds)
-        with checks.readable_errors():
-            batches = [(x.numpy(), y.numpy()) for x, y in dataset]
-        if not batches:
-            raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
-        self.images, self.labels = map(np.concatenate, zip(*batches, strict=True))
+        self.images, self.labels = arrays(model, dataset, from_logits, bounds)
         self.bounds = bounds
         self.batch_size = checks.count("batch_size", batch_size)
         self.seed = seed
+        self.first = first
         self.verbose = verbose
         self.logits = _Counted(model, from_logits)
         # The dataset's own check cannot see how many classes a subclassed model has.
@@ -151,6 +149,8 @@ class Evaluator:
             source: Another model whose gradients the attack follows; by default this one.
         """
         chosen = np.flatnonzero(self.correct if only is None else only)
+        if not len(chosen):
+            return Attacked(self.correct.copy(), self.images.copy(), 0, 0, 0.0)
         attack = dataclasses.replace(attack, clip=self.bounds)
         # Against another model there is nothing to stop early for.
         attack = attack.for_accuracy() if source is None else attack
@@ -174,7 +174,7 @@ class Evaluator:
                 x, correct = compiled(
                     tf.constant(self.images[batch]),
                     tf.constant(self.labels[batch]),
-                    tf.constant([self.seed, i]),
+                    tf.constant([self.seed, self.first + i]),
                 )
             adversarial[batch], robust[batch] = x.numpy(), correct.numpy()
             progress.show("robust", robust[batch].sum(), len(batch))
@@ -215,6 +215,24 @@ class Evaluator:
 
     def _counts(self) -> tuple[int, int]:
         return int(self.logits.evaluations.numpy()), int(self.logits.gradients.numpy())
+
+
+def arrays(
+    model: keras.Model, dataset: Data, from_logits: bool, bounds: Bounds
+) -> tuple[np.ndarray, np.ndarray]:
+    """All images `[N, H, W, C]` and labels `[N]` of a dataset that fits the model.
+
+    Raises:
+        ValueError: They do not fit, or there are none.
+    """
+    require_bounds(bounds)
+    _, dataset = prepared(model, dataset, None, from_logits, bounds)
+    with checks.readable_errors():
+        batches = [(x.numpy(), y.numpy()) for x, y in dataset]
+    if not batches:
+        raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
+    images, labels = map(np.concatenate, zip(*batches, strict=True))
+    return images, labels
 
 
 def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -20,10 +19,11 @@ import numpy as np
 from gat_tf import attacks, checks
 from gat_tf._types import Data
 from gat_tf.attacks import Attack
-from gat_tf.evaluation.evaluator import Evaluator
+from gat_tf.evaluation.evaluator import Evaluator, arrays
 from gat_tf.logits import Logits, logits_of
 
 INF = math.inf
+CHUNK = 500  # images
 _CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until the accuracy is 0
 _TOLERANCE = 0.01  # one image in a hundred: less is noise
 _ROUNDING = 1e-3  # of the largest logit, between two calls of a model without random numbers
@@ -71,6 +71,8 @@ def robustness(
     bounds: tuple[float, float] = (0.0, 1.0),
     budget: Budget = Budget(),
     batch_size: int = 100,
+    chunk_size: int = CHUNK,
+    first: int | None = None,
     seed: int = 0,
     verbose: int = 0,
     return_images: bool | int = False,
@@ -96,51 +98,154 @@ def robustness(
         bounds: `(low, high)` of the pixels.
         budget: Budget of the attacks.
         batch_size: Images attacked at a time.
+        chunk_size: Images are evaluated in chunks of this size, each on its own, so that processes
+            can share them.
+        first: If the images are one chunk of a larger set: its first image's number there, from 0.
+            `merged` makes of the chunks' results what this function returns for the whole set.
         seed: Seed of the attacks' random choices.
         verbose: 0 for silence, 1 for Keras's progress bar per attack, 2 for one line at its end.
             Both show the share of attacked images that withstand it.
         return_images: Whether to return the worst-case images too: True for those of all images, a
-            number for those of the first so many images that are classified correctly.
+            number for those of the first so many images.
         stage: Called with the name of each part and a function that computes it. It may store the
             function's result, a dictionary for JSON, and return the stored result in a later run.
 
     Returns:
         norm, epsilon, bounds, images, clean_accuracy, differentiable, worst_case_accuracy (each
         image counts as its worst attack leaves it); attacks: a list of name, attacked (how many
-        images), accuracy (the share of all images it was tried on that withstand it and, in the
+        images), tried (out of how many), accuracy (the share of these that withstand it and, in the
         composition, every attack before it), evaluations (images through the model), gradients
         (input gradients), seconds, standing (a string with 1 for each image that withstands it
         and 0 for each other; an image that was not attacked counts as it does clean); curve:
-        epsilons, accuracy, fooled_at (per image, or None); checks: a list of check, passed,
-        evidence. With `return_images` also worst_case_images, a dictionary of index (`[M]`, which
-        images are fooled), attack (`[M]`, the name of the last attack that fools each) and images
-        (`[M, H, W, C]` float32, as that attack leaves them; those misclassified without an attack
-        are not among them).
+        epsilons, accuracy, fooled_at (per image, or None); logits_change and zero_gradients, which
+        checks look at; checks: a list of check, passed, evidence; budget. With `return_images` also
+        worst_case_images, a dictionary of index (`[M]`, which images are fooled), attack (`[M]`,
+        the name of the last attack that fools each) and images (`[M, H, W, C]` float32, as that
+        attack leaves them; those misclassified without an attack are not among them).
 
     Raises:
         ValueError: The model, the dataset or an argument is not of the kinds above.
     """
     checks.norm(norm)
     checks.number("epsilon", epsilon, low=0)
-    evaluator = Evaluator(
-        model,
-        dataset,
-        from_logits=from_logits,
-        bounds=bounds,
-        batch_size=batch_size,
-        seed=seed,
-        verbose=verbose,
-    )
-    if not evaluator.correct.any():
-        raise ValueError(
-            "Expected a classifier that gets some of the images right. Received: one that gets "
-            f"none of {evaluator.size} right. Are labels, class order and pixel range its own?"
-        )
+    checks.count("chunk_size", chunk_size)
     if source is not None:
         source = logits_of(source, from_logits)
-        evaluator.require_same_classes(source)
-    evaluation = _Evaluation(evaluator, norm, float(epsilon), budget, stage, return_images)
-    return evaluation.run(source)
+
+    def evaluated(images, labels, first, stage):
+        evaluator = Evaluator(
+            model,
+            (images, labels),
+            from_logits=from_logits,
+            bounds=bounds,
+            batch_size=batch_size,
+            seed=seed,
+            first=first,
+            verbose=verbose,
+        )
+        if source is not None:
+            evaluator.require_same_classes(source)
+        evaluation = _Evaluation(evaluator, norm, float(epsilon), budget, stage, return_images)
+        return evaluation.run(source)
+
+    def stage_of(start):
+        if len(labels) <= chunk_size:
+            return stage
+        return lambda name, compute: stage(f"{name}, images from {start}", compute)
+
+    images, labels = arrays(model, dataset, from_logits, bounds)
+    if first is not None:
+        return evaluated(images, labels, first, stage)
+    return merged(
+        [
+            evaluated(images[i : i + chunk_size], labels[i : i + chunk_size], i, stage_of(i))
+            for i in range(0, len(labels), chunk_size)
+        ]
+    )
+
+
+def merged(chunks: Sequence[dict]) -> dict:
+    """Returns the result of `robustness` for all images from its results for chunks of them.
+
+    Args:
+        chunks: The results, in the order of the images.
+
+    Raises:
+        ValueError: The classifier gets none of the images right.
+    """
+    size = sum(chunk["images"] for chunk in chunks)
+    if not any(chunk["clean_accuracy"] for chunk in chunks):
+        raise ValueError(
+            "Expected a classifier that gets some of the images right. Received: one that gets "
+            f"none of {size} right. Are labels, class order and pixel range its own?"
+        )
+    if len(chunks) == 1:
+        return chunks[0]
+
+    def mean(values):
+        return sum(v * chunk["images"] for v, chunk in zip(values, chunks, strict=True)) / size
+
+    rows = [_row(of_chunks) for of_chunks in zip(*(c["attacks"] for c in chunks), strict=True)]
+    differentiable = chunks[0]["differentiable"]
+    zero = mean([c["zero_gradients"] for c in chunks]) if differentiable else None
+    result = {
+        **chunks[0],
+        "images": size,
+        "clean_accuracy": _share([c["clean_accuracy"] for c in chunks], chunks),
+        "worst_case_accuracy": _worst_case(rows),
+        "attacks": rows,
+        "curve": _whole_curve(chunks) if differentiable else None,
+        "logits_change": max(c["logits_change"] for c in chunks),
+        "zero_gradients": zero,
+    }
+    if "worst_case_images" in result:
+        result["worst_case_images"] = _all_images(chunks)
+    return {**result, "checks": list(_checks(result, Budget(**result["budget"])))}
+
+
+def _row(of_chunks: Sequence[dict]) -> dict:
+    """An attack's row for all images from its rows for chunks of them."""
+    tried = sum(row["tried"] for row in of_chunks)
+    robust = sum(round(row["accuracy"] * row["tried"]) for row in of_chunks)
+    sums = {key: sum(row[key] for row in of_chunks)
+            for key in ("attacked", "evaluations", "gradients", "seconds")}  # fmt: skip
+    return {
+        **of_chunks[0],
+        **sums,
+        "tried": tried,
+        "accuracy": robust / tried,
+        "seconds": round(sums["seconds"], 2),
+        "standing": "".join(row["standing"] for row in of_chunks),
+    }
+
+
+def _all_images(chunks: Sequence[dict]) -> dict:
+    """The worst-case images of all chunks, numbered through."""
+    found = [chunk["worst_case_images"] for chunk in chunks]
+    firsts = np.cumsum([0, *(chunk["images"] for chunk in chunks[:-1])])
+    return {
+        "index": [int(k + i) for k, f in zip(firsts, found, strict=True) for i in f["index"]],
+        "attack": [name for f in found for name in f["attack"]],
+        "images": np.concatenate([f["images"] for f in found]),
+    }
+
+
+def _share(accuracies: Sequence[float], chunks: Sequence[dict]) -> float:
+    """An accuracy on all images from those on chunks of them, without rounding errors."""
+    right = [round(a * c["images"]) for a, c in zip(accuracies, chunks, strict=True)]
+    return sum(right) / sum(c["images"] for c in chunks)
+
+
+def _whole_curve(chunks: Sequence[dict]) -> dict:
+    """A chunk's curve ends where its accuracy is zero, and is zero from there on."""
+    curves = [chunk["curve"] for chunk in chunks]
+    epsilons = max((curve["epsilons"] for curve in curves), key=len)
+    accuracy = []
+    for i in range(len(epsilons)):
+        at = [curve["accuracy"][i] if i < len(curve["accuracy"]) else 0.0 for curve in curves]
+        accuracy.append(_share(at, chunks))
+    fooled_at = [epsilon for curve in curves for epsilon in curve["fooled_at"]]
+    return {"epsilons": epsilons, "accuracy": accuracy, "fooled_at": fooled_at}
 
 
 class _Evaluation:
@@ -160,11 +265,10 @@ class _Evaluation:
         self.stage = stage
         self.rows: dict[str, dict] = {}
         self._return_images = bool(return_images)
-        self._candidates = evaluator.correct
+        count = evaluator.size
         if return_images is not True:
-            self._candidates = evaluator.correct & (
-                np.cumsum(evaluator.correct) <= int(return_images)
-            )
+            count = int(np.clip(int(return_images) - evaluator.first, 0, count))
+        self._candidates = np.arange(evaluator.size) < count
         self._images: dict[int, tuple[str, np.ndarray]] = {}  # index to the attack and its image
 
     def run(self, source: Logits | None) -> dict:
@@ -196,7 +300,7 @@ class _Evaluation:
         robust = e.correct
         for name, attack in composition.items():
             robust = robust & self.attack(name, attack, only=robust)
-        tried = min(b.hard_label_images, e.size)
+        tried = int(np.clip(b.hard_label_images - e.first, 0, e.size))
         self.attack(
             "HopSkipJump",
             attacks.HopSkipJump(self.epsilon, self.norm, b.hard_label_steps),
@@ -204,7 +308,10 @@ class _Evaluation:
             of=tried,
         )
         curve = self.stage("curve", self._curve) if differentiable else None
-        worst = np.all([withstood(row) for row in self.rows.values()], axis=0)
+        change = self.stage("same logits", lambda: {"change": e.change()})["change"]
+        zero = None
+        if differentiable:
+            zero = self.stage("gradients", self._zero_gradients)["zero_gradients"]
         result = {
             "norm": "L2" if self.norm == 2 else "Linf",
             "epsilon": self.epsilon,
@@ -212,16 +319,17 @@ class _Evaluation:
             "images": e.size,
             "clean_accuracy": float(e.correct.mean()),
             "differentiable": differentiable,
-            "worst_case_accuracy": float(worst.mean()),
+            "worst_case_accuracy": _worst_case(list(self.rows.values())),
             "attacks": list(self.rows.values()),
             "composition": list(composition),
             "curve": curve,
+            "logits_change": change,
+            "zero_gradients": zero,
+            "budget": dataclasses.asdict(b),
         }
-        change = self.stage("same logits", lambda: {"change": e.change()})["change"]
-        zero = self.stage("gradients", self._zero_gradients) if differentiable else None
         if self._return_images:
             result["worst_case_images"] = self._worst_case_images()
-        return {**result, "checks": list(_checks(result, zero, change, b, few))}
+        return {**result, "checks": list(_checks(result, b))}
 
     def attack(
         self,
@@ -246,11 +354,13 @@ class _Evaluation:
         def compute():
             self._announce(name)
             attacked = e.correct if only is None else only
+            tried = e.size if of is None else of
             found = e.attack(attack, attacked, source)
             row = {
                 "name": name,
                 "attacked": int(attacked.sum()),
-                "accuracy": float((found.robust & attacked).sum()) / (of or e.size),
+                "tried": tried,
+                "accuracy": float((found.robust & attacked).sum()) / max(tried, 1),
                 "evaluations": found.evaluations,
                 "gradients": found.gradients,
                 "seconds": round(found.seconds, 2),
@@ -328,7 +438,11 @@ def withstood(row: dict) -> np.ndarray:
     return np.array([digit == "1" for digit in row["standing"]])
 
 
-def _checks(result: dict, zero: Any, change: float, budget: Budget, few: int) -> Iterator[dict]:
+def _worst_case(rows: Sequence[dict]) -> float:
+    return float(np.all([withstood(row) for row in rows], axis=0).mean())
+
+
+def _checks(result: dict, budget: Budget) -> Iterator[dict]:
     """The signs of masked gradients that Carlini et al. (2019) and others list."""
     rows = {row["name"]: row for row in result["attacks"]}
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
@@ -345,13 +459,17 @@ def _checks(result: dict, zero: Any, change: float, budget: Budget, few: int) ->
         result["differentiable"],
         "gradient attacks run" if result["differentiable"] else "none: only attacks without them",
     )
+    change = result["logits_change"]
     evidence = f"they change by {change:.1%} of the largest between two calls"
     if change > _ROUNDING:
         evidence += ": average gradients over calls, with the `samples` of PGD and APGD"
     yield found("the model gives the same logits twice", change <= _ROUNDING, evidence)
     if not result["differentiable"]:
         return
-    short, long = f"PGD-{few}", f"PGD-{budget.pgd_steps}, {budget.restarts} starts"
+    short, long = (
+        f"PGD-{min(20, budget.pgd_steps)}",
+        f"PGD-{budget.pgd_steps}, {budget.restarts} starts",
+    )
     yield not_weaker("a gradient is no weaker than noise", short, "random noise")
     yield not_weaker("iterative is no weaker than single-step", short, "fast gradient")
     yield not_weaker("more steps and starts are no weaker", long, short)
@@ -384,7 +502,7 @@ def _checks(result: dict, zero: Any, change: float, budget: Budget, few: int) ->
     )
     rise = max(np.diff(curve["accuracy"]), default=0.0)
     yield found("accuracy does not rise with ε", rise <= _TOLERANCE, f"by {max(rise, 0):.1%}")
-    share = zero["zero_gradients"]
+    share = result["zero_gradients"]
     yield found(
         "the loss's gradient does not vanish",
         share <= _TOLERANCE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import pathlib
 import time
@@ -128,15 +129,26 @@ class Runner:
         return self.networks.splits(dataset, self.config.test_size)
 
     def measure(self, measurements: Iterable[Measurement]) -> None:
-        """Computes the missing measurements, after training the networks they need."""
+        """Trains the missing networks, and computes the missing measurements."""
         measurements = list(measurements)
-        self.networks.train(dict.fromkeys(n for m in measurements for n in m.networks.values()))
-        digests = {
-            m.name: {role: self.networks.digest(n) for role, n in m.networks.items()}
-            for m in measurements
-        }
-        tasks = {m.name: units.measured(m.about, digests[m.name], m.compute) for m in measurements}
-        self.units.complete(tasks, units.same_networks(self.units.folder, digests))
+        networks = dict.fromkeys(n for m in measurements for n in m.networks.values())
+        steps = self.networks.steps(networks)
+        units.shared([*steps, *(functools.partial(self._take, m) for m in measurements)])
+
+    def _take(self, measurement: Measurement) -> None:
+        """Computes a measurement if it is missing and nobody has begun.
+
+        Raises:
+            NotYet: Others are computing it, or are training a network that it needs.
+        """
+        name, about, networks, compute = measurement
+        for network in networks.values():
+            self.networks.take(network)
+        digests = {role: self.networks.digest(network) for role, network in networks.items()}
+        self.units.take(
+            {name: units.measured(about, digests, compute)},
+            units.same_networks(self.units.folder, {name: digests}),
+        )
 
     def write(self, **more: Any) -> dict:
         """Merges all units of the folder into the results, table and figures."""

@@ -115,11 +115,31 @@ class Networks:
             on_trained: Called with the name of each network that this process has trained.
         """
         networks = list(networks)
+        units.shared(self.steps(networks, on_trained))
+        return {n.name: self.units.read(n.name) or {} for n in networks}
+
+    def steps(
+        self, networks: Iterable[Network], on_trained: Any = lambda name: None
+    ) -> list[Callable[[], Any]]:
+        """What `train` does as steps for `units.shared`: the searches come before the trainings."""
+        networks = list(networks)
         missing = [n for n in networks if self.units.read(n.name) is None]
-        for dataset, method in dict.fromkeys((n.dataset, n.method) for n in missing):
-            self.hyperparameters(dataset, method)  # the search comes before the trainings
-        tasks = {n.name: lambda n=n: self._task(n)() for n in networks}
-        return self.units.complete(tasks, self._same_hyperparameters, on_trained)
+        methods = dict.fromkeys((n.dataset, n.method) for n in missing)
+        return [
+            *(functools.partial(self.hyperparameters, *method) for method in methods),
+            *(functools.partial(self.take, n, on_trained) for n in networks),
+        ]
+
+    def take(self, network: Network, on_trained: Any = lambda name: None) -> None:
+        """Trains a network if it is missing and nobody has begun.
+
+        Raises:
+            NotYet: Others are training it, or are at the trials that it needs.
+        """
+        if self.units.read(network.name) is None:
+            self.hyperparameters(network.dataset, network.method)
+        task = {network.name: lambda: self._task(network)()}
+        self.units.take(task, self._same_hyperparameters, on_trained)
 
     def load(self, network: Network) -> keras.Model:
         """Returns a trained network; errors are those of `units.load_network`."""
@@ -136,8 +156,11 @@ class Networks:
     # Hyperparameters.
 
     def hyperparameters(self, dataset: str, method: str) -> dict[str, float]:
-        """A method's hyperparameters, configured or found by the search, including inherited
-        ones."""
+        """A method's hyperparameters, configured or found by the search, including inherited ones.
+
+        Raises:
+            NotYet: The search is at trials that others have begun.
+        """
         values: dict[str, float] = {}
         for name in lineage(method):
             if self.config.search:
@@ -210,7 +233,7 @@ class Networks:
             tasks[names[value]] = lambda point=point, name=names[value]: self._trial(
                 name, dataset, method, {**inherited, **given, **point}, point
             )()
-        found = self.trials.complete(tasks)
+        found = self.trials.take(tasks)
         window = self.config.search_window
         return {value: _score(found[names[value]], window) for value in values}
 

@@ -8,8 +8,8 @@ evaluation under strong attacks has been published. This experiment runs
 `gat_tf.evaluation.robustness` on them and, for comparison, on the same network trained with PGD
 (Madry et al. 2018). Attacks are also transferred from a baseline of another seed.
 
-A unit of work is one data set, method, seed and ball. Until the unit is done, each attack in it has
-its own file, so that an interrupted run can continue.
+A unit of work is a chunk of images for one data set, method, seed and ball. Until the unit is done,
+each attack in it has its own file, so that an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -119,18 +119,27 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     runner = Runner(NAME, config, output_dir)
     for dataset in config.datasets:
         runner.measure(
-            _measurement(runner, Network(dataset, method, seed), norm, epsilon)
+            _measurement(runner, Network(dataset, method, seed), norm, epsilon, first)
             for seed in config.seeds
             for norm, epsilon in config.balls()
             for method in config.methods
+            for first in range(0, len(runner.splits(dataset).test.labels), config.chunk_size)
         )
     return runner.write()
 
 
-def _measurement(runner: Any, network: Network, norm: str, epsilon: float) -> Measurement:
+def _measurement(
+    runner: Any, network: Network, norm: str, epsilon: float, first: int
+) -> Measurement:
     # Attacks are transferred from this baseline, the same whatever seeds are run.
     source = Network(network.dataset, "baseline", 0 if network.seed else 1)
     name = f"{network.name}-{norm}-{epsilon:.6g}"
+    images, labels = runner.splits(network.dataset).test
+    chunk = slice(first, first + runner.config.chunk_size)
+    part = {}
+    if len(labels) > runner.config.chunk_size:
+        part = {"first_image": first, "all_images": len(labels)}
+        name += f"-images{first:06d}"
 
     def measured():
         digests = {
@@ -139,18 +148,34 @@ def _measurement(runner: Any, network: Network, norm: str, epsilon: float) -> Me
         }
         return evaluation.robustness(
             runner.networks.load(network),
-            data.batches(runner.splits(network.dataset).test, 500),
+            data.batches(data.Split(images[chunk], labels[chunk]), 500),
             budget.NORMS[norm],
             epsilon,
             source=runner.networks.load(source),
             budget=runner.config.budget(),
+            first=first,
             seed=network.seed,
             verbose=int(monitoring.in_terminal()),
             stage=budget.kept_in(Units(runner.units.path(name, ".parts")), digests),
         )
 
     about = {**network._asdict(), "source_seed": source.seed, "norm": norm, "epsilon": epsilon}
-    return Measurement(name, about, {network.method: network, "source": source}, measured)
+    return Measurement(
+        name, {**about, **part}, {network.method: network, "source": source}, measured
+    )
+
+
+def whole(units: list[dict]) -> list[dict]:
+    """The evaluations of all images, without those that lack a chunk."""
+    found: dict[tuple, list[dict]] = {}
+    for unit in sorted(units, key=lambda u: u.get("first_image", 0)):
+        key = unit["dataset"], unit["method"], unit["seed"], _ball(unit)
+        found.setdefault(key, []).append(unit)
+    return [
+        chunks[0] if len(chunks) == 1 else {**chunks[0], **evaluation.merged(chunks)}
+        for chunks in found.values()
+        if sum(u["images"] for u in chunks) == chunks[0].get("all_images", chunks[0]["images"])
+    ]
 
 
 def summarise(units: list[dict]) -> dict:
@@ -161,7 +186,7 @@ def summarise(units: list[dict]) -> dict:
         seeds for "clean", each attack and "worst case"; curve: epsilons, mean and std of the
         accuracy in % under PGD; checks; failed: those checks that failed, with how often.
     """
-    summary = {}
+    summary, units = {}, whole(units)
     for dataset in dict.fromkeys(u["dataset"] for u in units):
         ordered = sorted(units, key=lambda u: (u["norm"] == "L2", u["epsilon"]))
         summary[dataset] = {
@@ -218,10 +243,11 @@ def _curve(curves: list[dict]) -> dict:
 
 def verdicts(units: list[dict]) -> dict:
     """By data set: is GAT, in the worst case over all attacks, above each other method?"""
+    evaluations = whole(units)
     return {
         dataset: decide(
             [
-                _claim(dataset, ball, rows, high, low, units)
+                _claim(dataset, ball, rows, high, low, evaluations)
                 for ball, rows in balls.items()
                 for high, low in _pairs(rows)
             ]
@@ -264,7 +290,7 @@ def table(results: dict) -> str:
     config = results["config"]
     lines = []
     for dataset, balls in results["summary"].items():
-        ours = [u for u in results["units"] if u["dataset"] == dataset]
+        ours = [u for u in whole(results["units"]) if u["dataset"] == dataset]
         for ball, rows in balls.items():
             columns = next(iter(rows.values()))["accuracy"]
             seeds = max(len(row["seeds"]) for row in rows.values())

@@ -26,7 +26,7 @@ from gat_tf.experiments import settings
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags, results
 from gat_tf.experiments.lab.config import option
-from gat_tf.experiments.lab.units import say
+from gat_tf.experiments.lab.units import say, shared
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import sampling_error
@@ -96,9 +96,11 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     def show(name):
         say(f"{name}: done\n{table({'units': folder.units.read_all()})}")
 
-    for dataset in config.datasets:
+    def steps(dataset):
         wanted = [Network(dataset, m, seed) for seed in config.seeds for m in config.methods]
-        folder.train(wanted, show)
+        return folder.steps(wanted, show)
+
+    shared([step for dataset in config.datasets for step in steps(dataset)])
     units = folder.units.read_all()
     return results.write(NAME, folder.config, output_dir, units, time.time() - started)
 

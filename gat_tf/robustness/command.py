@@ -10,14 +10,16 @@ size. The images are a data set of this project; any classification data set of 
 by name; an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`; or a folder with a subfolder
 of images for each class, in the order of `keras.utils.image_dataset_from_directory`. Of what is
 divided into splits, the test split is taken. The images of a folder are resized to the model's.
-`gat_tf.evaluation.robustness` describes the evaluation. Each attack is a file in `units/`, so that
-an interrupted evaluation can continue.
+`gat_tf.evaluation.robustness` describes the evaluation. Each chunk of images is a unit of work: any
+number of processes may run the same command on one folder. Until a chunk is done, each attack on it
+has a file of its own, so that an interrupted evaluation can continue.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import math
 import pathlib
@@ -26,7 +28,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from gat_tf import data, evaluation
 from gat_tf.experiments.lab import budget, files, monitoring, results, units
@@ -34,6 +35,7 @@ from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import ConfigError, option
 from gat_tf.experiments.lab.units import Units
 from gat_tf.logits import logits_of
+from gat_tf.robustness import pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,8 +43,7 @@ if TYPE_CHECKING:
 NAME = "gat_tf.robustness.command"
 
 _WORST = 10  # images shown that fall first
-_SHOWN = 5  # fooled images shown with what fools them, of the first _TRIED
-_TRIED = 50
+_TRIED = 50  # images, of which the fooled ones may be shown with what fools them
 _RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))  # that Keras's models take
 _RANGE_IMAGES = 100  # on which they are compared
 _FAR_BETTER = 0.25  # more of these images right: no accident
@@ -141,12 +142,13 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     }
     if config.source is not None:
         digests["source"] = units.digest(pathlib.Path(config.source))
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(config.batch_size)
     kept = Units(output_dir / "units")
-    try:
+
+    def evaluated(first, name):
+        chunk = slice(first, first + config.chunk_size)
         result = evaluation.robustness(
             model,
-            dataset,
+            (images[chunk], labels[chunk]),
             budget.NORMS[config.norm],
             config.radius(),
             source=source,
@@ -154,22 +156,49 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             bounds=(config.low, config.high),
             budget=config.budget(),
             batch_size=config.batch_size,
+            first=first,
             seed=config.seed,
             verbose=int(monitoring.in_terminal()),
             return_images=config.save_images or _TRIED,
-            stage=budget.kept_in(kept, digests),
+            stage=budget.kept_in(Units(kept.path(name, ".parts")), digests),
         )
+        pictures.write(kept.path(name, ".npz"), result.pop("worst_case_images"), first, labels)
+        return result
+
+    chunks = {f"images-{i:06d}": i for i in range(0, len(labels), config.chunk_size) or [0]}
+    tasks = {
+        name: units.measured(
+            {"images from": first}, digests, functools.partial(evaluated, first, name), clear=False
+        )
+        for name, first in chunks.items()
+    }
+    try:
+        check = units.same_networks(kept.folder, dict.fromkeys(tasks, digests))
+        result = _result(kept.complete(tasks, check))
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError | files.BrokenFileError):
             raise
         raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
     result["worst"] = _worst(result, images, labels)
-    fooled = result.pop("worst_case_images")
+    fooled = pictures.read([kept.path(name, ".npz") for name in tasks])
     if config.save_images:
-        _save_images(output_dir / "worst_case_images.npz", fooled, labels)
-    result["fooled"] = _fooled(fooled, model, images, labels, config)
+        pictures.save(output_dir / "worst_case_images.npz", fooled)
+    result["fooled"] = pictures.described(
+        fooled,
+        images,
+        logits_of(model, config.from_logits),
+        data.class_names(config.dataset, config.data_dir),
+        (config.low, config.high),
+    )
     seconds = time.time() - started
     return results.save(NAME, config, output_dir, kept.read_all(), seconds, **result)
+
+
+def _result(chunks: dict[str, dict]) -> dict:
+    """The evaluation of all images, without what a unit tells of itself."""
+    result = evaluation.merged(list(chunks.values()))
+    ours = ("images from", "status", "classifiers", "seconds", "environment", "format", "budget")
+    return {key: value for key, value in result.items() if key not in ours}
 
 
 def load_model(path: str) -> keras.Model:
@@ -299,63 +328,6 @@ def _require_range(
         )
 
 
-def _save_images(path: pathlib.Path, fooled: dict, labels: np.ndarray) -> None:
-    """Stores what `evaluation.robustness` returns of the worst-case images, with their labels."""
-    with files.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            images=fooled["images"],
-            labels=labels[fooled["index"]],
-            index=np.array(fooled["index"], np.int64),
-            attack=np.array(fooled["attack"], str),
-        )
-
-
-def _fooled(
-    found: dict, model: keras.Model, images: np.ndarray, labels: np.ndarray, config: Config
-) -> list[dict]:
-    """The first fooled images, clean and as the attack leaves them, for the picture."""
-    index = found["index"][:_SHOWN]
-    if not index:
-        return []
-    logits = logits_of(model, config.from_logits)
-    names = data.class_names(config.dataset, config.data_dir)
-
-    def seen(batch):
-        probabilities = tf.nn.softmax(logits(tf.constant(batch))).numpy()
-        predicted = probabilities.argmax(axis=1)
-        return [
-            {
-                "class": int(k),
-                "name": str(k) if names is None else names[k],
-                "confidence": round(float(p[k]), 4),
-            }
-            for k, p in zip(predicted, probabilities, strict=True)
-        ]
-
-    clean, perturbed = images[index], found["images"][: len(index)]
-    return [
-        {
-            "image": i,
-            "label": int(labels[i]),
-            "name": str(labels[i]) if names is None else names[labels[i]],
-            "attack": attack,
-            "shape": list(x.shape),
-            "clean": {**before, "pixels": _half(x, config)},
-            "perturbed": {**after, "pixels": _half(y, config)},
-        }
-        for i, attack, x, y, before, after in zip(
-            index, found["attack"], clean, perturbed, seen(clean), seen(perturbed), strict=False
-        )
-    ]
-
-
-def _half(image: np.ndarray, config: Config) -> str:
-    """An image scaled to [0, 1], in float16."""
-    scaled = (image - config.low) / (config.high - config.low)
-    return base64.b64encode(scaled.astype("<f2").tobytes()).decode()
-
-
 def table(results: dict) -> str:
     """The table of attacks and the checks, the worst first."""
     low, high = results["bounds"]
@@ -406,39 +378,8 @@ def figures(results: dict) -> dict:
     the first fooled images beside what fools them."""
     found = {"robustness": _overview(results)}
     if results.get("fooled"):
-        found["robustness_images"] = _pictures(results["fooled"])
+        found["robustness_images"] = pictures.figure(results["fooled"])
     return found
-
-
-def _pictures(fooled: list[dict]) -> Figure:
-    from gat_tf.plotting import perturbed_images
-
-    def pixels(found, which):
-        data = np.frombuffer(base64.b64decode(found[which]["pixels"]), "<f2")
-        image = data.reshape(found["shape"]).astype(np.float32)
-        return image if image.shape[-1] == 3 else image[..., :1]
-
-    clean, perturbed = (
-        np.stack([pixels(found, which) for found in fooled]) for which in ("clean", "perturbed")
-    )
-    names = {found["label"]: found["name"] for found in fooled}
-    for which in ("clean", "perturbed"):
-        names |= {found[which]["class"]: found[which]["name"] for found in fooled}
-    # As many classes as there are names: the others have no part in it.
-    columns = {k: i for i, k in enumerate(sorted(names))}
-    probabilities = {which: np.zeros((len(fooled), len(names))) for which in ("clean", "perturbed")}
-    for which, p in probabilities.items():
-        for row, found in zip(p, fooled, strict=True):
-            row[columns[found[which]["class"]]] = found[which]["confidence"]
-    return perturbed_images(
-        clean,
-        perturbed - clean,
-        np.array([columns[found["label"]] for found in fooled]),
-        probabilities["clean"],
-        probabilities["perturbed"],
-        class_names=[names[k] for k in sorted(names)],
-        perturbation_name="perturbation",
-    )
 
 
 def _overview(results: dict) -> Figure:

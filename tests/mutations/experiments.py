@@ -86,6 +86,36 @@ MUTATIONS = [
         "test_networks.py -k chosen_on_the_validation_images",
     ),
     (
+        "a busy trial waited for before the next method",
+        "experiments/networks.py",
+        "found = self.trials.take(tasks)",
+        "found = self.trials.complete(tasks)",
+        "test_networks.py -k others_are_at_a_trial",
+    ),
+    (
+        "trainings before the searches",
+        "experiments/networks.py",
+        "            *(functools.partial(self.hyperparameters, *method) for method in methods),\n"
+        "            *(functools.partial(self.take, n, on_trained) for n in networks),\n",
+        "            *(functools.partial(self.take, n, on_trained) for n in networks),\n"
+        "            *(functools.partial(self.hyperparameters, *method) for method in methods),\n",
+        "test_networks.py -k others_are_at_a_trial",
+    ),
+    (
+        "evaluations that lack a chunk in the results",
+        "experiments/robustness.py",
+        'chunks[0].get("all_images", chunks[0]["images"])',
+        'sum(u["images"] for u in chunks)',
+        "test_experiment_robustness.py -k chunks_of_images",
+    ),
+    (
+        "chunks merged in any order",
+        "experiments/robustness.py",
+        'sorted(units, key=lambda u: u.get("first_image", 0))',
+        "units",
+        "test_experiment_robustness.py -k chunks_of_images",
+    ),
+    (
         "trial scored by the mean of all epochs",
         "experiments/networks.py",
         'mode="valid").max())',
@@ -214,8 +244,8 @@ MUTATIONS = [
     (
         "curves of networks trained anew mixed in",
         "experiments/measuring.py",
-        "self.units.complete(tasks, units.same_networks(self.units.folder, digests))",
-        "self.units.complete(tasks)",
+        "            units.same_networks(self.units.folder, {name: digests}),\n",
+        "",
         "test_fig3_fig4.py -k not_mixed_with_the_old",
     ),
     (

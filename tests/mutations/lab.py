@@ -18,9 +18,85 @@ MUTATIONS = [
     (
         "stored units not checked",
         "experiments/lab/units.py",
-        "        check(name, unit)\n        return unit",
-        "        return unit",
+        "            check(name, unit)\n        return unit",
+        "            pass\n        return unit",
         "test_lab_units.py -k fails_its_check",
+    ),
+    (
+        "first busy unit ends the search for a free one",
+        "experiments/lab/units.py",
+        "                held += not_yet.held",
+        "                held += not_yet.held\n                locks.wait(held)",
+        "test_lab_units.py -k step_that_waits",
+    ),
+    (
+        "urgent steps wait for the end of the round",
+        "experiments/lab/units.py",
+        "                del left[i]\n                break  # what",
+        "                left = {k: v for k, v in left.items() if k != i}  # what",
+        "test_lab_units.py -k most_urgent",
+    ),
+    (
+        "units behind a busy one left alone",
+        "experiments/lab/units.py",
+        "        read = {name: self._read_or_compute(name, tasks[name], check, on_computed)\n"
+        "                for name in tasks}  # fmt: skip\n",
+        "        read = {}\n"
+        "        for name in tasks:\n"
+        "            read[name] = self._read_or_compute(name, tasks[name], check, on_computed)\n"
+        "            if read[name] is None:\n"
+        "                break\n",
+        "test_lab_units.py -k is_not_waited_for",
+    ),
+    (
+        "units of a worker that does not write computed twice",
+        "experiments/lab/units.py",
+        "self._of_the_chief[name] = unit",
+        "pass",
+        "test_lab_units.py -k does_not_write",
+    ),
+    (
+        "workers' temporary folders left behind",
+        "experiments/lab/fitting.py",
+        "        with tempfile.TemporaryDirectory() as folder:\n"
+        "            yield pathlib.Path(folder)",
+        "        yield pathlib.Path(tempfile.mkdtemp())",
+        "test_lab_fitting.py -k leaves_nothing_behind",
+    ),
+    (
+        "a Ray task computes what is not its own",
+        "experiments/lab/executors.py",
+        "        if lock != self.lock:\n            return None\n",
+        "        if lock != self.lock:\n            return here()\n",
+        "test_executors.py -k 'nothing_else or never_reached'",
+    ),
+    (
+        "a Ray task leaves the parts of its unit to others",
+        "experiments/lab/executors.py",
+        "        with units.executed_by(units.Executor()):  # its parts too",
+        "        with contextlib.nullcontext():  # its parts too",
+        "test_executors.py -k nothing_else",
+    ),
+    (
+        "a repeated Ray task runs again what is there",
+        "experiments/lab/executors.py",
+        "    unit = _read(lock)  # this may be a repetition",
+        "    unit = None  # this may be a repetition",
+        "test_executors.py -k repeated",
+    ),
+    (
+        "trainings of several hosts handed to Ray",
+        "experiments/lab/executors.py",
+        '== "multi_worker":',
+        '== "mirrored":',
+        "test_executors.py -k several_hosts",
+    ),
+    (
+        "flag of the executor not obeyed",
+        "experiments/lab/flags.py",
+        "executors.run(flags.FLAGS.executor, run, config, output_dir)",
+        'executors.run("local", run, config, output_dir)',
+        "test_lab_config.py -k executor",
     ),
     (
         "files that are being written taken for units",
@@ -67,8 +143,8 @@ MUTATIONS = [
     (
         "best epoch's weights not restored",
         "experiments/lab/fitting.py",
-        "    if progress.best_epoch:\n        training.network",
-        "    if watch.finished and not progress.epochs:\n        training.network",
+        "        if progress.best_epoch:\n            training.network",
+        "        if watch.finished and not progress.epochs:\n            training.network",
         "test_lab_fitting.py -k first_of_equal_best",
     ),
     (

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from gat_tf.evaluation.robustness import Budget
+from gat_tf.evaluation.robustness import CHUNK, Budget
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.units import Units, measured, same_networks
@@ -28,9 +28,12 @@ class Config:
     queries: int = option(5_000, "Number of queries of Square.")
     hard_label_steps: int = option(20, "Number of steps of HopSkipJump.")
     hard_label_images: int = option(100, "Number of images that HopSkipJump attacks.")
+    chunk_size: int = option(
+        CHUNK, "Number of images evaluated as a unit of work of their own.", before=CHUNK
+    )
 
     def __post_init__(self):
-        configs.require_range(self, *((name, 1, math.inf) for name in _NAMES))
+        configs.require_range(self, *((name, 1, math.inf) for name in (*_NAMES, "chunk_size")))
 
     def budget(self) -> Budget:
         return Budget(**{name: getattr(self, name) for name in _NAMES})

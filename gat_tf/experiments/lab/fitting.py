@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -10,7 +11,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -151,25 +152,40 @@ def fit_to_best(
         report: Prints a line.
         events: Folder of the events for TensorBoard, if they are wanted.
     """
-    watch = _Watch(training, seed, folder, report)
-    watch.set_model(training.model)
-    watch.restore()
-    progress = watch.progress
-    if not watch.finished:
-        epochs_left = training.epochs - progress.epochs
-        shown = monitoring.callbacks(events, epochs_left * training.steps_per_epoch)
-        training.model.fit(
-            training.batches(progress.epochs),
-            epochs=training.epochs,
-            initial_epoch=progress.epochs,
-            steps_per_epoch=training.steps_per_epoch,
-            callbacks=[watch, *training.callbacks, *shown],
-            shuffle=False,  # the data set does
-            verbose=0,
-        )
-    if progress.best_epoch:
-        training.network.load_weights(watch.best_path)
+    with _folder_of_this_worker(folder) as own_folder:
+        watch = _Watch(training, seed, own_folder, folder, report)
+        watch.set_model(training.model)
+        watch.restore()
+        progress = watch.progress
+        if not watch.finished:
+            epochs_left = training.epochs - progress.epochs
+            shown = monitoring.callbacks(events, epochs_left * training.steps_per_epoch)
+            training.model.fit(
+                training.batches(progress.epochs),
+                epochs=training.epochs,
+                initial_epoch=progress.epochs,
+                steps_per_epoch=training.steps_per_epoch,
+                callbacks=[watch, *training.callbacks, *shown],
+                shuffle=False,  # the data set does
+                verbose=0,
+            )
+        if progress.best_epoch:
+            training.network.load_weights(watch.best_path)
     return progress
+
+
+@contextlib.contextmanager
+def _folder_of_this_worker(shared: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Where a worker writes its checkpoints.
+
+    Every worker has to take part in saving. What the others write is theirs alone, because the
+    chief removes the shared folder when it has done with it.
+    """
+    if devices.is_chief():
+        yield shared
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder)
 
 
 def validation_accuracy(
@@ -241,14 +257,12 @@ def training_data(
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, training: Training, seed: int, folder: Any, report: Any):
+    def __init__(self, training: Training, seed: int, folder: Any, shared_folder: Any, report: Any):
         super().__init__()
         self.training = training
         self.seed = seed
-        # Every worker has to take part in saving; what the others write is theirs alone, because
-        # the chief removes the folder when it has done with it.
-        self.shared_folder = folder
-        self.folder = folder if devices.is_chief() else pathlib.Path(tempfile.mkdtemp())
+        self.folder = folder
+        self.shared_folder = shared_folder
         self.report = report
         self.progress = Progress()
         self._last_report = -math.inf

@@ -13,7 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from gat_tf.data import DatasetNotFoundError
-from gat_tf.experiments.lab import files, monitoring
+from gat_tf.experiments.lab import executors, files, monitoring
 from gat_tf.experiments.lab.config import ConfigError
 
 _ERRORS = (ConfigError, DatasetNotFoundError, files.BrokenFileError, files.FullDiskError)
@@ -50,8 +50,9 @@ def main(config_class: type, presets: dict, run: Callable, name: str) -> None:
                     given[field] = {**getattr(presets[preset], field), **value}
             config = dataclasses.replace(presets[preset], **given)
             default = f"runs/{name}" + ("" if preset == "paper" else f"-{preset}")
+            output_dir = flags.FLAGS.output_dir or default
             with monitoring.tensorboard(flags.FLAGS.tensorboard):
-                run(config, flags.FLAGS.output_dir or default)
+                executors.run(flags.FLAGS.executor, run, config, output_dir)
         except _ERRORS as error:
             sys.exit(f"Error: {error}")
         except KeyboardInterrupt:
@@ -80,6 +81,14 @@ def _define_flags(config_class, presets, name):
         "tensorboard",
         False,
         "Whether every training is written for TensorBoard, into tensorboard/ beside the networks.",
+        module_name=module,
+    )
+    flags.DEFINE_enum(
+        "executor",
+        "local",
+        executors.EXECUTORS,
+        "Who computes the units: this process, or the tasks of a Ray cluster, each with a GPU or "
+        "a CPU of its own.",
         module_name=module,
     )
     types = typing.get_type_hints(config_class)

@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gat_tf.experiments.lab.config import ConfigError
@@ -32,12 +32,13 @@ def held(path: pathlib.Path) -> Iterator[bool]:
                 _release(file)
 
 
-def wait(path: pathlib.Path) -> None:
-    """Returns as soon as no process holds the lock."""
+def wait(paths: Iterable[pathlib.Path]) -> None:
+    """Returns as soon as one of the locks is held by no process."""
     while True:
-        with held(path) as taken:
-            if taken:
-                return
+        for path in paths:
+            with held(path) as taken:
+                if taken:
+                    return
         time.sleep(_POLL_SECONDS)
 
 

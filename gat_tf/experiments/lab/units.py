@@ -12,13 +12,86 @@ import functools
 import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import keras
 
 from gat_tf.experiments.lab import devices, files, locks
 from gat_tf.experiments.lab.config import FORMAT, ConfigError
+
+T = TypeVar("T")
+
+
+class NotYet(Exception):  # noqa: N818, as it is no error
+    """Units that are needed are being computed by other processes.
+
+    Attributes:
+        held: The locks of those units.
+    """
+
+    def __init__(self, held: Sequence[pathlib.Path]):
+        super().__init__(f"Others are computing {', '.join(path.name for path in held)}.")
+        self.held = held
+
+
+def shared(steps: Iterable[Callable[[], T]]) -> list[T]:
+    """Does work that other processes may be doing too, and waits only where nothing is free.
+
+    Args:
+        steps: Functions such as those that call `Units.take`, the most urgent first. One that
+            raises NotYet is called again later; until then the others are tried.
+
+    Returns:
+        What the steps return, in their order.
+    """
+    left, found = dict(enumerate(steps)), {}
+    while left:
+        held: list[pathlib.Path] = []
+        for i, step in left.items():
+            try:
+                found[i] = step()
+            except NotYet as not_yet:
+                held += not_yet.held
+            else:
+                del left[i]
+                break  # what is more urgent may have become free
+        else:
+            _executors[-1].wait(held)
+    return [found[i] for i in sorted(found)]
+
+
+class Executor:
+    """Computes missing units, in this process.
+
+    A subclass may have them computed elsewhere. A unit is known by the path of its lock.
+    """
+
+    def compute(self, lock: pathlib.Path, here: Callable[[], dict | None]) -> dict | None:
+        """Returns the unit, or None while it is being computed elsewhere.
+
+        Args:
+            lock: Of the unit.
+            here: Computes it in this process, unless another process has begun.
+        """
+        return here()
+
+    def wait(self, held: Sequence[pathlib.Path]) -> None:
+        """Returns as soon as one of the units may be there, or be free to be computed."""
+        locks.wait(held)
+
+
+_executors = [Executor()]
+
+
+@contextlib.contextmanager
+def executed_by(executor: Executor) -> Iterator[None]:
+    """Has the units computed by another executor inside the `with` block."""
+    _executors.append(executor)
+    try:
+        yield
+    finally:
+        _executors.pop()
 
 
 class Units:
@@ -31,6 +104,7 @@ class Units:
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self._packed = folder.with_name(f"{folder.name}.json")
+        self._of_the_chief: dict[str, dict] = {}
 
     def path(self, name: str, suffix: str = ".json") -> pathlib.Path:
         """The file of a unit, or one beside it."""
@@ -46,7 +120,7 @@ class Units:
         try:
             found = files.read_json(path)
         except FileNotFoundError:
-            return self._of_the_record.get(name)
+            return self._of_the_chief.get(name) or self._of_the_record.get(name)
         if not isinstance(found, dict):
             raise files.BrokenFileError(
                 f"Expected a unit of work in {path}. Received: {type(found).__name__}. Delete it, "
@@ -71,31 +145,50 @@ class Units:
     ) -> dict[str, dict]:
         """Computes the missing units, sharing the work with all processes that use this folder.
 
-        Args:
-            tasks: Name to the function that computes the unit. The folders `<name>.checkpoints` and
-                `<name>.parts` are removed when the unit is written.
-            check: Raises an error if an existing unit is not the expected one.
-            on_computed: Called with the name of each unit computed by this process.
+        Arguments and errors are those of `take`.
 
         Returns:
             The units of all tasks, by name.
         """
-        done: dict[str, dict] = {}
-        while len(done) < len(tasks):
-            read = {name: self._read_or_compute(name, tasks[name], check, on_computed)
-                    for name in tasks if name not in done}  # fmt: skip
-            found = {name: unit for name, unit in read.items() if unit is not None}
-            done |= found
-            if not found:  # others are computing all that is missing
-                locks.wait(self._lock(next(name for name in tasks if name not in done)))
-        return {name: done[name] for name in tasks}
+        found = shared(
+            functools.partial(self.take, {name: task}, check, on_computed)
+            for name, task in tasks.items()
+        )
+        return {name: unit for units in found for name, unit in units.items()}
+
+    def take(
+        self,
+        tasks: Mapping[str, Callable[..., dict]],
+        check: Callable[[str, dict], None] = lambda name, found: None,
+        on_computed: Callable[[str], None] = lambda name: None,
+    ) -> dict[str, dict]:
+        """Computes the missing units that nobody has begun, and does not wait for the others.
+
+        Args:
+            tasks: Name to the function that computes the unit. The folders `<name>.checkpoints` and
+                `<name>.parts` are removed when the unit is written.
+            check: Raises an error if a unit is not the expected one.
+            on_computed: Called with the name of each unit that was missing, when it is there.
+
+        Returns:
+            The units of all tasks, by name.
+
+        Raises:
+            NotYet: Others are still computing some of them.
+        """
+        read = {name: self._read_or_compute(name, tasks[name], check, on_computed)
+                for name in tasks}  # fmt: skip
+        held = [self._lock(name) for name, unit in read.items() if unit is None]
+        if held:
+            raise NotYet(held)
+        return {name: unit for name, unit in read.items() if unit is not None}
 
     def _read_or_compute(
         self, name: str, compute: Callable, check: Any, on_computed: Any
     ) -> dict | None:
         """The unit; None while another process computes it."""
-        unit = self.read(name)
-        if unit is None:
+
+        def here():
             with self._claimed(name) as ours:
                 if not ours:
                     return None
@@ -103,9 +196,15 @@ class Units:
                 if unit is None:
                     unit = {"format": FORMAT, **compute()}
                     self._write(name, unit)
-                    on_computed(name)
-                    return unit
-        check(name, unit)
+                return unit
+
+        unit = self.read(name)
+        if unit is None:
+            unit = _executors[-1].compute(self._lock(name), here)
+            if unit is not None:
+                on_computed(name)
+        if unit is not None:
+            check(name, unit)
         return unit
 
     @contextlib.contextmanager
@@ -124,6 +223,8 @@ class Units:
             files.write_json(self.path(name), unit)
             for suffix in (".checkpoints", ".parts"):
                 files.remove(self.path(name, suffix))
+        else:  # the chief's file may not be there yet when it is next read
+            self._of_the_chief[name] = unit
 
     @functools.cached_property
     def _of_the_record(self) -> dict[str, dict]:

@@ -110,16 +110,23 @@ class Networks:
             ConfigError: There are too few images, or a classifier is of another Rob-GAN.
         """
         networks = list(networks)
-        tuned = [n for n in networks if n.parent]
-        others = [n for n in networks if not n.parent]
-        parents = [n.parent for n in tuned if n.parent]
-        self.units.complete({n.unit: lambda n=n: self._task(n)() for n in [*parents, *others]})
-        digests = {n.unit: self._parents(n) for n in tuned}
-        self.units.complete(
-            {n.unit: lambda n=n: self._task(n)() for n in tuned},
-            units.same_networks(self.units.folder, digests),
-        )
+        units.shared(self.steps(networks))
         return {n: self.units.read(n.unit) or {} for n in networks}
+
+    def steps(self, networks: Iterable[Network]) -> list[Callable[[], None]]:
+        """What `train` does, as steps for `units.shared`."""
+        return [functools.partial(self.take, n) for n in networks]
+
+    def take(self, network: Network) -> None:
+        """Trains a network if it is missing and nobody has begun.
+
+        Raises:
+            NotYet: Others are training it or the network that it goes on from.
+        """
+        if network.parent:
+            self.take(network.parent)
+        check = units.same_networks(self.units.folder, {network.unit: self._parents(network)})
+        self.units.take({network.unit: lambda: self._task(network)()}, check)
 
     def _parents(self, network: Network) -> dict[str, str | None]:
         return {network.parent.name: self.digest(network.parent)} if network.parent else {}
