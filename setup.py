@@ -2,18 +2,64 @@
 
 import pathlib
 import re
+import subprocess
 
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gat_tf/version.py").read_text()).group(1)
+
+
+def text_of(name):
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def repository():
+    """The address of the repository, https://..., or None: the clone's origin, or in a source
+    distribution what was known when that was made."""
+    if (HERE / "PKG-INFO").exists():
+        found = re.search(r"^Project-URL: Source, (.+)$", text_of("PKG-INFO"), re.MULTILINE)
+        return found and found.group(1)
+    command = ["git", "config", "--get", "remote.origin.url"]
+    try:
+        origin = subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git
+        return None
+    found = re.fullmatch(r"(?:https://|(?:ssh://)?git@)([^/:@]+)[/:](.+?)(?:\.git)?/?", origin)
+    return found and "https://{}/{}".format(*found.groups())
+
+
+def absolute(readme, url):
+    """The README with the links and pictures of the repository, for a page elsewhere."""
+
+    def link(match):
+        picture, text, target = match.groups()
+        if target.startswith("#"):
+            return f"[{text}]({url}{target})"
+        return f"{picture}[{text}]({url}/{'raw' if picture else 'blob'}/HEAD/{target})"
+
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!\w+:)([^)\s]+)\)", link, readme)
+
+
+VERSION = re.search(r'__version__ = "(.+)"', text_of("gat_tf/version.py")).group(1)
+URL = repository()
+PAPERS = {
+    "Paper (GAT)": "https://arxiv.org/abs/1705.03387",
+    "Paper (Rob-GAN)": "https://arxiv.org/abs/1807.10454",
+}
+PAGES = {
+    "Source": "",
+    "Documentation": "/blob/HEAD/docs/index.md",
+    "Changelog": "/blob/HEAD/CHANGELOG.md",
+    "Issues": "/issues",
+}
 
 setup(
     name="gat_tf",
     version=VERSION,
     description="Adversarial training with learned adversaries (GAT) in TensorFlow 2 and Keras 3",
-    long_description=(HERE / "README.md").read_text(),
+    long_description=absolute(text_of("README.md"), URL) if URL else text_of("README.md"),
     long_description_content_type="text/markdown",
+    project_urls={**{name: URL + page for name, page in PAGES.items() if URL}, **PAPERS},
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["gat_tf", "gat_tf.*"]),

@@ -38,7 +38,7 @@ def _about(command: str) -> str:
     """The first line of a command's docstring, without importing it."""
     path = pathlib.Path(__file__).parent / command.replace(".", "/")
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return (ast.get_docstring(ast.parse(source.read_text())) or "").split("\n")[0]
+    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
 if __name__ == "__main__":

@@ -85,6 +85,23 @@ def test_images_outside_the_range_are_told_both_ways_out(kind):
         scheme.fit(BYTES.astype(np.uint8), LABELS, verbose=0)
 
 
+@pytest.mark.parametrize("attack", [attacks.PGD(0.1, steps=1), attacks.APGD(0.1, steps=2)])
+def test_attacks_on_images_outside_the_range_tell_both_ways_out(attack):
+    """Called directly, in `evaluation.accuracy`, and in training with PGD."""
+    model = schemes.classifier()
+    scheme = training.AdversarialTraining(model, attack)
+    scheme.compile(schemes.sgd())
+    for call in (
+        lambda: attack(model, BYTES, LABELS),
+        lambda: evaluation.accuracy(model, BYTES, LABELS, attack),
+        lambda: scheme.fit(BYTES, LABELS, verbose=0),
+    ):
+        with pytest.raises(ValueError, match=r"images within \[0(.0)?, 1(.0)?\]") as error:
+            call()
+        assert "divide by 255" in str(error.value)
+        assert "clip=(low, high) of the attack, or bounds=(low, high)" in str(error.value)
+
+
 def test_draws_of_the_user_are_held_to_the_bounds():
     scheme = build("separate", 255)
     batch = tf.data.Dataset.from_tensors((BYTES, LABELS))

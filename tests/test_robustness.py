@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from gat_tf import attacks, evaluation, models
 from gat_tf.evaluation.evaluator import Evaluator
-from gat_tf.evaluation.robustness import Budget, withstood
+from gat_tf.evaluation.robustness import Budget, _all_images, withstood
 from gat_tf.logits import Logits
 
 INF = math.inf
@@ -28,10 +29,21 @@ def dataset(shapes, count=40, batch=20):
 
 
 @pytest.fixture(scope="module")
-def honest(trained, shapes):
+def stages():
+    """What each stage of `honest` has computed."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def honest(trained, shapes, stages):
+    def stage(name, compute):
+        stages[name] = compute()
+        return stages[name]
+
     return evaluation.robustness(
-        trained, dataset(shapes), INF, EPSILON, budget=SMALL, batch_size=16
-    )
+        trained, dataset(shapes), INF, EPSILON, budget=SMALL, batch_size=16, stage=stage,
+        return_images=True,
+    )  # fmt: skip
 
 
 def checks_of(result):
@@ -104,6 +116,55 @@ def test_accuracies_are_those_of_accuracy(honest, trained, shapes):
     rows = {row["name"]: row["accuracy"] for row in honest["attacks"]}
     assert rows["fast gradient"] == pytest.approx(expected)
     assert honest["clean_accuracy"] == pytest.approx(evaluation.accuracy(trained, dataset(shapes)))
+
+
+@pytest.mark.parametrize("which", [True, 9])
+def test_worst_case_images_are_fooled_and_within_the_ball(which, honest, stages, trained, shapes):
+    def stored(name, compute):
+        return json.loads(json.dumps(stages[name]))  # as from a file
+
+    data = dataset(shapes)
+    result = evaluation.robustness(
+        trained, data, INF, EPSILON, budget=SMALL, stage=stored, return_images=which
+    )
+    found = result["worst_case_images"]
+    if which is True:
+        np.testing.assert_array_equal(found["images"], honest["worst_case_images"]["images"])
+    images, labels = (array[:40] for array in shapes)
+    correct = np.argmax(trained.predict(images, verbose=0), axis=1) == labels
+    standing = {row["name"]: withstood(row) for row in result["attacks"]}
+    fallen = correct & ~np.all(list(standing.values()), axis=0)
+    candidates = range(40 if which is True else which)
+    assert found["index"] == [i for i in candidates if fallen[i]]
+    assert 0 < len(found["index"]) < len(candidates) + 1
+    eta = found["images"] - images[found["index"]]
+    assert 0 < np.abs(eta).max() <= EPSILON * (1 + 1e-4)
+    assert found["images"].dtype == np.float32
+    predicted = np.argmax(trained.predict(found["images"], verbose=0), axis=1)
+    assert (predicted != labels[found["index"]]).all()
+    for i, attack in zip(found["index"], found["attack"], strict=True):
+        assert attack == [name for name, stands in standing.items() if not stands[i]][-1]
+    assert all("fooled" not in row for row in result["attacks"])
+
+
+def test_worst_case_images_of_chunks_are_numbered_through():
+    def chunk(count, index, value):
+        images = np.full((len(index), 1, 1, 1), value, np.float32)
+        found = {"index": index, "attack": [f"attack {value}"] * len(index), "images": images}
+        return {"images": count, "worst_case_images": found}
+
+    found = _all_images([chunk(4, [0, 3], 1), chunk(4, [], 2), chunk(2, [1], 3)])
+    assert found["index"] == [0, 3, 9]
+    assert found["attack"] == ["attack 1", "attack 1", "attack 3"]
+    np.testing.assert_array_equal(found["images"].ravel(), [1, 1, 3])
+
+
+def test_no_worst_case_images_where_nothing_falls(dense_classifier):
+    model = dense_classifier(np.array([[-9, 9]], np.float32), np.zeros(2, np.float32), (1, 1, 1))
+    data = np.full((2, 1, 1, 1), 0.9, np.float32), np.ones(2, np.int64)
+    result = evaluation.robustness(model, data, INF, 0.0, budget=SMALL, return_images=True)
+    assert result["worst_case_accuracy"] == 1
+    assert result["worst_case_images"]["images"].shape == (0, 1, 1, 1)
 
 
 def test_curve_goes_down_to_zero(honest):

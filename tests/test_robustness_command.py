@@ -53,8 +53,9 @@ def grey(tmp_path_factory):
         "dataset": str(folder / "images.npz"),
         "from_logits": True,
         "norm": "L2",
-        "epsilon": 0.5,
+        "epsilon": 1.0,
         "images": None,
+        "save_images": True,
     }
     config = config_for(folder / "grey.keras", **settings)
     return config, folder / "out", command.run(config, folder / "out")
@@ -108,6 +109,41 @@ def test_runner_evaluates_a_users_model_of_another_shape(grey):
     assert results["worst"][0]["epsilon"] <= results["worst"][-1]["epsilon"]
 
 
+def test_worst_case_images_are_stored_and_drawn(grey):
+    config, folder, results = grey
+    model = keras.models.load_model(config.model)
+    with np.load(folder / "worst_case_images.npz") as stored, np.load(config.dataset) as given:
+        fooled = np.argmax(model.predict(stored["images"], verbose=0), axis=1) != stored["labels"]
+        assert fooled.all()
+        np.testing.assert_array_equal(stored["labels"], given["labels"][stored["index"]])
+        clean = given["images"][stored["index"]] / 255
+        lengths = np.linalg.norm((stored["images"] - clean).reshape(len(clean), -1), axis=1)
+        assert 0.05 < lengths.max() <= 1.0001
+        count = round((results["clean_accuracy"] - results["worst_case_accuracy"]) * 24)
+        assert len(stored["index"]) == len(stored["attack"]) == count > 0
+        first = results["fooled"][0]
+        assert first["image"] == stored["index"][0]
+        z = model.predict(stored["images"][:1], verbose=0)[0]
+    assert len(results["fooled"]) == min(count, 5)
+    assert first["clean"]["class"] == first["label"] != first["perturbed"]["class"]
+    assert first["perturbed"]["class"] == np.argmax(z)
+    confidence = np.exp(z.max()) / np.exp(z).sum()
+    assert first["perturbed"]["confidence"] == pytest.approx(confidence, abs=1e-3)
+    figure = command.figures(results)["robustness_images"]
+    shown = [axes.get_xlabel() for axes in figure.axes]
+    assert shown[2] == f"{first['perturbed']['class']} {100 * confidence:.0f} %"
+    assert (folder / "robustness_images.png").stat().st_size > 5_000
+
+
+def test_missing_images_of_a_unit_are_named(grey, tmp_path):
+    config, folder, _ = grey
+    copy = shutil.copytree(folder, tmp_path / "out")
+    (path,) = (copy / "units").glob("*.npz")
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"images-000000\.npz.*delete .*images-000000\.json"):
+        command.run(config, copy)
+
+
 def test_killed_evaluation_continues(grey, tmp_path, monkeypatch):
     config, _folder, results = grey
     run_square = attacks.Square.perturb
@@ -129,6 +165,7 @@ def test_killed_evaluation_continues(grey, tmp_path, monkeypatch):
 
     assert standing(again) == standing(results)
     assert again["curve"] == results["curve"]
+    assert again["fooled"] == results["fooled"]  # also those found before
 
 
 def test_chunks_that_others_have_computed_are_merged_to_the_whole(grey, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ gradients are masked.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,7 @@ def robustness(
     first: int | None = None,
     seed: int = 0,
     verbose: int = 0,
+    return_images: bool | int = False,
     stage: Callable[[str, Callable[[], dict]], dict] = lambda name, compute: compute(),
 ) -> dict:
     """Returns a classifier's accuracy under many attacks, and the results of known checks.
@@ -113,6 +115,8 @@ def robustness(
         seed: Seed of the attacks' random choices.
         verbose: 0 for silence, 1 for Keras's progress bar per attack, 2 for one line at its end.
             Both show the share of attacked images that withstand it.
+        return_images: Whether to return the worst-case images too: True for those of all images, a
+            number for those of the first so many images.
         stage: Called with the name of each part and a function that computes it. It may store the
             function's result, a dictionary for JSON, and return the stored result in a later run.
 
@@ -124,7 +128,10 @@ def robustness(
         (input gradients), seconds, standing (a string with 1 for each image that withstands it
         and 0 for each other; an image that was not attacked counts as it does clean); curve:
         epsilons, accuracy, fooled_at (per image, or None); logits_change and zero_gradients, which
-        checks look at; checks: a list of check, passed, evidence; budget.
+        checks look at; checks: a list of check, passed, evidence; budget. With `return_images` also
+        worst_case_images, a dictionary of index (`[M]`, which images are fooled), attack (`[M]`,
+        the name of the last attack that fools each) and images (`[M, H, W, C]` float32, as that
+        attack leaves them; those misclassified without an attack are not among them).
 
     Raises:
         ValueError: The model, the dataset or an argument is not of the kinds above.
@@ -155,7 +162,8 @@ def robustness(
         )
         if source is not None:
             evaluator.require_same_classes(source)
-        return _Evaluation(evaluator, norm, float(epsilon), budget, stage).run(source)
+        evaluation = _Evaluation(evaluator, norm, float(epsilon), budget, stage, return_images)
+        return evaluation.run(source)
 
     def stage_of(start):
         if len(labels) <= chunk_size:
@@ -207,6 +215,8 @@ def merged(chunks: Sequence[dict]) -> dict:
         "logits_change": max(c["logits_change"] for c in chunks),
         "zero_gradients": zero,
     }
+    if "worst_case_images" in result:
+        result["worst_case_images"] = _all_images(chunks)
     return {**result, "checks": list(_checks(result, Budget(**result["budget"])))}
 
 
@@ -223,6 +233,17 @@ def _row(of_chunks: Sequence[dict]) -> dict:
         "accuracy": robust / tried,
         "seconds": round(sums["seconds"], 2),
         "standing": "".join(row["standing"] for row in of_chunks),
+    }
+
+
+def _all_images(chunks: Sequence[dict]) -> dict:
+    """The worst-case images of all chunks, numbered through."""
+    found = [chunk["worst_case_images"] for chunk in chunks]
+    firsts = np.cumsum([0, *(chunk["images"] for chunk in chunks[:-1])])
+    return {
+        "index": [int(k + i) for k, f in zip(firsts, found, strict=True) for i in f["index"]],
+        "attack": [name for f in found for name in f["attack"]],
+        "images": np.concatenate([f["images"] for f in found]),
     }
 
 
@@ -246,7 +267,13 @@ def _whole_curve(chunks: Sequence[dict]) -> dict:
 
 class _Evaluation:
     def __init__(
-        self, evaluator: Evaluator, norm: float, epsilon: float, budget: Budget, stage: Callable
+        self,
+        evaluator: Evaluator,
+        norm: float,
+        epsilon: float,
+        budget: Budget,
+        stage: Callable,
+        return_images: bool | int,
     ):
         self.evaluator = evaluator
         self.norm = norm
@@ -254,6 +281,12 @@ class _Evaluation:
         self.budget = budget
         self.stage = stage
         self.rows: dict[str, dict] = {}
+        self._return_images = bool(return_images)
+        count = evaluator.size
+        if return_images is not True:
+            count = int(np.clip(int(return_images) - evaluator.first, 0, count))
+        self._candidates = np.arange(evaluator.size) < count
+        self._images: dict[int, tuple[str, np.ndarray]] = {}  # index to the attack and its image
 
     def run(self, source: Logits | None) -> dict:
         e, b = self.evaluator, self.budget
@@ -311,6 +344,8 @@ class _Evaluation:
             "zero_gradients": zero,
             "budget": dataclasses.asdict(b),
         }
+        if self._return_images:
+            result["worst_case_images"] = self._worst_case_images()
         return {**result, "checks": list(_checks(result, b))}
 
     def attack(
@@ -338,7 +373,7 @@ class _Evaluation:
             attacked = e.correct if only is None else only
             tried = e.size if of is None else of
             found = e.attack(attack, attacked, source)
-            return {
+            row = {
                 "name": name,
                 "attacked": int(attacked.sum()),
                 "tried": tried,
@@ -348,9 +383,29 @@ class _Evaluation:
                 "seconds": round(found.seconds, 2),
                 "standing": "".join("01"[int(robust)] for robust in found.robust),
             }
+            if self._return_images:
+                fooled = attacked & ~found.robust & self._candidates
+                row["fooled"] = _encoded(np.flatnonzero(fooled), found.adversarial[fooled])
+            return row
 
-        self.rows[name] = self.stage(name, compute)
-        return withstood(self.rows[name])
+        row = dict(self.stage(name, compute))
+        fooled = row.pop("fooled", None)
+        if fooled and self._return_images:
+            self._images |= {
+                i: (name, image) for i, image in _decoded(fooled) if self._candidates[i]
+            }
+        self.rows[name] = row
+        return withstood(row)
+
+    def _worst_case_images(self) -> dict:
+        index = sorted(self._images)
+        images = [self._images[i][1] for i in index]
+        shape = (0, *self.evaluator.images.shape[1:])
+        return {
+            "index": index,
+            "attack": [self._images[i][0] for i in index],
+            "images": np.stack(images) if images else np.zeros(shape, np.float32),
+        }
 
     def _announce(self, name: str) -> None:
         if self.evaluator.verbose:
@@ -382,6 +437,17 @@ class _Evaluation:
     def _zero_gradients(self) -> dict:
         lengths = self.evaluator.gradient_norms()
         return {"zero_gradients": float(np.mean(lengths == 0))}
+
+
+def _encoded(index: np.ndarray, images: np.ndarray) -> dict:
+    """Images and their numbers, for JSON, to the bit."""
+    pixels = base64.b64encode(images.astype("<f4").tobytes()).decode()
+    return {"index": index.tolist(), "shape": list(images.shape), "pixels": pixels}
+
+
+def _decoded(found: dict) -> list[tuple[int, np.ndarray]]:
+    pixels = np.frombuffer(base64.b64decode(found["pixels"]), "<f4").reshape(found["shape"])
+    return list(zip(found["index"], pixels, strict=True))
 
 
 def withstood(row: dict) -> np.ndarray:

@@ -57,7 +57,7 @@ def publish(record: pathlib.Path, folder: pathlib.Path = FOLDER) -> list[str]:
         names.append(name)
     files.write_json(cards_path, cards)
     with files.replacing(folder / "README.md") as path:
-        path.write_text(_table(cards))
+        path.write_text(_table(cards), encoding="utf-8")
     return names
 
 

@@ -53,13 +53,13 @@ def filled(path: pathlib.Path) -> str:
         describe = {"record": results.table, "verdicts": results.verdicts}[match[2]]
         return f"{match[1]}{describe(found)}\n{results.made_with(found)}\n{match[5]}"
 
-    return _PLACE.sub(filled_in, path.read_text())
+    return _PLACE.sub(filled_in, path.read_text(encoding="utf-8"))
 
 
 def unsupported(path: pathlib.Path) -> list[str]:
     """Returns the numbers in a file's prose that are not in the records that it quotes."""
     wrong = []
-    for records, paragraph in _QUOTING.findall(path.read_text()):
+    for records, paragraph in _QUOTING.findall(path.read_text(encoding="utf-8")):
         tables = ""
         for record in records.split():
             found = results.load(path.parent / record)
@@ -79,7 +79,7 @@ def check(paths: list[pathlib.Path]) -> list[str]:
     old = [
         f"{p}: its tables are not the record's; write them by `python -m gat_tf.experiments.record`"
         for p in paths
-        if p.read_text() != filled(p)
+        if p.read_text(encoding="utf-8") != filled(p)
     ]
     return old + [line for path in paths for line in unsupported(path)]
 
@@ -117,7 +117,7 @@ def main(arguments: list[str]) -> None:
                 results.remake(path)
                 print(f"{path}: made from its units")
             if not (given.pack or given.remake):
-                path.write_text(filled(path))
+                path.write_text(filled(path), encoding="utf-8")
                 print(f"{path}: tables written")
     except _ERRORS as error:
         sys.exit(f"Error: {error}")

@@ -22,7 +22,7 @@ import numpy as np
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import measuring
-from gat_tf.experiments.lab import budget, flags
+from gat_tf.experiments.lab import budget, flags, monitoring
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.tables import by_dataset, plus_minus, spread
 from gat_tf.experiments.lab.tables import table as markdown
@@ -148,6 +148,7 @@ def _measurement(
             budget=runner.config.budget(),
             first=first,
             seed=network.seed,
+            verbose=int(monitoring.in_terminal()),
             stage=budget.kept_in(Units(runner.units.path(name, ".parts")), digests),
         )
 

@@ -37,7 +37,7 @@ def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
         >>> card["dataset"], card["method"]
         ('cifar10', 'baseline')
     """
-    cards = json.loads((FOLDER / "cards.json").read_text())
+    cards = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))
     if name is None:
         return cards
     if name not in cards:

@@ -24,20 +24,29 @@ import hashlib
 import math
 import pathlib
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 
 from gat_tf import data, evaluation
-from gat_tf.experiments.lab import budget, files, results, units
+from gat_tf.experiments.lab import budget, files, monitoring, results, units
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import ConfigError, option
 from gat_tf.experiments.lab.units import Units
+from gat_tf.logits import logits_of
+from gat_tf.robustness import pictures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NAME = "gat_tf.robustness.command"
 
-_WORST = 10  # images shown
+_WORST = 10  # images shown that fall first
+_TRIED = 50  # images, of which the fooled ones may be shown with what fools them
+_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))  # that Keras's models take
+_RANGE_IMAGES = 100  # on which they are compared
+_FAR_BETTER = 0.25  # more of these images right: no accident
 _BUDGET = tuple(f.name for f in dataclasses.fields(evaluation.Budget))
 
 
@@ -76,6 +85,9 @@ class Config(budget.Config):
     images: int | None = option(None, "Number of test images, from the first; none means all.")
     batch_size: int = option(100, "Number of images attacked at a time.")
     seed: int = option(0, "Seed of the attacks' random choices.", **configs.SEED)
+    save_images: bool = option(
+        False, "Whether to store the worst-case images, in worst_case_images.npz.", before=False
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -116,6 +128,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     source = None if config.source is None else load_model(config.source)
     images, labels = load_images(config, getattr(model, "input_shape", None))
     _require_fitting(model, images, config)
+    _require_range(model, images, labels, config)
     configs.bind_folder(NAME, config, output_dir)
     digests = {
         "model": units.digest(pathlib.Path(config.model)),
@@ -127,7 +140,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
     def evaluated(first, name):
         chunk = slice(first, first + config.chunk_size)
-        return evaluation.robustness(
+        result = evaluation.robustness(
             model,
             (images[chunk], labels[chunk]),
             budget.NORMS[config.norm],
@@ -139,8 +152,12 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             batch_size=config.batch_size,
             first=first,
             seed=config.seed,
+            verbose=int(monitoring.in_terminal()),
+            return_images=config.save_images or _TRIED,
             stage=budget.kept_in(Units(kept.path(name, ".parts")), digests),
         )
+        pictures.write(kept.path(name, ".npz"), result.pop("worst_case_images"), first, labels)
+        return result
 
     chunks = {f"images-{i:06d}": i for i in range(0, len(labels), config.chunk_size) or [0]}
     tasks = {
@@ -157,6 +174,16 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
             raise
         raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
     result["worst"] = _worst(result, images, labels)
+    fooled = pictures.read([kept.path(name, ".npz") for name in tasks])
+    if config.save_images:
+        pictures.save(output_dir / "worst_case_images.npz", fooled)
+    result["fooled"] = pictures.described(
+        fooled,
+        images,
+        logits_of(model, config.from_logits),
+        data.class_names(config.dataset, config.data_dir),
+        (config.low, config.high),
+    )
     seconds = time.time() - started
     return results.write(NAME, config, output_dir, kept.read_all(), seconds, **result)
 
@@ -176,6 +203,12 @@ def load_model(path: str) -> keras.Model:
     """
     if not pathlib.Path(path).exists():
         raise ConfigError(f"Expected a .keras file of a classifier. Received: no file {path}")
+    if pathlib.Path(path).suffix != ".keras":
+        raise ConfigError(
+            f"Expected a .keras file of a classifier. Received: {path}. Keras may run code that is "
+            "in other files, such as .h5. Where you trust it, convert it: "
+            "keras.models.load_model(path).save('model.keras')"
+        )
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises all sorts for a file that it cannot read
@@ -265,6 +298,30 @@ def _worst(result: dict, images: np.ndarray, labels: np.ndarray) -> list[dict]:
     return found
 
 
+def _require_range(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray, config: Config
+) -> None:
+    """Raises ConfigError if the model is far better on another common range of pixels."""
+    x, y = images[:_RANGE_IMAGES], labels[:_RANGE_IMAGES]
+    if len(y) < _RANGE_IMAGES // 2 or getattr(model, "output_shape", (None, 1))[-1] == 1:
+        return
+    unit = (x - config.low) / (config.high - config.low)
+    given = (config.low, config.high)
+    right = {
+        (low, high): float(
+            np.mean(np.argmax(model.predict_on_batch(low + (high - low) * unit), axis=1) == y)
+        )
+        for low, high in dict.fromkeys((given, *_RANGES))
+    }
+    best = max(right, key=right.__getitem__)
+    if right[best] > right[given] + _FAR_BETTER:
+        raise ConfigError(
+            f"Expected pixels as {config.model} takes them. Received: --low={config.low:g} "
+            f"--high={config.high:g}, with which it gets {right[given]:.0%} of {len(y)} images "
+            f"right; with --low={best[0]:g} --high={best[1]:g} it gets {right[best]:.0%}."
+        )
+
+
 def table(results: dict) -> str:
     """The table of attacks and the checks, the worst first."""
     low, high = results["bounds"]
@@ -311,7 +368,15 @@ def table(results: dict) -> str:
 
 
 def figures(results: dict) -> dict:
-    """Returns the figure: each attack, the curve against ε, and the images that fall first."""
+    """Returns the figures: each attack, the curve against ε, and the images that fall first; and
+    the first fooled images beside what fools them."""
+    found = {"robustness": _overview(results)}
+    if results.get("fooled"):
+        found["robustness_images"] = pictures.figure(results["fooled"])
+    return found
+
+
+def _overview(results: dict) -> Figure:
     from gat_tf.plotting import Dots, Line, Mark, Panel, Series, curves, dots, parts, strip
 
     curve, worst = results["curve"], results["worst"]
@@ -368,4 +433,4 @@ def figures(results: dict) -> dict:
         ]
         titles = [f"class {found['label']}\nε {found['epsilon']:.3g}" for found in worst]
         strip(images, titles, label="clean images\nthat fall first", figure=rows[1, 0])
-    return {"robustness": figure}
+    return figure

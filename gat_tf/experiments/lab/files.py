@@ -83,7 +83,7 @@ def remove(path: pathlib.Path) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes readable JSON: one field per line, and each list of numbers on one line."""
     with replacing(path) as temporary:
-        temporary.write_text(as_text(value))
+        temporary.write_text(as_text(value), encoding="utf-8")
 
 
 def create_json(path: pathlib.Path, value: Any) -> bool:
@@ -94,7 +94,7 @@ def create_json(path: pathlib.Path, value: Any) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
     try:
-        temporary.write_text(as_text(value))
+        temporary.write_text(as_text(value), encoding="utf-8")
         _flush(temporary)
         try:
             os.link(temporary, path)
@@ -102,7 +102,7 @@ def create_json(path: pathlib.Path, value: Any) -> bool:
             return False
         except OSError:  # a file system without links
             try:
-                with path.open("x") as file:
+                with path.open("x", encoding="utf-8") as file:
                     file.write(as_text(value))
             except FileExistsError:
                 return False
@@ -125,7 +125,7 @@ def read_json(path: pathlib.Path) -> Any:
         BrokenFileError: The file is not whole.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BrokenFileError(
             f"Expected JSON as a run writes it in {path}. Received: a file that is truncated or "

@@ -20,7 +20,8 @@ import tensorflow as tf
 from gat_tf import attacks, data, evaluation
 from gat_tf._keras import all_layers
 from gat_tf.evaluation.accuracy import of_each_image
-from gat_tf.experiments.lab import devices, files
+from gat_tf.experiments.lab import devices, files, monitoring
+from gat_tf.experiments.lab.monitoring import duration
 from gat_tf.experiments.lab.units import Units, say
 from gat_tf.logits import Logits
 
@@ -114,7 +115,9 @@ def trained(
         try:
             training = prepare()
             folder = units.path(name, ".checkpoints")
-            progress = fit_to_best(training, seed, folder, lambda line: say(f"{title}: {line}"))
+            events = units.folder.parent / "tensorboard" / units.folder.name / name
+            report = lambda line: say(f"{title}: {line}")  # noqa: E731
+            progress = fit_to_best(training, seed, folder, report, events)
             keras.config.set_dtype_policy("float32")
             more, networks = finish(progress)
         finally:
@@ -130,7 +133,11 @@ def trained(
 
 
 def fit_to_best(
-    training: Training, seed: int, folder: pathlib.Path, report: Callable[[str], None]
+    training: Training,
+    seed: int,
+    folder: pathlib.Path,
+    report: Callable[[str], None],
+    events: pathlib.Path | None = None,
 ) -> Progress:
     """Trains, and leaves the weights of the best validation epoch in the network.
 
@@ -142,6 +149,7 @@ def fit_to_best(
         seed: Of dropout.
         folder: Folder of the checkpoints, which the caller removes afterwards.
         report: Prints a line.
+        events: Folder of the events for TensorBoard, if they are wanted.
     """
     with _folder_of_this_worker(folder) as own_folder:
         watch = _Watch(training, seed, own_folder, folder, report)
@@ -149,12 +157,14 @@ def fit_to_best(
         watch.restore()
         progress = watch.progress
         if not watch.finished:
+            epochs_left = training.epochs - progress.epochs
+            shown = monitoring.callbacks(events, epochs_left * training.steps_per_epoch)
             training.model.fit(
                 training.batches(progress.epochs),
                 epochs=training.epochs,
                 initial_epoch=progress.epochs,
                 steps_per_epoch=training.steps_per_epoch,
-                callbacks=[watch, *training.callbacks],
+                callbacks=[watch, *training.callbacks, *shown],
                 shuffle=False,  # the data set does
                 verbose=0,
             )
@@ -311,6 +321,7 @@ class _Watch(keras.callbacks.Callback):
                 self.training.network.save_weights(path)
         self._save()
         self.model.stop_training = self.finished
+        logs.update(metrics)  # for TensorBoard and the bar, which come after
         self._report(metrics)
 
     def _save(self):
@@ -336,7 +347,8 @@ class _Watch(keras.callbacks.Callback):
 
     def _report(self, metrics):
         now = time.monotonic()
-        if now - self._last_report < _REPORT_SECONDS and not self.finished:
+        often = now - self._last_report < _REPORT_SECONDS or monitoring.in_terminal()
+        if often and not self.finished:  # in a terminal there is a bar instead
             return
         self._last_report = now
         p = self.progress
@@ -344,7 +356,7 @@ class _Watch(keras.callbacks.Callback):
         left = (epochs - p.epochs) * p.seconds_per_epoch
         first_stop = max(p.best_epoch + self.training.patience, self.training.min_epochs)
         until_patience = (first_stop - p.epochs) * p.seconds_per_epoch
-        soonest, latest = _time(min(left, until_patience)), _time(left)
+        soonest, latest = duration(min(left, until_patience)), duration(left)
         time_left = f"{latest} left" if soonest == latest else f"{soonest} to {latest} left"
         outcome = p.failure or ("done" if self.finished else time_left)
         described = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
@@ -380,12 +392,6 @@ def _size(model: keras.Model) -> int:
 def _without_nan(history: dict[str, list[float]]) -> dict[str, list[float | None]]:
     """The history as JSON can hold it."""
     return {k: [v if math.isfinite(v) else None for v in values] for k, values in history.items()}
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _reseed(network: keras.Model, seed: int, epoch: int) -> None:

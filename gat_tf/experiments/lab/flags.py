@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
 import typing
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from gat_tf.data import DatasetNotFoundError
-from gat_tf.experiments.lab import executors, files
+from gat_tf.experiments.lab import executors, files, monitoring
 from gat_tf.experiments.lab.config import C, ConfigError
 
 _ERRORS = (ConfigError, DatasetNotFoundError, files.BrokenFileError, files.FullDiskError)
@@ -30,6 +31,9 @@ def main(
         name: Of the experiment: results go to `runs/<name>` unless `--output_dir` says otherwise.
     """
     _define_flags(config_class, presets, name)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Windows has no ε in its files by default
+            stream.reconfigure(encoding="utf-8")
 
     def with_flags(argv):
         if not flags.FLAGS["verbosity"].present:
@@ -49,7 +53,8 @@ def main(
             config = dataclasses.replace(presets[preset], **given)
             default = f"runs/{name}" + ("" if preset == "paper" else f"-{preset}")
             output_dir = flags.FLAGS.output_dir or default
-            executors.run(flags.FLAGS.executor, run, config, output_dir)
+            with monitoring.tensorboard(flags.FLAGS.tensorboard):
+                executors.run(flags.FLAGS.executor, run, config, output_dir)
         except _ERRORS as error:
             sys.exit(f"Error: {error}")
         except KeyboardInterrupt:
@@ -72,6 +77,12 @@ def _define_flags(config_class, presets, name):
         "output_dir",
         None,
         f"Folder of the results; runs/{name} for the paper preset, runs/{name}-PRESET for others.",
+        module_name=module,
+    )
+    flags.DEFINE_bool(
+        "tensorboard",
+        False,
+        "Whether every training is written for TensorBoard, into tensorboard/ beside the networks.",
         module_name=module,
     )
     flags.DEFINE_enum(

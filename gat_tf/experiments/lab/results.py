@@ -79,7 +79,7 @@ def _write_files(results: dict, folder: pathlib.Path, formats: Iterable[str]) ->
     described = table(results)
     file_name = results["experiment"].removesuffix(".command").rpartition(".")[2]
     with files.replacing(folder / f"{file_name}.md") as path:
-        path.write_text(described)
+        path.write_text(described, encoding="utf-8")
     draw(results, folder, formats)
     return described
 
