@@ -51,7 +51,7 @@ class Config(settings.Config):
         ("cifar10", "cifar100"), "Data sets (paper).", affects_results=False
     )
     methods: tuple[str, ...] = option(
-        PAPER_METHODS, "Rows of the table (paper).", affects_results=False
+        PAPER_METHODS, "Methods of training, one in each row (paper).", affects_results=False
     )
     seeds: tuple[int, ...] = option(
         tuple(range(50)), "Seeds, as in 0,1,2 or 0:50 (paper: 50 seeds).", affects_results=False

@@ -97,8 +97,8 @@ def curves(
 
     Args:
         rows: The panels of each row; rows may differ in length.
-        width: Of the figure, in inches.
-        height: Of a row of panels, in inches; the legend comes on top of it.
+        width: Width of the figure, in inches.
+        height: Height of a row of panels, in inches; the legend comes on top of it.
         legend_columns: Columns of the legend.
         sharey: Whether the panels of a row share their vertical axis.
         figure: A part made by `parts` to draw in, instead of a new figure. The legend is then left

@@ -105,9 +105,9 @@ def dots(
 
     Args:
         panels: The panels, from the left.
-        width: Of the figure, in inches.
-        height: Of the panels, in inches; the legend comes on top of it. By default it grows with
-            the number of rows.
+        width: Width of the figure, in inches.
+        height: Height of the panels, in inches; the legend comes on top of it. By default it grows
+            with the number of rows.
         legend_columns: Columns of the legend.
         figure: A part made by `parts` to draw in, instead of a new figure. The legend is then left
             to the caller.

@@ -148,7 +148,7 @@ def strip(
             is drawn in grey.
         titles: One for each image.
         label: On the left of the row.
-        width: Of the figure, in inches.
+        width: Width of the figure, in inches.
         figure: A part made by `parts` to draw in, instead of a new figure.
 
     Returns:

@@ -96,8 +96,8 @@ def parts(
     adds one legend for the whole figure.
 
     Args:
-        width: Of the whole figure, in inches.
-        height: Of the whole figure, in inches.
+        width: Width of the whole figure, in inches.
+        height: Height of the whole figure, in inches.
         heights: The relative height of each row of parts.
         widths: The relative width of each column of parts.
 

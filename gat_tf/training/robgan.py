@@ -183,8 +183,8 @@ class RobGAN(GAN):
         seed: Seed of noise, classes and random starts.
 
     Raises:
-        ValueError: The networks do not fit each other, or an argument is none of the above.
-        TypeError: The attack is none.
+        ValueError: The networks do not fit each other, or an argument is outside its range.
+        TypeError: The attack is not a `PGD`.
 
     Examples:
         >>> attack = attacks.PGD(

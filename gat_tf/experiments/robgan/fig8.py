@@ -56,7 +56,7 @@ class Config(settings.Config):
 
     gans: tuple[str, ...] = option(
         tuple(GANS),
-        f"Ways of training a generator, of {', '.join(GANS)}; all but the last are the paper's.",
+        f"Ways of training a generator: {', '.join(GANS)}. All but the last are the paper's.",
         affects_results=False,
     )
     score_network: str = option(
