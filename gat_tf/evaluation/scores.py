@@ -44,7 +44,7 @@ class ScoreNetwork:
 
     Raises:
         TypeError: The model is not a Keras model.
-        ValueError: The model or `bounds` are not of the kinds above.
+        ValueError: The model or `bounds` are not as described above.
 
     Examples:
         >>> network = evaluation.ScoreNetwork(model)  # or ScoreNetwork.inception_v3()
@@ -124,7 +124,7 @@ class ScoreNetwork:
             `[N, K]` and `[N, D]`, float32.
 
         Raises:
-            ValueError: The images or the probabilities are not of the kinds above.
+            ValueError: The images or the probabilities are not as described above.
         """
         checks.count("batch_size", batch_size)
         arrays = [images] if hasattr(images, "shape") else images
@@ -173,13 +173,13 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
 
     Args:
         probabilities: p(y|x) `[N, K]`, one row per image.
-        splits: Number of parts, as equal as can be, that are scored by themselves.
+        splits: Number of parts, of equal size if possible, that are scored one by one.
 
     Returns:
         Mean and standard deviation over the parts.
 
     Raises:
-        ValueError: There are fewer images than parts, or rows that are no probabilities.
+        ValueError: There are fewer images than parts, or the rows are not probabilities.
 
     Examples:
         >>> sure_and_diverse = np.eye(10)  # each image is surely of a class of its own
@@ -261,7 +261,7 @@ def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
         `[K]` float64 in units of pixel values.
 
     Raises:
-        ValueError: Images or labels are not of the kinds above, or a class has fewer than two.
+        ValueError: Images or labels are not as described above, or a class has fewer than two.
 
     Examples:
         >>> collapsed = np.zeros((4, 8, 8, 3))  # all images of a class are the same

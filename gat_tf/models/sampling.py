@@ -52,7 +52,7 @@ def sample(
 
     Raises:
         ValueError: The noise is not of the generator's size, the labels are not integers `[N]` of
-            its classes, the model is no such generator, or `statistics` is none of the above.
+            its classes, the model is not such a generator, or `statistics` is not one of these.
 
     Examples:
         >>> made = models.sample(image_generator, labels=[0, 1, 2, 3], batch_size=8)
@@ -140,7 +140,7 @@ def with_fixed_statistics(
         seed: Seed of noise and order.
 
     Raises:
-        ValueError: The model is no such generator, or a number is not at least 1.
+        ValueError: The model is not such a generator, or a number is not at least 1.
 
     Examples:
         >>> fixed = models.with_fixed_statistics(image_generator, batches=2, batch_size=8)

@@ -40,7 +40,7 @@ def looks(names: Iterable[str | None]) -> dict[str | None, dict]:
     the colours repeat with another marker and line style; 196 looks are different.
 
     Args:
-        names: Names of lines or of series of dots. A name that comes again is ignored.
+        names: Names of lines or of series of dots. Repeated names are ignored.
 
     Returns:
         Name to look, in the order of the names.

@@ -24,7 +24,7 @@ class ClassifierStep(NamedTuple):
         loss: L_F of eq. 10 per image, `[B]`.
         clean: The pass over the images.
         adversarial: The pass over images + G(Δ).
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable of F.
+        gradients: Gradients of the summed `loss`, one for each trainable variable of F.
     """
 
     loss: tf.Tensor

@@ -80,7 +80,7 @@ class DiscriminatorStep(NamedTuple):
         loss: `real_loss` plus `fake_loss` of each pair, `[B]`.
         real: Logits on the real images.
         fake: Logits on the fake images.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the sum of `loss` over the batch, one for each trainable variable.
     """
 
     loss: tf.Tensor
@@ -124,7 +124,7 @@ class GeneratorStep(NamedTuple):
     Attributes:
         loss: `real_loss` of each fake image, `[B]`.
         fake: Logits on the fake images.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the sum of `loss` over the batch, one for each trainable variable.
     """
 
     loss: tf.Tensor
