@@ -117,7 +117,7 @@ class ClassifierPass(NamedTuple):
         loss: J(x) per image, `[B]`.
         probability: F(x)_y per image, `[B]`.
         correct: Whether each image is classified correctly, `[B]` booleans.
-        weight_gradients: Of the sum of J over the batch, one for each trainable variable.
+        weight_gradients: Gradients of the sum of J over the batch, one for each trainable variable.
         input_gradient: dJ/dx, `[B, H, W, C]`, or None where it was not asked for.
     """
 

@@ -22,7 +22,9 @@ WITHOUT_PAPER = {
 
 
 def on_the_page(room):
-    return re.findall(r"^        - (\w+)$", (REFERENCE / f"{room}.md").read_text(), re.MULTILINE)
+    """The names, in order; the page has each by the module that defines it."""
+    text = (REFERENCE / f"{room}.md").read_text()
+    return re.findall(rf"^::: gat_tf\.{room}\.(?:\w+\.)?(\w+)$", text, re.MULTILINE)
 
 
 def room_of(name):

@@ -83,7 +83,7 @@ class Attack(abc.ABC):
             `[B, H, W, C]` float32.
 
         Raises:
-            ValueError: Images, labels or the model are not of the kinds above.
+            ValueError: Images, labels or the model are not as described above.
         """
         return self._checked_call(model, images, labels, from_logits, seed)[0]
 

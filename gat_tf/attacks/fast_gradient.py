@@ -28,7 +28,7 @@ class FastGradient(GradientAttack):
         targeted: Whether the labels are targets to reach instead of true labels.
 
     Raises:
-        ValueError: ε is negative or not finite, or the norm another.
+        ValueError: ε is negative or not finite, or `norm` is neither 2 nor `math.inf`.
 
     Examples:
         >>> attack = attacks.FastGradient(epsilon=8 / 255, norm=math.inf)

@@ -25,7 +25,7 @@ class RandomPerturbation(Attack):
         norm: 2 or `math.inf`.
 
     Raises:
-        ValueError: ε is negative or not finite, or the norm another.
+        ValueError: ε is negative or not finite, or `norm` is neither 2 nor `math.inf`.
 
     Examples:
         >>> noise = attacks.RandomPerturbation(epsilon=8 / 255, norm=math.inf)

@@ -41,8 +41,8 @@ def local_lipschitz_value(
         `[N]` float32, in the dataset's order.
 
     Raises:
-        ValueError: The dataset is empty, or its batches, the model or `bounds` are not of the kinds
-            above.
+        ValueError: The dataset is empty, or its batches, the model or `bounds` are not as
+            described above.
 
     Examples:
         >>> values = evaluation.local_lipschitz_value(model, dataset)
@@ -60,7 +60,7 @@ def lipschitz_function(logits: Logits, element_spec: BatchSpec) -> Callable[...,
 
     Args:
         logits: The classifier.
-        element_spec: Of the (images, labels) batches.
+        element_spec: Element spec of the (images, labels) batches.
     """
 
     @tf.function(input_signature=signature(element_spec))

@@ -134,7 +134,7 @@ def robustness(
         attack leaves them; those misclassified without an attack are not among them).
 
     Raises:
-        ValueError: The model, the dataset or an argument is not of the kinds above.
+        ValueError: The model, the dataset or an argument is not as described above.
 
     Examples:
         >>> few = evaluation.Budget(pgd_steps=2, restarts=1, apgd_steps=2, targets=1, fab_steps=2,
@@ -359,7 +359,7 @@ class _Evaluation:
         """Runs an attack as a stage; returns which images withstand it, `[N]` booleans.
 
         Args:
-            name: Of the stage.
+            name: Name of the stage.
             attack: The attack.
             only: `[N]` booleans, the images to attack: by default those classified correctly. The
                 others count as they do without it.

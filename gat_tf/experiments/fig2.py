@@ -3,9 +3,9 @@
     python -m gat_tf.experiments.fig2 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig2 --dataset=cifar10 --data_dir=...        # the paper's
 
-The paper's claim: against a baseline (77 % on CIFAR-10, 44 % on CIFAR-100), a generator trained by
-eq. 9 fools more images than the fast gradient of equal power does, when the power is low. The
-power is the mean of ‖η‖₂² over the test images; c_g sets it.
+The paper's claim: at low power, a generator trained by eq. 9 against a baseline (77 % on CIFAR-10,
+44 % on CIFAR-100) fools more images than the fast gradient of the same power. The power is the mean
+of ‖η‖₂² over the test images; c_g sets it.
 
 With `--method=gat` the generators are trained against GAT's finished networks, or those of any
 other method: the adaptive attack that a defence with a learned adversary must withstand.

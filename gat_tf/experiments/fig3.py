@@ -1,4 +1,4 @@
-"""Fig. 3 of the GAT paper: is GAT-trained more robust to a direct attack?
+"""Fig. 3 of the GAT paper: are GAT's classifiers more robust to a direct attack?
 
     python -m gat_tf.experiments.fig3 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig3 --dataset=cifar10 --data_dir=...        # the paper's

@@ -1,4 +1,4 @@
-"""Fig. 4 of the GAT paper: is GAT-trained more robust to an indirect attack?
+"""Fig. 4 of the GAT paper: are GAT's classifiers more robust to an indirect attack?
 
     python -m gat_tf.experiments.fig4 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig4 --dataset=cifar10 --data_dir=...        # the paper's

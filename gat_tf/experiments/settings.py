@@ -54,17 +54,17 @@ class Config(configs.Config):
         check=configs.require_precision,
     )
     jit_compile: bool | None = option(
-        None, "Whether steps are compiled with XLA; none lets the device decide (ours).",
+        None, "Whether steps are compiled with XLA; none means on a single GPU only (ours).",
         affects_results=False,
     )  # fmt: skip
     hyperparameters: dict[str, float] = option(
-        {}, "Values of the methods' hyperparameters, such as gat.c_g=0.3; the others are ours."
+        {}, "Hyperparameters of the methods, such as gat.c_g=0.3. Those not given are ours."
     )
     search: bool = option(
         False, "Whether each method's hyperparameters are searched on the validation set (paper)."
     )
     grids: dict[str, tuple[float, ...]] = option(
-        {}, "Values that a search tries, such as gat.c_g=0.1:0.3:1; the others are ours."
+        {}, "Values that the search tries, such as gat.c_g=0.1:0.3:1. Grids not given are ours."
     )
     search_epochs: int = option(200, "Largest number of epochs of a trial (ours).", high=9999)
     search_seed: int = option(1000, "Seed of the trials (ours).", **configs.SEED)
@@ -73,13 +73,13 @@ class Config(configs.Config):
     )
     search_window: int = option(
         5,
-        "Number of successive epochs whose mean validation score, at its best, scores a trial "
-        "(ours).",
+        "Number of successive epochs over which a trial's validation score is averaged; the best "
+        "average counts (ours).",
         before=1,
     )
     search_extensions: int = option(
         2,
-        "Number of values tried beyond a grid whose best value is its last (ours).",
+        "Number of values tried beyond a grid if its last one is the best (ours).",
         low=0,
         before=0,
     )

@@ -59,7 +59,10 @@ class Config(settings.Config):
         affects_results=False,
     )
     methods: tuple[str, ...] = option(
-        PAPER_METHODS, "Rows of the table (paper).", choices=METHODS, affects_results=False
+        PAPER_METHODS,
+        "Methods of training, one in each row (paper).",
+        choices=METHODS,
+        affects_results=False,
     )
     seeds: tuple[int, ...] = option(
         tuple(range(50)), "Seeds, as in 0,1,2 or 0:50 (paper: 50 seeds).", affects_results=False,

@@ -44,7 +44,7 @@ def sample(
         seed: Seed of the noise and of the batches.
         batch_size: Images at a time.
         statistics: `"batch"` as above. `"moving"` uses the generator's moving statistics, as SN-GAN
-            does: image by image, whatever else is asked for. For a generator of Rob-GAN pass the
+            does: an image does not depend on the others. For a generator of Rob-GAN pass the
             one that `with_fixed_statistics` returns.
 
     Returns:
@@ -52,7 +52,7 @@ def sample(
 
     Raises:
         ValueError: The noise is not of the generator's size, the labels are not integers `[N]` of
-            its classes, the model is no such generator, or `statistics` is none of the above.
+            its classes, the model is not such a generator, or `statistics` is not one of these.
 
     Examples:
         >>> made = models.sample(image_generator, labels=[0, 1, 2, 3], batch_size=8)
@@ -83,8 +83,8 @@ def sample_batches(
     Arguments and errors are those of `sample`.
 
     Yields:
-        Places in `labels`, `[B]`, and the images of those, `[B, H, W, C]` float32 in [-1, 1]. Each
-        place comes once, in random order; with `statistics="moving"`, from first to last.
+        Places in `labels`, `[B]`, and their images, `[B, H, W, C]` float32 in [-1, 1]. Each place
+        occurs once, in random order, or in the given order with `statistics="moving"`.
 
     Examples:
         >>> batches = models.sample_batches(image_generator, np.arange(16) % 4, batch_size=8)
@@ -140,7 +140,7 @@ def with_fixed_statistics(
         seed: Seed of noise and order.
 
     Raises:
-        ValueError: The model is no such generator, or a number is not at least 1.
+        ValueError: The model is not such a generator, or a number is not at least 1.
 
     Examples:
         >>> fixed = models.with_fixed_statistics(image_generator, batches=2, batch_size=8)

@@ -24,7 +24,7 @@ class Line:
         x: Abscissas, N of them.
         mean: Ordinates, N of them. The line has a gap where one is None or NaN.
         std: Half the height of the band around the line, N of them; None for no band.
-        label: In the legend, which has every label once; without one the line is not in it.
+        label: Label in the legend, which has every label once; without one the line is not in it.
         look: matplotlib's keywords for the line, such as `color`. What is missing comes from
             `looks` of the figure's labels.
 
@@ -55,10 +55,10 @@ class Panel:
     """A panel of lines.
 
     Attributes:
-        title: Above the panel.
+        title: Title above the panel.
         lines: The lines, which may be none.
-        xlabel: Of the horizontal axis, with its unit.
-        ylabel: Of the vertical axis, with its unit.
+        xlabel: Label of the horizontal axis, with its unit.
+        ylabel: Label of the vertical axis, with its unit.
         xscale: "linear", "log", or "epsilon": every ε of the longest line has a tick, and ε doubles
             from tick to tick as its values do, with 0 on the left.
         yscale: "linear" or "log".
@@ -97,8 +97,8 @@ def curves(
 
     Args:
         rows: The panels of each row; rows may differ in length.
-        width: Of the figure, in inches.
-        height: Of a row of panels, in inches; the legend comes on top of it.
+        width: Width of the figure, in inches.
+        height: Height of a row of panels, in inches; the legend comes on top of it.
         legend_columns: Columns of the legend.
         sharey: Whether the panels of a row share their vertical axis.
         figure: A part made by `parts` to draw in, instead of a new figure. The legend is then left

@@ -19,7 +19,7 @@ class Series:
     """One kind of dot, such as the accuracy under one attack, with a dot in every row.
 
     Attributes:
-        label: In the legend, which has every label once; without one the series is not in it.
+        label: Label in the legend, which has every label once; without one the series is not in it.
         values: For each row the values of its seeds, whose mean is drawn. Where there are none,
             the row has no dot.
         std: For each row half the length of its bar, None for no bar. By default it is the
@@ -59,11 +59,11 @@ class Dots:
     """A panel of a dot chart.
 
     Attributes:
-        title: Above the panel.
+        title: Title above the panel.
         rows: The rows' names, from the top. They are not repeated in a panel whose left neighbour
             has the same.
         series: The series, each with as many rows.
-        xlabel: Of the horizontal axis, with its unit.
+        xlabel: Label of the horizontal axis, with its unit.
         xlim_left: Where the horizontal axis begins; None leaves that to the data.
         beside: Whether the series of a row are drawn one below the other instead of on one line.
         marks: Reference lines and points.

@@ -36,11 +36,11 @@ def perturbed_images(
         images: `[N, H, W, C]` in [0, 1], C 1 or 3.
         perturbations: η, `[N, H, W, C]`.
         labels: `[N]` integers, the true ones.
-        probabilities: Of the images, `[N, K]`.
-        perturbed_probabilities: Of images + η, `[N, K]`.
+        probabilities: Probabilities of the images, `[N, K]`.
+        perturbed_probabilities: Probabilities of images + η, `[N, K]`.
         gradients: Δ, `[N, H, W, C]`; without them there is no such column.
-        class_names: Of the K classes; by default their numbers.
-        perturbation_name: Of η, over its column.
+        class_names: Names of the K classes; by default their numbers.
+        perturbation_name: Name of η, over its column.
 
     Returns:
         The figure.
@@ -97,9 +97,9 @@ def grids(
 
     Args:
         grids: Title, caption and images `[rows, columns, H, W, C]` in [0, 1] of each grid, C 1
-            or 3. The title stands above the grid and the caption below it.
-        columns: How many grids stand side by side.
-        ylabel: On the left of each grid; it says what a row is.
+            or 3. The title is above the grid and the caption below it.
+        columns: Number of grids side by side.
+        ylabel: Label on the left of each grid, which says what a row is.
 
     Returns:
         The figure.
@@ -148,8 +148,8 @@ def strip(
         images: `[H, W, C]` in [0, 1] each. With another number of channels than three, the first
             is drawn in grey.
         titles: One for each image.
-        label: On the left of the row.
-        width: Of the figure, in inches.
+        label: Label on the left of the row.
+        width: Width of the figure, in inches.
         figure: A part made by `parts` to draw in, instead of a new figure.
 
     Returns:

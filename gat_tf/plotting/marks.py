@@ -1,4 +1,4 @@
-"""What stands beside the data in a panel: reference lines and single points."""
+"""Reference lines and single points beside the data of a panel."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Mark:
     """A reference line across a panel, or a point in it.
 
     Attributes:
-        x: Where a vertical line stands, or the point's place; None for a horizontal line.
-        y: Where a horizontal line stands, or the point's place; None for a vertical line.
-        label: In the legend; without one the mark is not in it.
+        x: Place of a vertical line or of a point; None for a horizontal line.
+        y: Place of a horizontal line or of a point; None for a vertical line.
+        label: Label in the legend; without one the mark is not in it.
         look: matplotlib's keywords for the line, such as `color`. By default a line is dashed and
             grey, and a point an open grey diamond.
 

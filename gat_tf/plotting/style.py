@@ -42,7 +42,7 @@ def looks(names: Iterable[str | None]) -> dict[str | None, dict]:
     the colours repeat with another marker and line style; 196 looks are different.
 
     Args:
-        names: Names of lines or of series of dots. A name that comes again is ignored.
+        names: Names of lines or of series of dots. Repeated names are ignored.
 
     Returns:
         Name to look, in the order of the names.
@@ -98,8 +98,8 @@ def parts(
     adds one legend for the whole figure.
 
     Args:
-        width: Of the whole figure, in inches.
-        height: Of the whole figure, in inches.
+        width: Width of the whole figure, in inches.
+        height: Height of the whole figure, in inches.
         heights: The relative height of each row of parts.
         widths: The relative width of each column of parts.
 

@@ -48,10 +48,10 @@ class FineTuning(ClassifierScheme):
         seed: Seed of noise, classes and the attack's random choices.
 
     Raises:
-        ValueError: λ is negative or positive without a generator, `from_logits` does not fit the
-            classifier or the generator's images do not, or `statistics` or `fake_images` is none of
-            the above.
-        TypeError: The attack or the classifier is none.
+        ValueError: λ is negative, or positive without a generator; `from_logits` or the generator's
+            images do not fit the classifier; or `statistics` or `fake_images` is not as described
+            above.
+        TypeError: The attack is not an `Attack`, or the classifier is not a Keras model.
 
     Examples:
         >>> attack = attacks.PGD(

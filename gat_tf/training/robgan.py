@@ -81,7 +81,7 @@ class DiscriminatorStep(NamedTuple):
         loss: `real_loss` plus `fake_loss` of each pair, `[B]`.
         real: Logits on the real images.
         fake: Logits on the fake images.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the sum of `loss` over the batch, one for each trainable variable.
     """
 
     loss: tf.Tensor
@@ -125,7 +125,7 @@ class GeneratorStep(NamedTuple):
     Attributes:
         loss: `real_loss` of each fake image, `[B]`.
         fake: Logits on the fake images.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the sum of `loss` over the batch, one for each trainable variable.
     """
 
     loss: tf.Tensor
@@ -184,8 +184,8 @@ class RobGAN(GAN):
         seed: Seed of noise, classes and random starts.
 
     Raises:
-        ValueError: The networks do not fit each other, or an argument is none of the above.
-        TypeError: The attack is none.
+        ValueError: The networks do not fit each other, or an argument is outside its range.
+        TypeError: The attack is not a `PGD`.
 
     Examples:
         >>> attack = attacks.PGD(

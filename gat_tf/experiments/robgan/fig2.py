@@ -4,8 +4,8 @@
     python -m gat_tf.experiments.robgan.fig2 --dataset=cifar10 --data_dir=...       # the paper's
 
 The paper's claim: under PGD an adversarially trained classifier is far more accurate on its
-training images than on test images, at every δmax (left), and its local Lipschitz value ‖∂ℓ/∂x‖₂
-is as much larger on the test images, more so as training goes on (right).
+training images than on test images, at every δmax (left). Its local Lipschitz value ‖∂ℓ/∂x‖₂ is
+larger on test images, and this gap grows during training (right).
 
 A unit of work is one data set and seed.
 """

@@ -3,13 +3,14 @@
     python -m gat_tf.experiments.robgan.table1 --preset=quick       # built-in images, minutes
     python -m gat_tf.experiments.robgan.table1 --dataset=cifar10 --data_dir=...     # the paper's
 
-The paper's claim: under PGD-20 the classifier of Rob-GAN after fine-tuning keeps 57.43 % of
-CIFAR-10 at δmax = 0.04 and 30.25 % at 0.08, adversarial training of the same network 53.74 % and
-23.58 %; without an attack, 81.1 and 81.45 %. δmax is in units of pixel values in [-1, 1].
+The paper's claim: on CIFAR-10 under PGD-20, the fine-tuned classifier of Rob-GAN has an accuracy of
+57.43 % at δmax = 0.04 and 30.25 % at 0.08. Adversarial training of the same network reaches 53.74 %
+and 23.58 %. Without an attack they have 81.1 and 81.45 %. δmax is in units of pixel values in
+[-1, 1].
 
 Two controls say what the gain comes from: fine-tuning without generated images (λ = 0), and
-adversarial training from scratch with a fixed set of them (eq. 6). They train as long as the
-classifiers that they stand beside.
+adversarial training from scratch with a fixed set of them (eq. 6). Each trains as
+long as the classifier that it is compared with.
 
 A unit of work is one data set, classifier and seed, on the test images.
 """
