@@ -55,7 +55,9 @@ def main(_):
     scheme = training.AdversarialTraining(network, one_step, alpha=0.0)
     steps = _EPOCHS.value * data.steps_per_epoch(split, BATCH)
     scheme.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)))
-    scheme.fit(batches, epochs=_EPOCHS.value, steps_per_epoch=data.steps_per_epoch(split, BATCH), verbose=2)
+    scheme.fit(
+        batches, epochs=_EPOCHS.value, steps_per_epoch=data.steps_per_epoch(split, BATCH), verbose=2
+    )
     keras.config.set_dtype_policy("float32")
     plain = residual_network()
     plain.set_weights(network.get_weights())
