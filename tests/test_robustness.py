@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
 from gat_tf import attacks, evaluation, models
 from gat_tf.evaluation.evaluator import Evaluator
@@ -486,6 +487,40 @@ def test_gradient_that_points_away_is_caught(trained, shapes):
     failed = {name for name, passed in checks_of(result).items() if not passed}
     assert "accuracy reaches zero as ε grows" in failed
     assert any(name.startswith("Square") for name in failed)
+
+
+def test_constant_weights_are_the_same_function(shapes):
+    images = keras.Input((16, 16, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, use_bias=False)(images)))
+    model = keras.Model(images, layers.Dense(10, "softmax")(layers.GlobalMaxPooling2D()(x)))
+    random = np.random.default_rng(2)
+    data_set = dataset(shapes)
+    evaluator = Evaluator(model, data_set, batch_size=40)
+    x = tf.constant(evaluator.images)
+    for _ in range(2):  # the weights of today, not of the first call
+        model.set_weights([random.uniform(0.5, 2, w.shape) for w in model.get_weights()])
+        constant = tf.function(evaluator.logits.with_constant_weights()).get_concrete_function(x)
+        assert not [v for v in constant.graph.variables if v.dtype == tf.float32]
+        z = evaluator.logits(x).numpy()
+        np.testing.assert_allclose(constant(x), z, atol=1e-5 * np.abs(z).max())
+
+
+def test_random_numbers_of_constant_weights_still_draw_anew(trained, shapes):
+    images = keras.Input((16, 16, 3))
+    noisy = keras.Model(images, trained(AlwaysNoise()(images)))
+    evaluator = Evaluator(noisy, dataset(shapes))
+    call = tf.function(evaluator.logits.with_constant_weights())
+    x = tf.constant(evaluator.images)
+    assert np.abs(call(x).numpy() - call(x).numpy()).max() > 0.01
+
+
+class AlwaysNoise(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(0)
+
+    def call(self, x):
+        return x + 0.1 * keras.random.normal(tf.shape(x), seed=self.seeds)
 
 
 @pytest.mark.parametrize("source", ["tensorflow", "keras", "numpy"])

@@ -137,7 +137,7 @@ class APGD(iterative.IterativeAttack):
             next_delta = self._project(x, next_delta, radius)
             state = state._replace(delta=next_delta, previous_delta=state.delta)
             if self.early_stop:
-                state = tf.nest.map_structure(lambda t: tf.boolean_mask(t, margin <= 0), state)
+                state = iterative.kept(state, margin <= 0)
             return k + 1, state, worst
 
         index = self._attacked(worst)

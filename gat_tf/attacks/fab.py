@@ -120,7 +120,7 @@ class FAB(iterative.IterativeAttack):
             smallest = smallest.update(index, delta, tf.where(found, -size, size.dtype.min))
             delta = tf.where(fooled[:, None, None, None], BACKWARD * delta, delta)
             if self.early_stop:
-                index, delta = (tf.boolean_mask(t, ~found) for t in (index, delta))
+                index, delta = iterative.kept((index, delta), ~found)
             return i + 1, index, delta, smallest
 
         variables = (0, index, start, smallest)

@@ -101,7 +101,7 @@ class PGD(iterative.IterativeAttack):
             margin = self._success_margin(z, y)
             worst = worst.update(active, perturbation, margin)
             if self.early_stop:
-                active = tf.boolean_mask(active, margin <= 0)
+                active = iterative.kept(active, margin <= 0)
             return i + 1, active, worst
 
         attacked = tf.range(tf.shape(labels)[0]) if only is None else only
@@ -149,8 +149,7 @@ class PGD(iterative.IterativeAttack):
             z, gradient = self._logits_and_gradient(logits, x + eta, y)
             robust = self._success_margin(z, y) <= 0
             moved = self._move(x, eta, gradient, size, radius)
-            active = tf.boolean_mask(active, robust)
-            moved = tf.boolean_mask(moved, robust)
+            active, moved = iterative.kept((active, moved), robust)
             perturbation = tf.tensor_scatter_nd_update(perturbation, active[:, None], moved)
             return i + 1, active, perturbation
 

@@ -270,8 +270,15 @@ MUTATIONS = [
     (
         "Square loses the mass of the emptied window",
         "attacks/square.py",
-        "tf.where(inside | emptied, perturbation, 0.0)",
-        "tf.where(inside, perturbation, 0.0)",
+        "_mass(inside) + _mass(tf.gather_nd(rest, emptied))",
+        "_mass(inside)",
+        "test_square.py -k query_is_the_published",
+    ),
+    (
+        "Square counts the mass where its two windows meet twice",
+        "attacks/square.py",
+        "_mass(tf.gather_nd(rest, emptied))",
+        "_mass(tf.gather_nd(perturbation, emptied))",
         "test_square.py -k query_is_the_published",
     ),
     (

@@ -16,6 +16,13 @@ MUTATIONS = [
         "test_evaluation.py -k perturbed_differently",
     ),
     (
+        "weights as constants although the model draws random numbers",
+        "evaluation/evaluator.py",
+        "            if list(map(id, scope.state_mapping.values())) == list(map(id, constants)):\n",
+        "            if True:\n",
+        "test_robustness.py -k still_draw_anew",
+    ),
+    (
         "epsilons of the first batch for all",
         "evaluation/accuracy.py",
         "epsilons[seen : seen + size]",
