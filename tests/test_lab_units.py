@@ -1,6 +1,7 @@
 """Units of work, shared by any number of processes."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -270,6 +271,19 @@ def test_a_worker_that_does_not_write_knows_what_it_has_computed(made, monkeypat
     assert calls == [1]
     assert made.read("a")["value"] == 1
     assert not made.path("a").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of another kind")
+def test_file_system_that_cannot_lock_is_named(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with (
+        pytest.raises(ConfigError, match=r"can lock files.*lock, where.*No locks available"),
+        locks.held(tmp_path / "lock"),
+    ):
+        pass
 
 
 # A process that works through the units a, b, c and d, writing a line for each that it computes.

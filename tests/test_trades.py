@@ -83,6 +83,21 @@ def test_every_step_starts_at_another_point(dense_classifier):
     assert [first, second] == pytest.approx([4 * EPSILON**2 / 3] * 2, rel=0.5)
 
 
+def test_accuracies_are_those_of_the_clean_and_the_attacked_images(dense_classifier):
+    """Of classes that the network predicts, so that the clean images are all right."""
+    labels = log_softmax(X).argmax(axis=1)
+    images = X.reshape(5, *SHAPE).astype("float32")
+    attack = attacks.PGD(0.4, math.inf, 1, step_size=0.0)
+    scheme = training.TRADES(network(dense_classifier), attack, BETA, seed=1)
+    scheme.compile(keras.optimizers.SGD(0.0))
+    results = scheme.evaluate(images, labels, batch_size=5, verbose=0, return_dict=True)
+    start = attack.ascend(tf.zeros_like, tf.constant(images), (1, 0)).numpy().reshape(5, D)
+    right = np.mean(log_softmax(X + start).argmax(axis=1) == labels)
+    assert 0 < right < 1
+    assert results["clean_accuracy"] == 1
+    assert results["adversarial_accuracy"] == pytest.approx(right)
+
+
 def test_beta_0_is_training_on_clean_images():
     found = []
     for build in (

@@ -314,7 +314,7 @@ MUTATIONS = [
         "experiments/robgan/curves.py",
         "return epsilon / 5",
         "return epsilon / self.steps",
-        "test_robgan_experiments.py -k accuracies_are_those_of_pgd",
+        "test_robgan_experiments.py -k a_fifth_of_epsilon",
     ),
     (
         "robgan: gap the wrong way round",
