@@ -428,4 +428,32 @@ MUTATIONS = [
         "10_000, *pair",
         "test_fig3_fig4.py -k adds_its_error",
     ),
+    (
+        "power of the epoch after",
+        "experiments/surrogates.py",
+        "np.interp(epoch, self",
+        "np.interp(epoch + 1, self",
+        "test_networks.py -k 'every_method_trains and schedule'",
+    ),
+    (
+        "prose of the first page alone checked",
+        "experiments/record.py",
+        "for path in paths for line in",
+        "for path in paths[:1] for line in",
+        "test_record.py -k reads_every_page",
+    ),
+    (
+        "robustness: L2 budgets of 255",
+        "experiments/robustness.py",
+        "x_255=linf",
+        "x_255=True",
+        "test_experiment_robustness.py -k in_255ths",
+    ),
+    (
+        "images of the largest test set of Table 2",
+        "experiments/table2.py",
+        'images = min((u["test_images"]',
+        'images = max((u["test_images"]',
+        "test_table2.py -k adds_its_error",
+    ),
 ]

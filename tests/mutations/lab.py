@@ -338,4 +338,11 @@ MUTATIONS = [
         'for suffix in (".checkpoints",):',
         "test_lab_units.py -k no_longer_needs",
     ),
+    (
+        "file system without locks taken for a busy one",
+        "experiments/lab/locks.py",
+        "except (BlockingIOError, PermissionError):",
+        "except OSError:",
+        "test_lab_units.py -k cannot_lock",
+    ),
 ]

@@ -297,4 +297,18 @@ MUTATIONS = [
         "seed=(self.seed, 0),",
         "test_trades.py -k starts_at_another",
     ),
+    (
+        "TRADES: accuracy of the clean images called that under attack",
+        "training/trades.py",
+        "adversarial_accuracy=losses.is_correct(adversarial, labels)",
+        "adversarial_accuracy=losses.is_correct(clean, labels)",
+        "test_trades.py -k accuracies_are",
+    ),
+    (
+        "robust accuracy by other random starts after every epoch",
+        "training/robust_accuracy.py",
+        "self.attack, self.seed)))",
+        "self.attack, int(self.model.optimizer.iterations))))",
+        "test_robust_accuracy.py -k 'every_epoch and plain'",
+    ),
 ]
