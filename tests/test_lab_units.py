@@ -73,6 +73,20 @@ def test_unit_that_fails_its_check_ends_the_run_and_stays(made):
     assert made.read("a")["value"] == 1
 
 
+def test_waits_for_what_another_computes(made, monkeypatch):
+    waited = []
+
+    def wait(path):
+        waited.append(path.name)
+        files.write_json(made.path("b"), {"value": 2})
+
+    monkeypatch.setattr(locks, "wait", wait)
+    with locks.held(made.folder / ".locks" / "b"):
+        found = made.complete({"a": task(1), "b": task(0)})
+    assert values(found) == {"a": 1, "b": 2}
+    assert waited == ["b"]
+
+
 def test_what_a_unit_no_longer_needs_goes_when_it_is_written(made):
     for suffix in (".checkpoints", ".parts"):
         files.write_json(made.path("a", suffix) / "x.json", 1)

@@ -103,6 +103,8 @@ def test_networks_of_two_records_and_any_number_of_classes_are_read_back(tmp_pat
     module = importlib.import_module("gat_tf.models.pretrained")
     monkeypatch.setattr(module, "FOLDER", tmp_path / "weights")
     assert list(models.pretrained()) == ["cifar10/baseline", "shapes/gat"]
+    with np.load(tmp_path / "weights/shapes-gat-seed0.npz") as stored:
+        assert {stored[key].dtype for key in stored.files} == {np.dtype("float16")}
     found = models.pretrained("shapes/gat")
     for ours, theirs in zip(found.get_weights(), of_three.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2**-11, atol=2**-25)

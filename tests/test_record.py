@@ -153,7 +153,11 @@ def test_check_finds_an_old_table(folder):
 
 def test_packed_record_reads_the_same_in_one_file(folder):
     before = results.load(folder)
+    (folder / "search").mkdir()
+    (folder / "search/a.json").write_text('{"score": 1}')
     record.main(["--pack", str(folder)])
+    assert json.loads((folder / "search.json").read_text()) == {"a": {"score": 1}}
+    assert not (folder / "search/a.json").exists()
     assert not list((folder / "units").glob("*.json"))
     assert len(json.loads((folder / "units.json").read_text())) == 6
     assert results.load(folder) == before

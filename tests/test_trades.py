@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from gat_tf import attacks, training
 from gat_tf.logits import Logits
-from gat_tf.training.trades import trades_step
+from gat_tf.training.trades import divergent, trades_step
 
 SHAPE, D, K = (2, 2, 1), 4, 3
 rng = np.random.default_rng(0)
@@ -68,6 +68,16 @@ def test_step_is_the_loss_and_gradient_in_numpy(dense_classifier, norm):
     expected = X.T @ of_clean + (X + eta).T @ of_adversarial
     np.testing.assert_allclose(kernel, 4 * expected, atol=2e-5)
     np.testing.assert_allclose(bias, 4 * (of_clean + of_adversarial).sum(axis=0), atol=2e-5)
+
+
+def test_attack_sees_the_network_without_its_dropout(dense_classifier):
+    linear = network(dense_classifier)
+    images = keras.Input(SHAPE)
+    dropped = keras.Model(images, linear(keras.layers.Dropout(0.9)(images)))
+    attack = attacks.PGD(EPSILON, 2, 6, step_size=STEP)
+    x, seed = tf.constant(X.reshape(5, *SHAPE), tf.float32), tf.constant(SEED)
+    found, expected = (divergent(Logits(f), attack, x, seed) for f in (dropped, linear))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_every_step_starts_at_another_point(dense_classifier):

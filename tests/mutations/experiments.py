@@ -456,4 +456,25 @@ MUTATIONS = [
         'images = max((u["test_images"]',
         "test_table2.py -k adds_its_error",
     ),
+    (
+        "trials of a search left unpacked",
+        "experiments/record.py",
+        'for kind in ("units", "search"):',
+        'for kind in ("units",):',
+        "test_record.py -k packed_record",
+    ),
+    (
+        "sampled from more images than CIFAR-100 has",
+        "experiments/measuring.py",
+        '"cifar100": 10_000',
+        '"cifar100": 50_000',
+        "test_table2.py -k falls_with_the_share",
+    ),
+    (
+        "weights published in full",
+        "experiments/publish.py",
+        "w.astype(np.float16)",
+        "w",
+        "test_pretrained.py -k two_records",
+    ),
 ]

@@ -311,4 +311,11 @@ MUTATIONS = [
         "self.attack, int(self.model.optimizer.iterations))))",
         "test_robust_accuracy.py -k 'every_epoch and plain'",
     ),
+    (
+        "TRADES attacks a clean output in training mode",
+        "training/trades.py",
+        "    clean = logits(images)\n\n    def uphill",
+        "    clean = logits(images, training=True)\n\n    def uphill",
+        "test_trades.py -k without_its_dropout",
+    ),
 ]
