@@ -76,15 +76,21 @@ def test_unit_that_fails_its_check_ends_the_run_and_stays(made):
 def test_waits_for_what_another_computes(made, monkeypatch):
     waited = []
 
-    def wait(path):
-        waited.append(path.name)
+    def wait(paths):
+        waited.append([path.name for path in paths])
         files.write_json(made.path("b"), {"value": 2})
 
     monkeypatch.setattr(locks, "wait", wait)
     with locks.held(made.folder / ".locks" / "b"):
         found = made.complete({"a": task(1), "b": task(0)})
     assert values(found) == {"a": 1, "b": 2}
-    assert waited == ["b"]
+    assert waited == [["b"]]
+
+
+def test_the_first_lock_that_is_free_ends_the_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    with locks.held(tmp_path / "a"):
+        locks.wait([tmp_path / "a", tmp_path / "b"])
 
 
 def test_what_a_unit_no_longer_needs_goes_when_it_is_written(made):

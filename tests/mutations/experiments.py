@@ -452,8 +452,8 @@ MUTATIONS = [
     (
         "images of the largest test set of Table 2",
         "experiments/table2.py",
-        'images = min((u["test_images"]',
-        'images = max((u["test_images"]',
+        'tested.sort(key=lambda u: u["test_images"])',
+        'tested.sort(key=lambda u: -u["test_images"])',
         "test_table2.py -k adds_its_error",
     ),
     (

@@ -367,11 +367,11 @@ MUTATIONS = [
         "test_lab_fitting.py -k goes_on_beside",
     ),
     (
-        "waits for a unit that is done",
-        "experiments/lab/units.py",
-        "next(name for name in tasks if name not in done)",
-        "next(iter(tasks))",
-        "test_lab_units.py -k waits_for_what",
+        "waits for the first lock alone",
+        "experiments/lab/locks.py",
+        "for path in paths:",
+        "for path in list(paths)[:1]:",
+        "test_lab_units.py -k the_first_lock_that_is_free",
     ),
     (
         "stopped run exits as one that is done",

@@ -298,10 +298,10 @@ MUTATIONS = [
         "test_trades.py -k starts_at_another",
     ),
     (
-        "TRADES: accuracy of the clean images called that under attack",
-        "training/trades.py",
-        "adversarial_accuracy=losses.is_correct(adversarial, labels)",
-        "adversarial_accuracy=losses.is_correct(clean, labels)",
+        "accuracy of the clean images called that under attack",
+        "training/classifier_base.py",
+        '"adversarial_accuracy": adversarial.correct',
+        '"adversarial_accuracy": clean.correct',
         "test_trades.py -k accuracies_are",
     ),
     (
