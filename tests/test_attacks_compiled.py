@@ -181,6 +181,8 @@ def test_a_generator_is_followed_and_not_kept_alive():
     before = assert_as_eager(attack, model)
     generator.set_weights([w + 1 for w in generator.get_weights()])
     assert np.abs(assert_as_eager(attack, model) - before).max() > 0.1
+    generator.layers[0].activation = keras.activations.tanh
+    assert np.abs(assert_as_eager(attack, model)).max() < 1
     gone = weakref.ref(generator)
     del generator, attack
     gc.collect()

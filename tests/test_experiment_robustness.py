@@ -328,6 +328,14 @@ def test_verdicts_by_hand():
     assert over_baseline["interval"] == pytest.approx([3 - half, 3 + half], rel=1e-4)
 
 
+def test_epsilon_is_written_in_255ths_in_linf_alone():
+    units = [bare("gat", 0, 80, 5), bare("gat", 0, 80, 5, norm="L2", epsilon=0.5)]
+    figure = robustness._against_epsilon({"summary": robustness.summarise(units)})
+    ticks = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in figure.axes]
+    assert ticks == [["0", "25.5"], ["0", "0.1"]]  # of ε = 0 and 0.1
+    assert ["of 255" in axes.get_xlabel() for axes in figure.axes] == [True, False]
+
+
 def test_failed_checks_are_named_with_how_often():
     failing = {"checks": [{"check": "falls", "passed": False}, {"check": "rises", "passed": True}]}
     units = [

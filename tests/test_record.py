@@ -135,6 +135,14 @@ def test_numbers_may_be_of_any_record_that_is_named_but_whole(folder):
     assert [line.split(": ")[1].split()[0] for line in record.unsupported(page)] == ["71.00"]
 
 
+def test_check_reads_every_page(folder):
+    pages = [folder.parent / name for name in ("a.md", "b.md")]
+    for page, number in zip(pages, ("52.00", "3.5"), strict=True):
+        page.write_text(f"<!-- from: table2 -->\nIt is {number}.\n")
+    with pytest.raises(SystemExit, match=r"b\.md: 3\.5 is not in table2"):
+        record.main(["--check", *map(str, pages)])
+
+
 def test_check_finds_an_old_table(folder):
     page = folder.parent / "page.md"
     page.write_text("<!-- record: table2/results.json -->\nOLD TABLE\n<!-- end of record -->\n")
@@ -145,7 +153,11 @@ def test_check_finds_an_old_table(folder):
 
 def test_packed_record_reads_the_same_in_one_file(folder):
     before = results.load(folder)
+    (folder / "search").mkdir()
+    (folder / "search/a.json").write_text('{"score": 1}')
     record.main(["--pack", str(folder)])
+    assert json.loads((folder / "search.json").read_text()) == {"a": {"score": 1}}
+    assert not (folder / "search/a.json").exists()
     assert not list((folder / "units").glob("*.json"))
     assert len(json.loads((folder / "units.json").read_text())) == 6
     assert results.load(folder) == before

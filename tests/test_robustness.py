@@ -225,6 +225,15 @@ def test_transferred_attack_goes_on_beyond_what_fools_its_source(dense_classifie
     assert not found.robust.any()
 
 
+def test_every_batch_is_perturbed_at_random_anew(dense_classifier):
+    model = dense_classifier(np.zeros((4, 2), np.float32), np.array([1.0, 0.0]), (2, 2, 1))
+    data = np.full((4, 2, 2, 1), 0.5, np.float32), np.zeros(4, np.int64)
+    found = Evaluator(model, data, batch_size=2).attack(attacks.RandomPerturbation(0.1, 2))
+    assert found.robust.all()
+    first, second = found.adversarial[:2], found.adversarial[2:]
+    assert (np.abs(first - second).max(axis=(1, 2, 3)) > 1e-3).all()
+
+
 # Chunks of the images.
 
 

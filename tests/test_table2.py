@@ -18,7 +18,7 @@ import pytest
 from linear_networks import NETWORKS, linear_classifier
 
 from gat_tf import data
-from gat_tf.experiments import methods, settings, table2
+from gat_tf.experiments import measuring, methods, settings, table2
 from gat_tf.experiments.lab import devices, files, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
@@ -315,13 +315,23 @@ def test_verdicts_by_hand():
 
 
 def test_a_sample_of_the_test_images_adds_its_error():
-    """Of 98 of CIFAR-10's images: with p = (98 accuracy + 1) / 100 it is 5.77 points."""
-    units = [{**u, "test_images": 98} for u in DECIDED]
+    """Of 98 of CIFAR-10's images, the fewest: with p = (98 accuracy + 1) / 100, 5.77 points."""
+    units = [{**u, "test_images": 98 if u["method"] == "gat" else 9_800} for u in DECIDED]
     over_baseline = table2.verdicts(units)["cifar10"][0]
     p, q = 0.800533, 0.771133  # of 80.67 % and 77.67 %
     error = 100 * np.sqrt((p * (1 - p) + q * (1 - q)) * (1 - 0.0098) / 100)
     half = np.hypot(1.959964 * error, 4.302653 * 0.5 / np.sqrt(3))
     assert over_baseline["interval"] == pytest.approx([3 - half, 3 + half], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "population"),
+    [("cifar10", 10_000), ("cifar100", 10_000), ("imagenet143", 7_150), ("shapes", np.inf)],
+)
+def test_error_of_a_sample_falls_with_the_share_of_the_test_images(dataset, population):
+    """98 wrong images count as 1 of 100 right, whose variance is 0.0099 / 100."""
+    found = measuring.sampling_error(dataset, 98, [0.0], [0.0])
+    assert found == pytest.approx(100 * np.sqrt(2 * 0.000099 * (1 - 98 / population)))
 
 
 def test_seeds_that_not_both_have_or_that_failed_do_not_count():

@@ -316,4 +316,25 @@ MUTATIONS = [
         "while False:",
         "test_attacks_compiled.py -k used_last",
     ),
+    (
+        "generator's new layers not noticed",
+        "attacks/compiled.py",
+        "models = [model, *(v for v in vars(attack).values() if isinstance(v, keras.Layer))]",
+        "models = [model]",
+        "test_attacks_compiled.py -k generator_is_followed",
+    ),
+    (
+        "PGD judges its restarts by one sample",
+        "attacks/pgd.py",
+        "z = iterative.averaged(self.samples, lambda: logits(x + perturbation))",
+        "z = logits(x + perturbation)",
+        "test_attacks_random_models.py -k judged_by_the_mean",
+    ),
+    (
+        "APGD takes one sample",
+        "attacks/apgd.py",
+        "self.samples,\n                lambda",
+        "1,\n                lambda",
+        "test_attacks_random_models.py -k apgd_follows",
+    ),
 ]

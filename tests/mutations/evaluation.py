@@ -243,4 +243,11 @@ MUTATIONS = [
         "(row[-1], probabilities[i])",
         "test_plotting.py -k perturbed_images",
     ),
+    (
+        "evaluator starts alike in every batch",
+        "evaluation/evaluator.py",
+        "tf.constant([self.seed, i]),",
+        "tf.constant([self.seed, 0]),",
+        "test_robustness.py -k at_random_anew",
+    ),
 ]

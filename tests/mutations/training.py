@@ -297,4 +297,25 @@ MUTATIONS = [
         "seed=(self.seed, 0),",
         "test_trades.py -k starts_at_another",
     ),
+    (
+        "accuracy of the clean images called that under attack",
+        "training/classifier_base.py",
+        '"adversarial_accuracy": adversarial.correct',
+        '"adversarial_accuracy": clean.correct',
+        "test_trades.py -k accuracies_are",
+    ),
+    (
+        "robust accuracy by other random starts after every epoch",
+        "training/robust_accuracy.py",
+        "self.attack, self.seed)))",
+        "self.attack, int(self.model.optimizer.iterations))))",
+        "test_robust_accuracy.py -k 'every_epoch and plain'",
+    ),
+    (
+        "TRADES attacks a clean output in training mode",
+        "training/trades.py",
+        "    clean = logits(images)\n\n    def uphill",
+        "    clean = logits(images, training=True)\n\n    def uphill",
+        "test_trades.py -k without_its_dropout",
+    ),
 ]
