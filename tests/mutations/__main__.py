@@ -1,6 +1,6 @@
 """Makes the bugs of `tests.mutations` one by one, and names those that the tests do not notice.
 
-    python -m tests.mutations                              # all of them, hours on two cores
+    python -m tests.mutations                              # all, ten minutes of processor time
     python -m tests.mutations --only=pgd.py,"softmax fed"  # those with such words in file or name
     python -m tests.mutations --processes=4
     python -m tests.mutations --list

@@ -445,13 +445,6 @@ MUTATIONS = [
         "test_record.py -k any_record_that_is_named",
     ),
     (
-        "image error forgotten",
-        "experiments/measuring.py",
-        "origin, image_error=error)",
-        "origin)",
-        "test_table2.py -k adds_its_error",
-    ),
-    (
         "image error of other images",
         "experiments/measuring.py",
         'units[0]["test_images"], *pair',
