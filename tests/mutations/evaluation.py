@@ -107,7 +107,7 @@ MUTATIONS = [
         "every chunk with the same random numbers",
         "evaluation/evaluator.py",
         "tf.constant([self.seed, self.first + i]),",
-        "tf.constant([self.seed, i]),",
+        "tf.constant([self.seed, self.first + i]),",
         "test_robustness.py -k random_numbers_depend",
     ),
     (
@@ -162,8 +162,8 @@ MUTATIONS = [
     (
         "transfer from the model itself",
         "evaluation/evaluator.py",
-        "attack.perturb(source or self.logits,",
-        "attack.perturb(self.logits,",
+        "logits = source or self.logits.with_constant_weights()",
+        "logits = self.logits.with_constant_weights()",
         "test_robustness.py -k transfer_follows",
     ),
     (
@@ -246,7 +246,7 @@ MUTATIONS = [
     (
         "evaluator starts alike in every batch",
         "evaluation/evaluator.py",
-        "tf.constant([self.seed, i]),",
+        "tf.constant([self.seed, self.first + i]),",
         "tf.constant([self.seed, 0]),",
         "test_robustness.py -k at_random_anew",
     ),

@@ -237,13 +237,8 @@ def training_data(
     """
 
     def batches(stream):
-        return data.shuffled_batches(
-            split,
-            batch_size,
-            seed=seed + stream * 2**20,
-            first_epoch=first_epoch,
-            augment=augment,
-        )
+        order = {"seed": seed + stream * 2**20, "first_epoch": first_epoch}
+        return data.shuffled_batches(split, batch_size, **order, augment=augment)
 
     dataset = batches(0)
     if draws:
