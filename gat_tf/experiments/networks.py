@@ -22,7 +22,7 @@ from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, fitting, units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
-from gat_tf.experiments.methods import METHODS, lineage
+from gat_tf.experiments.methods import METHODS, Values, lineage
 from gat_tf.experiments.settings import PRESETS, Config
 
 INF = math.inf
@@ -106,7 +106,7 @@ class Networks:
             raise ConfigError(str(error)) from error
 
     def train(
-        self, networks: Iterable[Network], on_trained: Any = lambda name: None
+        self, networks: Iterable[Network], on_trained: Callable[[str], None] = lambda name: None
     ) -> dict[str, dict]:
         """Trains the missing networks, and returns the units of all, by name.
 
@@ -119,7 +119,7 @@ class Networks:
         return {n.name: self.units.read(n.name) or {} for n in networks}
 
     def steps(
-        self, networks: Iterable[Network], on_trained: Any = lambda name: None
+        self, networks: Iterable[Network], on_trained: Callable[[str], None] = lambda name: None
     ) -> list[Callable[[], Any]]:
         """What `train` does as steps for `units.shared`: the searches come before the trainings."""
         networks = list(networks)
@@ -130,7 +130,7 @@ class Networks:
             *(functools.partial(self.take, n, on_trained) for n in networks),
         ]
 
-    def take(self, network: Network, on_trained: Any = lambda name: None) -> None:
+    def take(self, network: Network, on_trained: Callable[[str], None] = lambda name: None) -> None:
         """Trains a network if it is missing and nobody has begun.
 
         Raises:
@@ -163,10 +163,7 @@ class Networks:
         """
         values: dict[str, float] = {}
         for name in lineage(method):
-            if self.config.search:
-                values |= self.search(dataset, name)
-            else:
-                values |= {k: v for k, v in self._given(name).items() if v is not None}
+            values |= self.search(dataset, name) if self.config.search else self._given(name)
         return values
 
     def _search(self, dataset: str, method: str) -> dict[str, float]:
@@ -182,7 +179,7 @@ class Networks:
             if not grid:
                 continue
             # The value that is given is what the trials before were made with.
-            scores = {self._value(dataset, method, key): best_score} if best else {}
+            scores = {self._before_search(dataset, method)[key]: best_score} if best else {}
             new = [value for value in grid if value not in scores]
             for _ in range(1 + self.config.search_extensions):
                 scores |= self._scores(dataset, method, best, key, new)
@@ -196,42 +193,39 @@ class Networks:
                     f"Every trial of {method} on {dataset} diverged; see {self.trials.folder}."
                 )
             best, best_score = {**best, key: value}, scores[value]
-        given = {k: v for k, v in self._given(method).items() if v is not None}
-        return {**given, **best}
+        return {**self._given(method), **best}
 
     def _grid(self, method: str, key: str) -> tuple[float, ...]:
         """The values of a hyperparameter that a search tries first."""
         own = METHODS[method].hyperparameters[key].grid
         return self.config.grids.get(f"{method}.{key}", own)
 
-    def _given(self, method: str) -> dict[str, float | None]:
-        """The values of a method's own hyperparameters before a search."""
-        return {
+    def _given(self, method: str) -> dict[str, float]:
+        """A method's own hyperparameters before a search, without those that it inherits."""
+        values = {
             key: self.config.hyperparameters.get(f"{method}.{key}", hyperparameter.value)
             for key, hyperparameter in METHODS[method].hyperparameters.items()
         }
+        return {key: value for key, value in values.items() if value is not None}
 
-    def _value(self, dataset: str, method: str, key: str) -> Any:
-        """A hyperparameter's value before its own search: configured or inherited."""
-        value, parent = self._given(method)[key], METHODS[method].inherits
-        if value is None and parent is not None:
-            return self.hyperparameters(dataset, parent)[key]
-        return value
-
-    def _scores(
-        self, dataset: Any, method: Any, fixed: Any, key: Any, values: Any
-    ) -> dict[float, float]:
-        """Value to the score of its trial; minus infinity where training diverged."""
+    def _before_search(self, dataset: str, method: str) -> dict[str, float]:
+        """The hyperparameters before the method's own search: inherited or given."""
         parent = METHODS[method].inherits
         inherited = self.hyperparameters(dataset, parent) if parent else {}
-        given = {k: v for k, v in self._given(method).items() if v is not None}
+        return {**inherited, **self._given(method)}
+
+    def _scores(
+        self, dataset: str, method: str, fixed: Values, key: str, values: Iterable[float]
+    ) -> dict[float, float]:
+        """Value to the score of its trial; minus infinity where training diverged."""
+        before = self._before_search(dataset, method)
         tasks, names = {}, {}
         for value in values:
             point = {**fixed, key: value}
             settings = "-".join(f"{k}={v!r}" for k, v in point.items())
             names[value] = f"{dataset}-{method}-{settings}"
             tasks[names[value]] = lambda point=point, name=names[value]: self._trial(
-                name, dataset, method, {**inherited, **given, **point}, point
+                name, dataset, method, {**before, **point}, point
             )()
         found = self.trials.take(tasks)
         window = self.config.search_window
@@ -244,7 +238,7 @@ class Networks:
             about={"dataset": dataset, "method": method, "seed": c.search_seed,
                    "hyperparameters": point},
             splits=self.splits(dataset, train_size=c.search_train_size),
-            epochs=c.search_epochs, tested=False,
+            epochs=c.search_epochs,
         )  # fmt: skip
 
     def _same_hyperparameters(self, name: str, unit: dict) -> None:
@@ -255,7 +249,7 @@ class Networks:
         wanted: dict[str, float] = {}
         for method in lineage(unit["method"]):
             for key, value in self._given(method).items():
-                if value is not None and not (self.config.search and self._grid(method, key)):
+                if not (self.config.search and self._grid(method, key)):
                     wanted[key] = value
         found = unit["hyperparameters"]
         different = [
@@ -277,12 +271,12 @@ class Networks:
         return self._training(
             self.units, network.name, network, values,
             about={"dataset": dataset, "method": method, "seed": seed, "hyperparameters": values},
-            splits=self.splits(dataset), epochs=self.config.epochs, tested=True,
+            splits=self.splits(dataset), epochs=self.config.epochs,
         )  # fmt: skip
 
     def _training(
-        self, folder: Units, name: str, network: Network, values: Any, *, about: dict,
-        splits: data.Splits, epochs: int, tested: bool,
+        self, folder: Units, name: str, network: Network, values: Values, *, about: dict,
+        splits: data.Splits, epochs: int,
     ) -> Callable[[], dict]:  # fmt: skip
         c, method, seed = self.config, METHODS[network.method], network.seed
         trained = {}
@@ -313,7 +307,7 @@ class Networks:
         def finish(progress):
             failed = progress.failure is not None
             result = {"validation_accuracy": None if failed else progress.best_score}
-            if failed or not tested:
+            if failed or folder is self.trials:
                 return result, {}
             classifier = trained["classifier"]
             if c.precision != "float32":  # it is kept and tested in float32
