@@ -107,7 +107,7 @@ MUTATIONS = [
         "every chunk with the same random numbers",
         "evaluation/evaluator.py",
         "tf.constant([self.seed, self.first + i]),",
-        "tf.constant([self.seed, self.first + i]),",
+        "tf.constant([self.seed, i]),",
         "test_robustness.py -k random_numbers_depend",
     ),
     (

@@ -199,8 +199,8 @@ MUTATIONS = [
     (
         "generator's draws in the classifier's order",
         "experiments/lab/fitting.py",
-        "seed=seed + stream * 2**20",
-        "seed=seed",
+        '"seed": seed + stream * 2**20',
+        '"seed": seed',
         "test_lab_fitting.py -k batches_go_on",
     ),
     (
