@@ -1,5 +1,6 @@
 """What the tests share: two logical CPUs, a seed for each test, and small classifiers."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,9 +18,63 @@ tf.config.set_logical_device_configuration(
 )
 
 
+gc.collect()
+gc.freeze()  # what has been imported stays, and no collection need look through it
+
+
+# Fixtures that run a whole experiment, train on two replicas or start processes.
+RUNS = {"finished", "fork", "grey", "honest", "training_alone", "two_replicas", "whole"}
+
+
+def pytest_collection_modifyitems(items):
+    """Whatever needs one of these runs is slow; the files with slow tests come first.
+
+    At the end one worker would wait for the other.
+    """
+    for item in items:
+        if RUNS & set(item.fixturenames):
+            item.add_marker("slow")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tidy():
+    """Graphs go with their module, not when the collector gets to them."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def eagerly():
+    """Runs a module's functions operation by operation: traces cost more than a few steps.
+
+    For what is around the schemes and attacks; their own tests compile them.
+    """
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def compiled():
+    """One test that compiles, in a module that runs `eagerly`."""
+    tf.config.run_functions_eagerly(False)
+    yield
+    tf.config.run_functions_eagerly(True)
+
+
+@pytest.fixture
+def uncompiled():
+    """One test that runs operation by operation, in a module that compiles."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

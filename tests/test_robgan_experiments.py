@@ -25,6 +25,7 @@ from gat_tf.experiments.robgan.methods import (
 )
 from gat_tf.experiments.robgan.networks import Networks
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 RUNNERS = {"table1": table1, "fig2": fig2, "fig6": fig6, "fig7": fig7, "fig8": fig8}
 OWN = {
     "table1": {
@@ -293,6 +294,7 @@ def test_controls_are_what_they_are_called(networks, planned):
     same_weights(tuned.generator, generator)
 
 
+@pytest.mark.slow
 def test_networks_trained_in_bfloat16_are_measured_and_kept_in_float32(tmp_path, planned):
     settings = {"precision": "mixed_bfloat16", "strategy": "mirrored"}
     networks = Networks(config_for("table1", tmp_path, **settings))
@@ -378,6 +380,7 @@ def test_killed_training_ends_as_if_never_stopped(networks, tmp_path, monkeypatc
     assert not list(tmp_path.glob("units/*.checkpoints"))
 
 
+@pytest.mark.slow
 def test_diverged_training_is_named_and_its_last_good_epoch_is_kept(tmp_path, monkeypatch):
     sample, calls = models.sample, []
 
@@ -464,6 +467,8 @@ def test_score_network_that_is_none_is_named_before_any_training(tmp_path):
     assert not list(tmp_path.glob("networks/units/*.json"))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled")
 def test_imagenet_143_trains_groups_of_minibatches(tmp_path, monkeypatch):
     """On made images: training images larger than the networks', two minibatches a step."""
     rng = np.random.default_rng(0)
