@@ -129,6 +129,7 @@ def _numpy_pgd(start, labels, epsilon, norm, steps, step_size, sign):
     return eta
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("random_start", [False, True])
 @pytest.mark.parametrize("step_size", [None, 0.25])
@@ -152,6 +153,7 @@ def _start_of(attack, model, labels, seed, images=X):
     return still.perturbation(model, images, labels, seed=seed).numpy()
 
 
+@pytest.mark.usefixtures("uncompiled")
 @both_norms
 def test_random_starts_lie_within_ball_and_clip_and_differ(two_classes, norm):
     images = np.concatenate([X, np.zeros_like(X), np.ones_like(X)])
@@ -246,6 +248,7 @@ def _margins(model, images, eta, labels):
     return np.where(of_label, -np.inf, logits).max(axis=1) - logits[of_label]
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("targeted", [False, True])
 def test_restarts_keep_the_worst_of_each_image(trained, some, weak, targeted):
     images, labels = some
@@ -264,6 +267,7 @@ def test_restarts_keep_the_worst_of_each_image(trained, some, weak, targeted):
     np.testing.assert_allclose(kept, expected, atol=1e-5)
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("random_start", [False, True])
 def test_early_stop_fools_what_all_the_steps_fool(trained, some, weak, random_start):
     images, labels = some
@@ -277,6 +281,7 @@ def test_early_stop_fools_what_all_the_steps_fool(trained, some, weak, random_st
     assert not (fooled & ~fooled_early).any()
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_early_stop_takes_the_same_steps_until_an_image_is_fooled(trained, some, weak, restarts):
     images, labels = some
@@ -289,6 +294,7 @@ def test_early_stop_takes_the_same_steps_until_an_image_is_fooled(trained, some,
     np.testing.assert_allclose(eta[stands], full[stands], atol=1e-5)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_early_stop_with_restarts_fools_no_fewer(trained, some, weak):
     images, labels = some
     weak = dataclasses.replace(weak, restarts=3)
@@ -300,6 +306,7 @@ def test_early_stop_with_restarts_fools_no_fewer(trained, some, weak):
     assert not (fooled & ~fooled_early).any()
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_early_stop_leaves_what_is_misclassified_already(trained, some, weak):
     images, labels = some
     wrong = _margins(trained, images, 0, labels) > 0
@@ -310,6 +317,7 @@ def test_early_stop_leaves_what_is_misclassified_already(trained, some, weak):
     assert (_size(eta[~wrong], 2) > 0.01).all()
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_early_stop_leaves_what_the_random_start_fools(trained, some, weak):
     images, labels = some
     early = dataclasses.replace(weak, early_stop=True)
@@ -321,6 +329,7 @@ def test_early_stop_leaves_what_the_random_start_fools(trained, some, weak):
     assert (np.abs(eta - start)[~wrong].max(axis=(1, 2, 3)) > 0).all()
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     "attack",
     [
@@ -460,6 +469,7 @@ def test_perturbation_keeps_to_epsilon_and_images_to_the_clip(case, trained, som
         assert clip is None or (adversarial.min() >= 0 and adversarial.max() <= 1)
 
 
+@pytest.mark.usefixtures("uncompiled")
 @every_attack_that(lambda case: case.fills_epsilon)
 def test_without_clip_images_may_leave_the_range(case, trained, shapes):
     images = np.tile(np.array([0, 1], np.float32)[:, None, None, None], (1, 16, 16, 3))
@@ -470,6 +480,7 @@ def test_without_clip_images_may_leave_the_range(case, trained, shapes):
     assert adversarial.max() > 1
 
 
+@pytest.mark.usefixtures("uncompiled")
 @every_attack
 def test_images_keep_to_a_clip_of_other_bounds(case, trained, some):
     images = some[0] * 0.5 + 0.25
@@ -503,6 +514,7 @@ def test_network_is_attacked_in_inference_mode(case, trained_with_state, some):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.usefixtures("uncompiled")
 @every_attack_that(lambda case: case.per_image)
 def test_each_image_has_its_own_epsilon(case, trained, some):
     images, labels = some[0][:8], some[1][:8]
@@ -555,6 +567,7 @@ def test_calls_without_a_seed_differ(trained, some):
     assert np.all(np.any(first != second, axis=(1, 2, 3)))
 
 
+@pytest.mark.usefixtures("uncompiled")
 @every_attack_that(lambda case: case.fills_epsilon)
 def test_other_sizes_and_channels(case):
     model = models.classifier(3, width=1 / 12, input_shape=(12, 10, 1))
@@ -567,6 +580,7 @@ def test_other_sizes_and_channels(case):
     assert np.abs(eta).max() > 1e-3
 
 
+@pytest.mark.usefixtures("uncompiled")
 @every_attack
 def test_logits_and_probabilities_are_attacked_alike(case, trained, trained_logits, some):
     attack = case.build(case.size)
