@@ -1,6 +1,7 @@
 """The training schemes as Keras models: fit and its callbacks, resuming, metrics, bad input."""
 
 import csv
+import functools
 import gc
 import re
 
@@ -42,6 +43,23 @@ def fitted(case, epochs=1, data=None, fit=(), **kwargs):
     return weights(scheme)
 
 
+@functools.cache
+def first_epoch(case):
+    """(Weights, how far the trained network has moved, history), trained once for all tests."""
+    keras.utils.set_random_seed(3)
+    scheme = build(case)
+    network = scheme.generator if case == "generator_training" else scheme.classifier
+    before = schemes.vector(network)
+    history = scheme.fit(dataset(), verbose=0).history
+    return weights(scheme), np.abs(schemes.vector(network) - before).max(), history
+
+
+@functools.cache
+def fitted_eagerly(case, epochs=1, size=19):
+    """The weights after eager steps of plain gradient descent, trained once for all tests."""
+    return fitted(case, epochs, dataset(size), optimizer=schemes.sgd, run_eagerly=True)
+
+
 # The contract of every scheme.
 
 
@@ -53,19 +71,17 @@ def test_every_scheme_has_a_case():
 
 @every_case
 def test_an_epoch_changes_the_network_and_reports_finite_metrics(case):
-    scheme = build(case)
-    network = scheme.generator if case == "generator_training" else scheme.classifier
-    before = schemes.vector(network)
-    history = scheme.fit(dataset(), verbose=0).history
-    assert np.abs(schemes.vector(network) - before).max() > 1e-3
+    _, moved, history = first_epoch(case)
+    assert moved > 1e-3
     assert set(history) == metric_names(case)
     assert np.isfinite(list(history.values())).all()
 
 
+@pytest.mark.slow
 @every_case
 def test_the_seed_fixes_the_weights(case):
-    first = fitted(case, seed=1)
-    np.testing.assert_array_equal(fitted(case, seed=1), first)
+    first, *_ = first_epoch(case)
+    np.testing.assert_array_equal(fitted(case, seed=0), first)
     differs = np.abs(fitted(case, seed=2) - first).max() > 1e-5
     assert differs == (case in RANDOM)
 
@@ -75,20 +91,24 @@ def resumable(case):
     return schemes.pairs() if case == "gat_separate" else dataset()
 
 
+@pytest.mark.slow
 @every_case
 def test_loading_the_weights_goes_on_as_if_never_stopped(case, tmp_path):
+    path = tmp_path / "scheme.weights.h5"
     keras.utils.set_random_seed(3)
     scheme = build(case)
-    scheme.fit(resumable(case), epochs=1, verbose=0)
-    scheme.save_weights(tmp_path / "scheme.weights.h5")
+    save = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, _: scheme.save_weights(path) if epoch == 0 else None
+    )
+    scheme.fit(resumable(case), epochs=3, verbose=0, callbacks=[save])
     keras.utils.set_random_seed(3)
     resumed = build(case)
-    resumed.load_weights(tmp_path / "scheme.weights.h5")
+    resumed.load_weights(path)
     resumed.fit(resumable(case), initial_epoch=1, epochs=3, verbose=0)
-    expected = fitted(case, epochs=3, data=resumable(case))
-    np.testing.assert_array_equal(weights(resumed), expected)
+    np.testing.assert_array_equal(weights(resumed), weights(scheme))
 
 
+@pytest.mark.slow
 @one_of_each
 def test_backup_and_restore_goes_on_as_if_never_stopped(case, tmp_path):
     class Stop(keras.callbacks.Callback):
@@ -100,16 +120,17 @@ def test_backup_and_restore_goes_on_as_if_never_stopped(case, tmp_path):
         return keras.callbacks.BackupAndRestore(tmp_path / "backup")
 
     keras.utils.set_random_seed(3)
-    stopped = build(case)
+    stopped = build(case, run_eagerly=True)
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(resumable(case), epochs=3, verbose=0, callbacks=[backup(), Stop()])
     keras.utils.set_random_seed(3)
-    resumed = build(case)
+    resumed = build(case, run_eagerly=True)
     resumed.fit(resumable(case), epochs=3, verbose=0, callbacks=[backup()])
-    expected = fitted(case, epochs=3, data=resumable(case))
+    expected = fitted(case, epochs=3, data=resumable(case), run_eagerly=True)
     np.testing.assert_array_equal(weights(resumed), expected)
 
 
+@pytest.mark.slow
 @one_of_each
 def test_the_classifier_is_a_plain_keras_model(case, tmp_path):
     scheme = build(case)
@@ -126,6 +147,7 @@ def test_the_classifier_is_a_plain_keras_model(case, tmp_path):
 # Keras.
 
 
+@pytest.mark.slow
 @one_of_each
 def test_evaluate_is_the_mean_over_the_images_of_clean_and_attacked_ones(case):
     scheme = build(case)
@@ -147,9 +169,10 @@ def test_evaluate_is_the_mean_over_the_images_of_clean_and_attacked_ones(case):
         np.testing.assert_allclose(results[f"{name}_accuracy"], correct, rtol=1e-6)
 
 
+@pytest.mark.slow
 @one_of_each
 def test_callbacks_get_every_metric(case, tmp_path, capsys):
-    scheme = build(case)
+    scheme = build(case, run_eagerly=True)
     best = keras.callbacks.ModelCheckpoint(
         tmp_path / "best.weights.h5", monitor="val_loss", save_best_only=True,
         save_weights_only=True,
@@ -175,7 +198,7 @@ def test_callbacks_get_every_metric(case, tmp_path, capsys):
     assert [float(row["val_power_p50"]) for row in rows] == history["val_power_p50"]
     printed = capsys.readouterr().out
     assert all(f"{name}: " in printed for name in history)
-    restored = build(case)
+    restored = build(case, run_eagerly=True)
     restored.load_weights(tmp_path / "best.weights.h5")
     loss = restored.evaluate(dataset(9, seed=1), verbose=0, return_dict=True)["loss"]
     np.testing.assert_allclose(loss, min(history["val_loss"]), rtol=1e-5)
@@ -204,7 +227,7 @@ def test_validation_data_may_be_arrays(case):
     losses = []
     for validation in (dataset(9, seed=1), schemes.arrays(9, seed=1)):
         keras.utils.set_random_seed(3)
-        scheme = build(case)
+        scheme = build(case, run_eagerly=True)
         history = scheme.fit(dataset(), validation_data=validation, verbose=0).history
         losses.append(history["val_loss"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
@@ -216,7 +239,7 @@ def test_arrays_train_as_their_dataset_does(case):
     keras.utils.set_random_seed(3)
     scheme = build(case)
     scheme.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
-    np.testing.assert_array_equal(weights(scheme), fitted(case))
+    np.testing.assert_array_equal(weights(scheme), first_epoch(case)[0])
 
 
 def test_arrays_are_shuffled_unless_told_otherwise():
@@ -234,17 +257,20 @@ def test_arrays_are_shuffled_unless_told_otherwise():
 
 
 # SGD, because Adam makes whole steps of what rounding leaves of gradients that are zero.
+@pytest.mark.slow
 @one_of_each
 def test_steps_per_execution_changes_no_weight(case):
     several = fitted(case, epochs=2, optimizer=schemes.sgd, steps_per_execution=3)
-    expected = fitted(case, epochs=2, optimizer=schemes.sgd)
-    np.testing.assert_allclose(several, expected, atol=1e-6)
+    np.testing.assert_allclose(several, fitted_eagerly(case, epochs=2), atol=1e-6)
 
 
+@pytest.mark.slow
 @every_case
 def test_xla_gives_the_same_weights(case):
-    got = fitted(case, optimizer=schemes.sgd, jit_compile=True)
-    expected = fitted(case, optimizer=schemes.sgd)
+    # XLA compiles for every size of a batch: one case has a smaller last one.
+    size = 19 if case == "gat_shared" else 16
+    got = fitted(case, data=dataset(size), optimizer=schemes.sgd, jit_compile=True)
+    expected = fitted_eagerly(case, size=size)
     # XLA has random numbers of its own, whose steps are as long.
     if case in ("random", "pgd", "trades", "fine_tuning"):
         start = weights(build(case))
@@ -256,8 +282,8 @@ def test_xla_gives_the_same_weights(case):
 
 @one_of_each
 def test_eager_steps_give_the_same_weights(case):
-    eager = fitted(case, optimizer=schemes.sgd, run_eagerly=True)
-    np.testing.assert_allclose(eager, fitted(case, optimizer=schemes.sgd), atol=1e-5)
+    expected = fitted(case, optimizer=schemes.sgd)
+    np.testing.assert_allclose(fitted_eagerly(case), expected, atol=1e-5)
 
 
 def test_users_own_functions_may_wrap_a_step():
@@ -288,7 +314,7 @@ def test_mixed_precision_takes_the_step_of_float32(case, policy, precision):
                 return sgd
             return keras.optimizers.LossScaleOptimizer(sgd, initial_scale=loss_scale)
 
-        scheme = build(case, optimizer=optimizer)
+        scheme = build(case, optimizer=optimizer, run_eagerly=True)
         before = weights(scheme)
         scheme.fit(dataset(8), verbose=0)
         return weights(scheme) - before
@@ -300,6 +326,7 @@ def test_mixed_precision_takes_the_step_of_float32(case, policy, precision):
     assert relative < 0.05
 
 
+@pytest.mark.slow
 @one_of_each
 def test_float16_scales_the_loss_by_itself(case, precision):
     precision("mixed_float16")
@@ -378,6 +405,7 @@ def test_quantiles_of_zeros_are_zero_and_nan_counts_for_nothing():
 # Tracing and memory.
 
 
+@pytest.mark.slow
 @one_of_each
 def test_a_step_is_traced_once_however_many_batches_and_epochs(case):
     scheme = build(case)
@@ -389,6 +417,7 @@ def test_a_step_is_traced_once_however_many_batches_and_epochs(case):
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["gat_separate", "gat_shared"])
 def test_memory_does_not_grow_with_the_number_of_steps(case):
     """What a step would keep is a batch of 0.4 MB, or an object of Python."""
@@ -500,14 +529,20 @@ def assert_outside(use):
     assert "Received: values from" in assert_short(error)
 
 
+@pytest.mark.slow
 @one_of_each
 def test_images_outside_0_1_are_an_error_at_the_batch_that_has_them(case):
     assert_outside(lambda: build(case).fit(bad_images(255.0), verbose=0))
 
 
+@pytest.fixture(scope="module")
+def compiled_once():
+    return build("fast_gradient_l2")
+
+
 @pytest.mark.parametrize("value", [1.01, -0.01, np.nan])
-def test_images_outside_0_1_are_an_error_in_evaluation_too(value):
-    scheme = build("fast_gradient_l2")
+def test_images_outside_0_1_are_an_error_in_evaluation_too(value, compiled_once):
+    scheme = compiled_once
     assert_outside(lambda: scheme.evaluate(bad_images(value), verbose=0))
     assert_outside(lambda: scheme.fit(dataset(), validation_data=bad_images(value), verbose=0))
 
