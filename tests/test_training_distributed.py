@@ -28,11 +28,15 @@ def two_replicas():
     return tf.distribute.MirroredStrategy(devices, tf.distribute.ReductionToOneDevice())
 
 
-def trained(strategy, case, data, epochs=2, scope=None, **kwargs):
+def trained(strategy, case, *data, epochs=2, **kwargs):
+    """(Weights, history) of one data set after the other."""
     keras.utils.set_random_seed(3)
     with strategy.scope():
         scheme = schemes.build(case, **kwargs)
-    history = scheme.fit(data, epochs=epochs, verbose=0).history
+    history = {}
+    for part in data:
+        for name, values in scheme.fit(part, epochs=epochs, verbose=0).history.items():
+            history.setdefault(name, []).extend(values)
     return schemes.weights(scheme), history
 
 
@@ -44,15 +48,14 @@ def assert_same(got, expected):
 
 
 @pytest.mark.parametrize(
-    ("size", "optimizer"),
-    [(UNEVEN, schemes.sgd), (UNEVEN, schemes.adam), (EMPTY_SHARE, schemes.sgd)],
+    ("sizes", "optimizer"), [((UNEVEN, EMPTY_SHARE), schemes.sgd), ((UNEVEN,), schemes.adam)]
 )
 @pytest.mark.parametrize("case", [*DETERMINISTIC, *schemes.WITH_GENERATOR])
-def test_two_replicas_are_one(case, size, optimizer, two_replicas):
+def test_two_replicas_are_one(case, sizes, optimizer, two_replicas):
     """GAT's separate minibatches are drawn by `fit` for both."""
-    data = schemes.dataset(size, batch=8)
-    one = trained(tf.distribute.get_strategy(), case, data, optimizer=optimizer)
-    assert_same(trained(two_replicas, case, data, optimizer=optimizer), one)
+    data = [schemes.dataset(size, batch=8) for size in sizes]
+    one = trained(tf.distribute.get_strategy(), case, *data, optimizer=optimizer)
+    assert_same(trained(two_replicas, case, *data, optimizer=optimizer), one)
 
 
 @pytest.mark.parametrize("draws", [1, 2])
@@ -165,6 +168,7 @@ def free_ports(count):
         return [s.getsockname()[1] for s in sockets]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     root = str(WORKER.parent.parent)
