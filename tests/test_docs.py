@@ -18,6 +18,7 @@ def text_of(page):
     return (ROOT / page).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in text_of(page)])
 def test_snippets_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     from gat_tf.experiments import methods
@@ -28,9 +29,11 @@ def test_snippets_run_from_top_to_bottom(page, tmp_path, monkeypatch):
     assert snippets
     scope = {}
     for snippet in snippets:
-        # Few epochs are enough to see that it runs.
-        short = re.sub(r"epochs=\d+", "epochs=1", snippet)
-        short = re.sub(r"queries=\d+", "queries=10", short)
+        # Few steps of small networks are enough to see that it runs.
+        short = re.sub(r"\b(epochs|restarts)=\d+", r"\1=1", snippet)
+        short = re.sub(r"\b(\w*steps|steps_per_epoch)=\d+", r"\1=2", short)
+        short = re.sub(r"\bqueries=\d+", "queries=10", short)
+        short = re.sub(r"\bwidth=1 / 3\b", "width=1 / 12", short)
         exec(compile(short, page, "exec"), scope)
 
 

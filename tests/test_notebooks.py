@@ -17,13 +17,13 @@ PARAMETERS = {
     "figures.ipynb": None,
     "robgan.ipynb": None,
     "how_robust.ipynb": {"epochs": 1, "images": 10},
-    "use_models.ipynb": {"epochs": 2},
+    "use_models.ipynb": {"epochs": 1},
     "train_on_gpu.ipynb": {
         "dataset": "shapes",
         "data_dir": None,
         "epochs": 2,
         "width": 1 / 12,
-        "train_size": 250,
+        "train_size": 100,
     },
 }
 
@@ -58,7 +58,7 @@ def test_notebook_opens_on_colab(name):
     assert install["source"] == cells_of("figures.ipynb")[1]["source"]
 
 
-@pytest.mark.parametrize("name", set(PARAMETERS) - WITHOUT_OUTPUTS)
+@pytest.mark.parametrize("name", sorted(set(PARAMETERS) - WITHOUT_OUTPUTS))
 def test_outputs_are_stored(name):
     assert (NOTEBOOKS / name).stat().st_size < LARGEST
     counts = [cell["execution_count"] for cell in code_of(name)]
@@ -69,6 +69,7 @@ def test_outputs_are_stored(name):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_notebook_runs(name, monkeypatch, tmp_path):
     path = NOTEBOOKS / name
