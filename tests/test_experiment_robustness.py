@@ -23,6 +23,7 @@ from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.networks import Network, Networks
 from gat_tf.training.base import ADAM_EPSILON
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 EPSILON = 1 / 255
 TINY = dataclasses.replace(
     robustness.PRESETS["quick"],
@@ -197,6 +198,7 @@ def test_network_trained_anew_is_not_mixed_in(finished, config, tmp_path):
         robustness.run(dataclasses.replace(config, networks_dir=str(anew)), copied)
 
 
+@pytest.mark.slow
 def test_pgd_training_is_that_of_the_attacked_images_alone(tmp_path, monkeypatch):
     """Its weights are those of Keras's `fit` on images that it has attacked itself."""
     # From the image itself, so that the attack is the same here and there.
@@ -223,6 +225,7 @@ def test_pgd_training_is_that_of_the_attacked_images_alone(tmp_path, monkeypatch
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_missing_networks_are_trained_once_those_to_attack_from_too(tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "_classifier", linear_networks.linear_classifier)
     monkeypatch.setattr(lab_results, "draw", lambda *_: None)

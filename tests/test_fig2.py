@@ -21,6 +21,7 @@ from gat_tf.experiments.lab import files, units
 from gat_tf.experiments.lab import results as lab_results
 from gat_tf.experiments.lab.config import ConfigError
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 TINY = dataclasses.replace(
     fig2.PRESETS["quick"],
     c_g=(0.1, 1.0),
@@ -258,6 +259,7 @@ def test_search_picks_the_rate_of_the_lowest_validation_loss(config, tmp_path, t
     assert unit["generator_learning_rate"] == min(losses, key=losses.get)
 
 
+@pytest.mark.slow
 def test_search_in_which_everything_diverges_is_named(config, tmp_path):
     config = dataclasses.replace(config, search=True, generator_learning_rate_grid=(1e-3, 1e-2))
     bind(config, tmp_path)

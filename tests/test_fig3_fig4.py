@@ -19,6 +19,7 @@ from gat_tf.experiments.lab import results as lab_results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.networks import SOURCE_SEED
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 TINY = dataclasses.replace(
     curves.PRESETS["quick"],
     methods=("baseline", "gat"),
@@ -202,6 +203,7 @@ def linear(monkeypatch):
     monkeypatch.setattr(methods, "_classifier", linear_networks.linear_classifier)
 
 
+@pytest.mark.slow
 def test_missing_network_is_trained_in_the_networks_folder(tmp_path, no_figures, linear):
     folder = linear_networks.write(tmp_path / "networks")
     config = dataclasses.replace(config_for("fig3", folder), methods=("fg_l2",))

@@ -250,6 +250,7 @@ def test_evaluate_reports_what_fit_does_and_predict_gives_logits():
     np.testing.assert_allclose(scheme.predict(images, verbose=0), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_replicas_are_one():
     """The second's share of the last batch is empty."""
     results = []

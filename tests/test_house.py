@@ -111,6 +111,7 @@ def test_flags_are_known_in_one_place():
             assert module == "gat_tf.experiments.lab.flags"
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_little():
     # Keras itself loads matplotlib where it is installed.
     code = (
@@ -124,6 +125,7 @@ def test_importing_the_package_loads_little():
         assert heavy not in loaded
 
 
+@pytest.mark.slow
 def test_another_backend_is_one_line():
     code = "import keras; keras.config.backend = lambda: 'jax'; import gat_tf"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

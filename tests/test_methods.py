@@ -12,6 +12,7 @@ from gat_tf.experiments.lab import results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, Hyperparameter, Method, Trainee
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 STRENGTHS = (0.01, 0.03)
 
 
@@ -31,6 +32,7 @@ def made_up():
     del METHODS["made_up"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("made_up")
 def test_added_method_is_searched_trained_reported_and_attacked(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "draw", lambda *_: None)

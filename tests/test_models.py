@@ -226,6 +226,7 @@ except ModuleNotFoundError:
 """
 
 
+@pytest.mark.slow
 def test_saved_and_exported_models_open_in_a_project_without_gat_tf(images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     built = {

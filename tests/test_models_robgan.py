@@ -394,6 +394,7 @@ def test_every_layer_of_sngans_discriminator_is_normalised():
     assert len(model.weights) == sum(len(x.layer.weights) + 1 for x in wrapped)
 
 
+@pytest.mark.slow
 def test_projection_head_is_the_inner_product_with_the_class():
     model = models.projection_discriminator(4, 64, width=NARROW)
     images = np.repeat(np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)), 4, 0)
@@ -443,6 +444,7 @@ def test_saved_discriminator_of_sngan_opens(tmp_path):
     np.testing.assert_array_equal(loaded(given), model(given))
 
 
+@pytest.mark.slow
 def test_saved_networks_open_in_a_project_without_gat_tf(tmp_path):
     built = {
         "generator": models.image_generator(3, width=NARROW),

@@ -398,6 +398,7 @@ def test_same_seed_starts_methods_from_the_same_weights():
             np.testing.assert_array_equal(a, b, err_msg=method)
 
 
+@pytest.mark.slow
 def test_clean_training_is_keras_own_on_the_cross_entropy(tmp_path, monkeypatch):
     """The logits are trained; a softmax in between would train badly."""
     classifier = models.classifier(10, width=1 / 12)
@@ -434,6 +435,7 @@ def halves(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 def test_networks_are_chosen_on_the_validation_images_and_tested_on_the_test_images(
     linear, halves, tmp_path
 ):
@@ -458,6 +460,7 @@ def test_networks_are_chosen_on_the_validation_images_and_tested_on_the_test_ima
     assert set(halves) == {20, 100}  # trials have their own number of training images
 
 
+@pytest.mark.slow
 def test_pgd_trained_network_is_chosen_under_its_attack(linear, halves, tmp_path):
     """Under an attack that turns every image grey half of them are wrong at least."""
     config = dataclasses.replace(
@@ -470,6 +473,7 @@ def test_pgd_trained_network_is_chosen_under_its_attack(linear, halves, tmp_path
     assert unit["hyperparameters"] == {"epsilon": 1.0, "steps": 1}
 
 
+@pytest.mark.slow
 def test_classifier_trained_in_bfloat16_is_kept_and_tested_in_float32(
     linear, halves, tmp_path, monkeypatch
 ):

@@ -133,6 +133,7 @@ def x_of(images):
     return keras.applications.mobilenet_v2.preprocess_input(images.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_recipe_of_keras_applications():
     """MobileNetV2 with its preprocessing inside takes 0 to 255."""
     inputs = keras.Input((32, 32, 3))

@@ -451,6 +451,7 @@ def masked(trained, kind):
     return keras.Model(images, trained(keras.layers.Rescaling(1 / 15)(x)))
 
 
+@pytest.mark.slow
 def test_large_temperature_is_caught(trained, shapes):
     result = evaluation.robustness(
         masked(trained, "temperature"), dataset(shapes), INF, 0.03, budget=SMALL
@@ -461,6 +462,7 @@ def test_large_temperature_is_caught(trained, shapes):
     assert result["worst_case_accuracy"] < result["clean_accuracy"]
 
 
+@pytest.mark.slow
 def test_quantised_input_is_caught_and_attacked_without_gradients(trained, shapes):
     result = evaluation.robustness(
         masked(trained, "quantised"), dataset(shapes), INF, 0.1, budget=SMALL
@@ -476,6 +478,7 @@ def test_quantised_input_is_caught_and_attacked_without_gradients(trained, shape
     assert result["worst_case_accuracy"] < result["clean_accuracy"]
 
 
+@pytest.mark.slow
 def test_gradient_that_points_away_is_caught(trained, shapes):
     """A layer whose gradient has the wrong sign: gradient attacks make the image easier."""
 

@@ -61,6 +61,7 @@ def grey(tmp_path_factory):
     return config, folder / "out", command.run(config, folder / "out")
 
 
+@pytest.mark.slow
 def test_runner_evaluates_a_users_model_of_larger_images(tmp_path, monkeypatch):
     """64×64×3, with preprocessing, batch norm and dropout inside, on 0 to 255."""
     rng = np.random.default_rng(1)
@@ -337,6 +338,7 @@ def test_other_images_in_the_same_file_are_not_mixed_in(grey, tmp_path):
         command.run(dataclasses.replace(config, dataset=str(path)), copy)
 
 
+@pytest.mark.slow
 def test_command_line_reads_the_model_and_names_what_is_missing(tmp_path):
     command_line = [sys.executable, "-m", "gat_tf.robustness", "--dataset=shapes"]
     missing = f"--model={tmp_path / 'none.keras'}"

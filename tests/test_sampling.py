@@ -139,6 +139,7 @@ def test_fixed_statistics_are_the_means_over_the_batches():
     assert of_fixed.momentum == of_g.momentum == 0.5
 
 
+@pytest.mark.slow
 def test_fixed_statistics_give_nearly_the_images_of_a_large_batch():
     g = models.image_generator(4, width=NARROW)
     fixed = models.with_fixed_statistics(g, batches=40, batch_size=100)

@@ -23,6 +23,7 @@ from gat_tf.experiments.lab import devices, files, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 SHARED = {f.name: getattr(NETWORKS, f.name) for f in dataclasses.fields(settings.Config)}
 TINY = table2.Config(
     **SHARED | {"strategy": "one_device"}, datasets=("shapes",), seeds=(0,), methods=PAPER_METHODS
@@ -120,6 +121,7 @@ def test_mirrored_replicas_give_the_weights_of_one_device(whole, tmp_path, undra
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_diverging_unit_is_recorded_and_the_others_go_on(linear, tmp_path):
     config = dataclasses.replace(TINY, methods=("baseline", "fg_l2"), learning_rate=1e38)
     found = table2.run(config, tmp_path)
@@ -141,6 +143,7 @@ def test_folder_of_another_configuration_is_left_alone(whole):
     assert (folder / "results.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_truncated_unit_is_named_and_loses_nothing(linear, tmp_path, undrawn):
     config = dataclasses.replace(TINY, methods=("baseline", "dropout"))
     linear_networks.write(tmp_path, baseline={0: 40}, dropout={0: 41})
@@ -555,6 +558,7 @@ def test_four_processes_of_which_two_are_killed_do_the_work_of_one(fork, tmp_pat
     assert not list((tmp_path / "four").glob("*/*.checkpoints"))
 
 
+@pytest.mark.usefixtures("compiled")
 def test_two_workers_give_the_weights_of_one_process(fork, tmp_path, undrawn):
     start, wait = fork
     methods_of_both = ("baseline", "fg_l2")

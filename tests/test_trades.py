@@ -121,6 +121,7 @@ def test_beta_0_is_training_on_clean_images():
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_large_beta_keeps_outputs_together_under_attack():
     divergence = []
     for beta in (0.0, 30.0):

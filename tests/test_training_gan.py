@@ -653,6 +653,7 @@ def test_the_seed_fixes_the_weights(case):
 # The networks of the papers.
 
 
+@pytest.mark.slow
 def test_sngan_trains_its_network():
     """Every kernel moves by its gradient alone: a step of rate 0 leaves all of them."""
     d, g = models.projection_discriminator(10, 32, width=1 / 32), generator_of_32_pixels()
@@ -743,6 +744,7 @@ def test_however_run_the_weights_are_the_same():
     np.testing.assert_allclose(fitted(scheme, dataset(32)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_xla_takes_the_same_steps(monkeypatch):
     """XLA has random numbers of its own, so noise and classes are given."""
     noise, labels = tf.random.normal([8, 5], seed=1), tf.range(8) % schemes.CLASSES
@@ -793,6 +795,7 @@ def test_mixed_precision_trains(case, policy, precision):
     assert np.linalg.norm(moved - expected) / np.linalg.norm(expected) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rival", ["robgan", "sngan"])
 def test_the_papers_networks_train_in_bfloat16(rival, precision):
     precision("mixed_bfloat16")
