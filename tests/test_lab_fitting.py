@@ -15,6 +15,7 @@ from gat_tf import data
 from gat_tf.experiments.lab import devices, files, fitting
 from gat_tf.experiments.lab.units import Units
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 SPLIT = data.Split(
     np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8), np.arange(20) % 3
 )

@@ -18,6 +18,7 @@ from gat_tf.experiments.methods import METHODS, Hyperparameter
 from gat_tf.experiments.networks import Network, Networks
 from gat_tf.training.base import ADAM_EPSILON
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 INF = math.inf
 SEARCH = dataclasses.replace(
     NETWORKS, strategy="one_device", search=True, search_window=1, search_extensions=0,
