@@ -79,7 +79,7 @@ setup(
             "mypy>=1.13",
             "psutil>=5",
             "pytest>=8",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.8",
             "ruff>=0.8",
             "tensorboard>=2.20",
         ],
