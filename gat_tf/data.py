@@ -15,9 +15,21 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks, imagenet143, reading
-from gat_tf.reading import DatasetNotFoundError as DatasetNotFoundError
-from gat_tf.reading import Split
+from gat_tf.reading import DatasetNotFoundError, Split
 from gat_tf.reading import prepared as _prepared
+
+__all__ = [
+    "DatasetNotFoundError",
+    "Split",
+    "Splits",
+    "batches",
+    "class_names",
+    "draw_shapes",
+    "load",
+    "load_test",
+    "shuffled_batches",
+    "steps_per_epoch",
+]
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet143": 143, "shapes": 10}
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "shapes": 32}  # of those that come in one size
@@ -133,6 +145,11 @@ def load_test(
     split, or all images of an `.npz` file or a folder that is not divided.
 
     Arguments and errors are those of `load`. Unlike there, nothing is held out.
+
+    Examples:
+        >>> test = data.load_test("shapes")
+        >>> test.images.shape
+        (500, 32, 32, 3)
     """
     if name in CLASSES:
         size = image_size[0] if isinstance(image_size, tuple) else image_size

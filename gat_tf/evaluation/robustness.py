@@ -189,6 +189,16 @@ def merged(chunks: Sequence[dict]) -> dict:
 
     Raises:
         ValueError: The classifier gets none of the images right.
+
+    Examples:
+        >>> few = evaluation.Budget(pgd_steps=1, restarts=1, apgd_steps=1, targets=1, fab_steps=1,
+        ...                         queries=1, hard_label_steps=1, hard_label_images=1)
+        >>> chunks = [
+        ...     evaluation.robustness(model, part, math.inf, 0.5, budget=few, first=first)
+        ...     for first, part in [(0, dataset.take(1)), (4, dataset.skip(1))]
+        ... ]
+        >>> evaluation.merged(chunks)["images"]
+        8
     """
     size = sum(chunk["images"] for chunk in chunks)
     if not any(chunk["clean_accuracy"] for chunk in chunks):
