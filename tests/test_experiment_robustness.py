@@ -253,10 +253,13 @@ def test_chunks_of_images_are_units_and_merged_in_the_results(config, tmp_path, 
     monkeypatch.setattr(lab_results, "draw", lambda *_: None)
     calls = []
 
+    def dark_ones(images):
+        return "".join(str(int(x[0, 0, 0] < 0.5)) for x in images)
+
     def robust(model, batches, *_, first, **__):
         images = np.concatenate([x for x, _ in batches])
         calls.append((first, len(images)))
-        standing = "".join("01"[x[0, 0, 0] < 0.5] for x in images)
+        standing = dark_ones(images)
         names = ("random noise", "fast gradient", "PGD-4", "PGD-4, 2 starts", "Square",
                  "HopSkipJump")  # fmt: skip
         row = {"attacked": len(images), "tried": len(images), "evaluations": 0, "gradients": 1,
@@ -288,7 +291,7 @@ def test_chunks_of_images_are_units_and_merged_in_the_results(config, tmp_path, 
     assert robustness.summarise(units[::-1]) == found["summary"]
     assert robustness.summarise(units[:2]) == {}  # another process is at the third
     whole = robustness.whole(units[::-1])[0]["attacks"][0]["standing"]
-    assert whole == "".join("01"[x[0, 0, 0] < 0.5] for x in images)
+    assert whole == dark_ones(images)
 
 
 BARE = {

@@ -186,6 +186,8 @@ def test_chunks_that_others_have_computed_are_merged_to_the_whole(grey, tmp_path
     assert alone["clean_accuracy"] == results["clean_accuracy"]
     others = contextlib.ExitStack()
     folder = tmp_path / "shared/units"
+    folder.mkdir(parents=True)
+    shutil.copy(tmp_path / "alone/config.json", tmp_path / "shared")
     others.enter_context(locks.held(folder / ".locks/images-000010"))
 
     def wait(paths):

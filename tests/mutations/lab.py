@@ -30,10 +30,10 @@ MUTATIONS = [
         "test_lab_units.py -k step_that_waits",
     ),
     (
-        "urgent steps wait for the end of the round",
+        "least urgent step first",
         "experiments/lab/units.py",
-        "                del left[i]\n                break  # what",
-        "                left = {k: v for k, v in left.items() if k != i}  # what",
+        "for i, step in left.items():",
+        "for i, step in reversed(left.items()):",
         "test_lab_units.py -k most_urgent",
     ),
     (
