@@ -127,8 +127,8 @@ MUTATIONS = [
     (
         "transfer from the model itself",
         "evaluation/evaluator.py",
-        "attack.perturb(source or self.logits,",
-        "attack.perturb(self.logits,",
+        "logits = source or self.logits.with_constant_weights()",
+        "logits = self.logits.with_constant_weights()",
         "test_robustness.py -k transfer_follows",
     ),
     (
