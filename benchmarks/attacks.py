@@ -217,13 +217,14 @@ def composition(images, labels) -> None:
     networks = {"Table 1": (_MODEL.value, LINF, L2)}
     if _RESIDUAL.value:  # trained against attacks, so that it takes more to leave a tenth
         networks["residual"] = (_RESIDUAL.value, 4 * LINF, 4 * L2)
-    print("| AutoAttack | library | seconds | of which | right | stand | over gat_tf |")
+    print("| AutoAttack | library | seconds | of which | right | stand | time / gat_tf's |")
     print(f"|{'---|' * 7}")
     for network, (path, linf, l2) in networks.items():
         model = keras.models.load_model(path)
         logits = keras.Model(model.input, model.get_layer("logits").output)
         for name, norm, epsilon in (("L∞", INF, linf), ("L2", 2, l2)):
             ours = None
+            size = f"{epsilon * 255:.0f}/255" if norm == INF else epsilon
             for library in (ours_composed, same_torchattacks, default_torchattacks, art_composed):
                 try:
                     standing, parts = library(model, logits, images, labels, norm, epsilon)
@@ -234,7 +235,7 @@ def composition(images, labels) -> None:
                 ours = ours or (standing, seconds)
                 of = ", ".join(f"{part} {t:.1f}" for part, t in parts.items())
                 differ = (standing != ours[0]).sum()
-                print(f"| {network}, {name} {epsilon:.3g} | {library.__doc__} | {seconds:.1f} | "
+                print(f"| {network}, {name} {size} | {library.__doc__} | {seconds:.1f} | "
                       f"{of} | {right(logits, images, labels).sum()} | {standing.sum()}, "
                       f"{differ} others | {seconds / ours[1]:.2f} |", flush=True)  # fmt: skip
     for name, error in import_errors.items():
