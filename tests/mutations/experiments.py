@@ -426,7 +426,7 @@ MUTATIONS = [
     (
         "record: old tables pass",
         "experiments/record.py",
-        "if p.read_text() != filled(p)",
+        'if p.read_text(encoding="utf-8") != filled(p)',
         "if not filled(p)",
         "test_record.py -k finds_an_old_table",
     ),
