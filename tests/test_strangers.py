@@ -176,9 +176,9 @@ def test_multi_label_model_is_refused_by_name(tmp_path):
     images = byte_images(12, (4, 4, 1), rng)
     model = keras.Sequential([keras.Input((4, 4, 1)), LAYERS.Flatten(), LAYERS.Dense(3, "sigmoid")])
     for from_logits in (False, True):
+        folder = tmp_path / str(from_logits)
+        folder.mkdir()
         with pytest.raises(ConfigError, match=r"stranger\.keras on .*Multi-label classification"):
-            folder = tmp_path / str(from_logits)
-            folder.mkdir()
             evaluated(model, images, np.arange(12) % 3, folder, from_logits=from_logits)
     with pytest.raises(ConfigError, match=r"integer labels \[N\].*\(12, 3\)"):
         evaluated(model, images, rng.integers(0, 2, (12, 3)), tmp_path)
