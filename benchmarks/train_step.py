@@ -1,6 +1,6 @@
 """Times one step of every method on the Table 1 networks at batch 128, interleaved.
 
-    python benchmarks/train_step.py [rounds]
+    python benchmarks/train_step.py [--rounds=15] [--precision=mixed_bfloat16]
 
 In each round every method takes one step; a method's ratio is the median over rounds of its time
 over the baseline's in the same round, so that a machine that is slow for a while is slow for all.
@@ -8,10 +8,12 @@ over the baseline's in the same round, so that a machine that is slow for a whil
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
 
+import keras
 import methods
 
 
@@ -44,4 +46,9 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--precision", default="float32", help="a Keras dtype policy")
+    args = parser.parse_args()
+    keras.config.set_dtype_policy(args.precision)
+    main(args.rounds)

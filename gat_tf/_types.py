@@ -12,5 +12,7 @@ import tensorflow as tf
 Array: TypeAlias = Union[tf.Tensor, np.ndarray]  # noqa: UP007
 Seed: TypeAlias = Union[tf.Tensor, Sequence[int], None]  # noqa: UP007  # `[2]` integers
 Data: TypeAlias = Union[tf.data.Dataset, tuple[Array, Array]]  # noqa: UP007  # (images, labels)
+BatchSpec: TypeAlias = tuple[tf.TensorSpec, tf.TensorSpec]  # of (images, labels) batches
+Gradients: TypeAlias = list[Union[tf.Tensor, None]]  # noqa: UP007  # one for each variable
 Numbers: TypeAlias = Union[Sequence[float], np.ndarray]  # noqa: UP007
 Bounds: TypeAlias = tuple[float, float]  # (low, high) of the pixels

@@ -20,12 +20,18 @@ def pad_crop_flip(images: tf.Tensor, seed: Seed) -> tf.Tensor:
 
     Each image gets 4 black pixels on every side and is cropped back to its size at a random place.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
+
     Args:
         images: `[B, H, W, C]` in [0, 1].
         seed: `[2]` integers.
 
     Returns:
         Images of the same shape and range.
+
+    Examples:
+        >>> augmentation.pad_crop_flip(tf.constant(images), seed=(0, 1)).shape
+        TensorShape([8, 8, 8, 3])
     """
     _, height, width, channels = images.shape
     batch = tf.shape(images)[0]
@@ -47,6 +53,8 @@ def scale_crop_flip(images: tf.Tensor, size: int, seed: Seed) -> tf.Tensor:
 
     The area of each square crop and its place, between pixels too, are uniform.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
+
     Args:
         images: `[B, S, S, C]` in [0, 1]. At 1.25 times `size` and more a crop has no fewer pixels
             than what is made of it.
@@ -58,6 +66,10 @@ def scale_crop_flip(images: tf.Tensor, size: int, seed: Seed) -> tf.Tensor:
 
     Raises:
         ValueError: The images are not squares.
+
+    Examples:
+        >>> augmentation.scale_crop_flip(tf.constant(images), size=6, seed=(0, 1)).shape
+        TensorShape([8, 6, 6, 3])
     """
     _, height, width, _ = images.shape
     if height != width:
@@ -79,7 +91,12 @@ def scale_crop_flip(images: tf.Tensor, size: int, seed: Seed) -> tf.Tensor:
 
 
 def centred(images: tf.Tensor) -> tf.Tensor:
-    """Images in [0, 1] as images in [-1, 1], the range of Rob-GAN's networks, for evaluation."""
+    """Images in [0, 1] as images in [-1, 1], the range of Rob-GAN's networks, for evaluation.
+
+    Examples:
+        >>> augmentation.centred(tf.constant([0.0, 0.5, 1.0])).numpy()
+        array([-1.,  0.,  1.], dtype=float32)
+    """
     return 2 * images - 1
 
 
@@ -89,9 +106,16 @@ def dequantised(images: tf.Tensor, seed: Seed) -> tf.Tensor:
     With the authors' noise, uniform in [0, 1/128): about the gap of two of the 256 greys. Values
     above 1 are clipped (ours), so that attacks that clip to [-1, 1] do not change them.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
+
     Args:
         images: `[B, H, W, C]` in [0, 1].
         seed: `[2]` integers.
+
+    Examples:
+        >>> noisy = augmentation.dequantised(tf.constant(images), seed=(0, 1))
+        >>> bool(tf.reduce_min(noisy) >= -1), bool(tf.reduce_max(noisy) <= 1)
+        (True, True)
     """
     noise = tf.random.stateless_uniform(tf.shape(images), seed, maxval=_NOISE)
     return tf.minimum(centred(images) + noise, 1)

@@ -72,7 +72,7 @@ def count(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
-def norm(value: Any) -> None:
+def norm(value: object) -> None:
     """Raises ValueError unless `value` is 2 or `math.inf`."""
     if value not in (2, math.inf):
         raise ValueError(f"`norm` must be 2 or math.inf. Received: norm={value!r}")
@@ -93,14 +93,7 @@ def epsilon(value: Any) -> None:
 
 def clip(value: Any) -> None:
     """Raises ValueError unless `value` is None or `(low, high)` with low < high."""
-    if value is None:
-        return
-    try:
-        low, high = value
-        ok = bool(float(low) < float(high)) and not isinstance(value, str)
-    except (TypeError, ValueError):
-        ok = False
-    if not ok:
+    if value is not None and not _is_range(value):
         raise ValueError(f"`clip` must be None or (low, high). Received: clip={value!r}")
 
 
@@ -266,12 +259,19 @@ def finite(logits: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
 
 def bounds(value: Any) -> tuple[float, float]:
     """Returns `value`, the pixels' `(low, high)` with low < high, or raises ValueError."""
-    array = np.asarray(value, np.float64)
-    if array.shape != (2,) or not array[0] < array[1]:
+    if not _is_range(value):
         raise ValueError(
             f"Expected `bounds` as (low, high) with low < high. Received: bounds={value!r}"
         )
     return tuple(value)
+
+
+def _is_range(value: object) -> bool:
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return array.shape == (2,) and bool(array[0] < array[1])
 
 
 def as_dataset(
@@ -314,5 +314,5 @@ def checked(
     return dataset.map(check)
 
 
-def _is_tensor_spec(spec: Any) -> bool:
+def _is_tensor_spec(spec: object) -> bool:
     return isinstance(spec, tf.TensorSpec)

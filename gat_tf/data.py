@@ -29,7 +29,13 @@ _VALIDATION = 5_000  # of CIFAR's 50,000 training images, as in the GAT paper
 
 
 class Splits(NamedTuple):
-    """A data set: training, validation and test split, and the number of classes."""
+    """A data set: training, validation and test split, and the number of classes.
+
+    Examples:
+        >>> splits = data.load("shapes")
+        >>> len(splits.train.labels), len(splits.validation.labels), len(splits.test.labels)
+        (1000, 500, 500)
+    """
 
     train: Split
     validation: Split
@@ -81,6 +87,13 @@ def load(
             that it does not have; or a number of images that it does not have or that does not
             divide evenly among the classes.
         DatasetNotFoundError: The files are not there and cannot be downloaded.
+
+    Examples:
+        >>> splits = data.load("shapes", train_size=100)
+        >>> splits.train.images.shape, splits.train.images.dtype
+        ((100, 32, 32, 3), dtype('uint8'))
+        >>> splits.num_classes
+        10
     """
     if name not in CLASSES:
         source = reading.opened(name, data_dir, image_size=image_size, channels=channels)
@@ -141,6 +154,10 @@ def class_names(name: str | os.PathLike, data_dir: str | None = None) -> tuple[s
 
     Raises:
         ValueError: An unknown data set.
+
+    Examples:
+        >>> len(data.class_names("shapes"))
+        10
     """
     if name not in CLASSES:
         return reading.opened(name, data_dir).class_names
@@ -161,6 +178,12 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
 
     Raises:
         ValueError: It is not a `Split` of uint8 or float32 images.
+
+    Examples:
+        >>> split = data.draw_shapes(size=30, seed=0)
+        >>> batch_images, batch_labels = next(iter(data.batches(split, 10)))
+        >>> batch_images.shape, batch_images.dtype  # floats in [0, 1]
+        (TensorShape([10, 32, 32, 3]), tf.float32)
     """
     images, labels = _tensors(split)
     indices = tf.data.Dataset.range(len(split.labels)).batch(batch_size)
@@ -195,6 +218,11 @@ def shuffled_batches(
 
     Raises:
         ValueError: It is not a `Split` of uint8 or float32 images.
+
+    Examples:
+        >>> split = data.draw_shapes(size=30, seed=0)
+        >>> train = data.shuffled_batches(split, 10, seed=0, augment=augmentation.pad_crop_flip)
+        >>> first = next(iter(train))  # for fit, pass steps_per_epoch too
     """
     images, labels = _tensors(split)
     indices = tf.range(len(split.labels), dtype=tf.int64)
@@ -219,7 +247,12 @@ def shuffled_batches(
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """The number of batches in one pass, the smaller last one included."""
+    """The number of batches in one pass, the smaller last one included.
+
+    Examples:
+        >>> data.steps_per_epoch(data.draw_shapes(size=30, seed=0), batch_size=8)
+        4
+    """
     return -(-len(split.labels) // batch_size)
 
 
@@ -356,6 +389,11 @@ def draw_shapes(size: int, seed: int) -> Split:
 
     Returns:
         Images `[size, 32, 32, 3]` uint8 and labels `[size]`, in random order.
+
+    Examples:
+        >>> split = data.draw_shapes(size=20, seed=0)
+        >>> np.bincount(split.labels).tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
     if size < 1:
         raise ValueError(f"`size` must be at least 1. Received: size={size}")

@@ -12,6 +12,8 @@ from gat_tf import losses
 from gat_tf._types import Array
 from gat_tf.logits import Logits, logits_of
 
+__all__ = ["input_gradient"]  # the rest serves attacks and schemes
+
 QUANTITIES = ("probability", "cross_entropy", "margin")
 
 
@@ -26,6 +28,8 @@ def input_gradient(
 
     The model runs in inference mode, so an image's gradient does not depend on the other images of
     its batch.
+
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
@@ -42,6 +46,11 @@ def input_gradient(
 
     Raises:
         ValueError: The images, labels, model or `of` are not as described above.
+
+    Examples:
+        >>> gradient = gradients.input_gradient(model, images, labels)
+        >>> gradient.shape
+        TensorShape([8, 8, 8, 3])
     """
     if of not in QUANTITIES:
         raise ValueError(f"`of` must be one of {QUANTITIES}. Received: of={of!r}")
@@ -108,7 +117,7 @@ class ClassifierPass(NamedTuple):
         loss: J(x) per image, `[B]`.
         probability: F(x)_y per image, `[B]`.
         correct: Whether each image is classified correctly, `[B]` booleans.
-        weight_gradients: Of the sum of J over the batch, one for each trainable variable.
+        weight_gradients: Gradients of the sum of J over the batch, one for each trainable variable.
         input_gradient: dJ/dx, `[B, H, W, C]`, or None where it was not asked for.
     """
 

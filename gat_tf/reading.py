@@ -28,14 +28,27 @@ _BROKEN = (OSError, EOFError, zipfile.BadZipFile, zlib.error)  # what np.load ma
 
 
 class Split(NamedTuple):
-    """Images `[N, H, W, C]`, uint8 or float32, and labels `[N]` int64."""
+    """Images `[N, H, W, C]`, uint8 or float32, and labels `[N]` int64.
+
+    Examples:
+        >>> split = data.Split(np.zeros((10, 32, 32, 3), np.uint8), np.arange(10))
+        >>> split.images.shape
+        (10, 32, 32, 3)
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
 
 class DatasetNotFoundError(RuntimeError):
-    """A data set is not on this machine and cannot be downloaded."""
+    """A data set is not on this machine and cannot be downloaded.
+
+    Examples:
+        >>> try:
+        ...     splits = data.load("shapes")  # "cifar10" needs its files, or a network
+        ... except data.DatasetNotFoundError:
+        ...     print("Download it on a machine with a network, and pass its data_dir.")
+    """
 
 
 class Source(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from gat_tf.attacks import PGD, FastGradient, GeneratorAttack
+from gat_tf.attacks import PGD, FastGradient, GeneratorAttack, compiled
 from gat_tf.logits import Logits
 
 SHAPE = (4, 4, 3)
@@ -85,6 +85,34 @@ def test_another_step_is_another_attack():
     assert (sizes[1] > 0.2).all()
 
 
+def test_another_clip_is_another_attack():
+    model = functional()
+    for clip in ((0.0, 1.0), (0.2, 0.8)):  # a step of 2 moves every pixel to one of its ends
+        pixels = FastGradient(2.0, math.inf, clip=clip)(model, X, Y)
+        np.testing.assert_allclose(np.unique(pixels), clip)
+
+
+def test_logits_taken_for_probabilities_are_named_after_a_right_call_too():
+    model, attack = Counted(), FastGradient(0.1)
+    attack(model, X, Y, from_logits=True)
+    with pytest.raises(ValueError, match="Expected probabilities"):
+        attack(model, X, Y)
+
+
+def test_attacks_that_were_used_last_are_kept(monkeypatch):
+    monkeypatch.setattr(compiled, "_KEPT", 2)
+    model = Counted()
+    first, second, third = (FastGradient(0.1, clip=(0.0, high)) for high in (1, 2, 3))
+
+    def traced(attack):
+        model.calls.clear()
+        attack(model, X, Y, from_logits=True)
+        return bool(model.calls)
+
+    used = (first, second, first, third, first, second)
+    assert [traced(attack) for attack in used] == [True, True, False, True, False, True]
+
+
 def test_other_weights_are_followed():
     model, attack = functional(), FastGradient(0.3)
     before = assert_as_eager(attack, model)
@@ -153,6 +181,8 @@ def test_a_generator_is_followed_and_not_kept_alive():
     before = assert_as_eager(attack, model)
     generator.set_weights([w + 1 for w in generator.get_weights()])
     assert np.abs(assert_as_eager(attack, model) - before).max() > 0.1
+    generator.layers[0].activation = keras.activations.tanh
+    assert np.abs(assert_as_eager(attack, model)).max() < 1
     gone = weakref.ref(generator)
     del generator, attack
     gc.collect()

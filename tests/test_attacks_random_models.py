@@ -1,5 +1,6 @@
 """Attacks on models with random numbers in them: gradients averaged over several passes."""
 
+import dataclasses
 import math
 
 import keras
@@ -71,6 +72,21 @@ def test_early_stop_asks_the_mean_of_the_logits():
     assert 0 < right.sum() < 6
     found, _ = attacked(attack)
     np.testing.assert_array_equal(np.linalg.norm(found, axis=1) > 0, right)
+
+
+def test_restarts_are_judged_by_the_mean_of_the_logits():
+    attack = PGD(0.1, 2, 1, step_size=0.0, restarts=2, samples=2)  # the starts alone
+    found, _ = attacked(attack)
+    alone = dataclasses.replace(attack, restarts=1)
+    starts = [
+        alone.ascend(tf.zeros_like, tf.constant(X), seed).numpy().reshape(6, D)
+        for seed in tf.random.split(tf.constant([1, 2]), 2)
+    ]
+    of_label = np.where(Y == 0, 1, -1)
+    margins = [of_label * ((X.reshape(6, D) + s) @ BASE @ [-1, 1]) for s in starts]
+    worst = np.argmax(margins, axis=0)
+    assert 0 < worst.sum() < 6
+    np.testing.assert_allclose(found, np.array(starts)[worst, np.arange(6)], atol=1e-6)
 
 
 @pytest.mark.parametrize("attack", [PGD, APGD])

@@ -7,7 +7,10 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-GUIDES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))
+# Links to pages elsewhere, such as CONTRIBUTING.md, are tested there.
+GUIDES = sorted(
+    str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md") if not p.is_symlink()
+)
 PAGES = ["README.md", "CONTRIBUTING.md", "experiments/README.md", *GUIDES]
 
 

@@ -322,6 +322,18 @@ def test_verdicts_by_hand():
     t = 3 * np.sqrt(3)
     assert over_baseline["p_holm"] == pytest.approx(1 - t / np.sqrt(2 + t**2), rel=1e-4)
     assert (over_baseline["verdict"], below_pgd["verdict"]) == ("holds", "holds")
+    # 98 of the 10,000 images: √((0.0492 · 0.9508 + 0.0198 · 0.9802) 0.9902 / 100) is 2.56 points.
+    over_baseline, _ = robustness.verdicts([{**u, "images": 98} for u in units])["cifar10"]
+    half = np.hypot(1.959964 * 2.56005, 4.302653 / np.sqrt(3))
+    assert over_baseline["interval"] == pytest.approx([3 - half, 3 + half], rel=1e-4)
+
+
+def test_epsilon_is_written_in_255ths_in_linf_alone():
+    units = [bare("gat", 0, 80, 5), bare("gat", 0, 80, 5, norm="L2", epsilon=0.5)]
+    figure = robustness._against_epsilon({"summary": robustness.summarise(units)})
+    ticks = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in figure.axes]
+    assert ticks == [["0", "25.5"], ["0", "0.1"]]  # of ε = 0 and 0.1
+    assert ["of 255" in axes.get_xlabel() for axes in figure.axes] == [True, False]
 
 
 def test_failed_checks_are_named_with_how_often():
@@ -350,12 +362,12 @@ def test_attacks_begun_under_another_configuration_are_not_taken_over(config, tm
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("methods", ("madry",), "method to be one of baseline, .*pgd, .*Received: madry"),
+        ("methods", ("madry",), "methods to be one of baseline, .*pgd, .*Received: madry"),
         ("linf_epsilons", (-0.1,), "linf_epsilons to be a finite number"),
         ("l2_epsilons", (float("nan"),), "l2_epsilons to be a finite number"),
         ("apgd_steps", 0, "apgd_steps to be a finite number"),
         ("queries", 0, "queries to be a finite number"),
-        ("seeds", (-1,), "seeds of at least 0"),
+        ("seeds", (-1,), "seeds to be a finite number"),
     ],
 )
 def test_bad_configuration_is_named_before_anything_runs(field, value, message):

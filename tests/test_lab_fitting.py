@@ -272,6 +272,9 @@ def test_report_tells_how_long_it_may_take(tmp_path, monkeypatch):
     )
     assert lines[-1].endswith("done")
     assert len(lines) == 4
+    lines.clear()  # where patience cannot end it sooner there is one time, not two
+    Trainee((0.5, 0.4, 0.3), epochs=3, patience=3).fit(tmp_path / "b", report=lines.append)
+    assert lines[1].endswith("2.0 s/epoch, 2 s left")
 
 
 def test_seconds_per_epoch_leave_out_the_first_which_compiles():

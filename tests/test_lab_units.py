@@ -1,6 +1,7 @@
 """Units of work, shared by any number of processes."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -70,6 +71,26 @@ def test_unit_that_fails_its_check_ends_the_run_and_stays(made):
     with pytest.raises(ConfigError, match="a is 1"):
         made.complete({"a": task(2)}, check)
     assert made.read("a")["value"] == 1
+
+
+def test_waits_for_what_another_computes(made, monkeypatch):
+    waited = []
+
+    def wait(paths):
+        waited.append([path.name for path in paths])
+        files.write_json(made.path("b"), {"value": 2})
+
+    monkeypatch.setattr(locks, "wait", wait)
+    with locks.held(made.folder / ".locks" / "b"):
+        found = made.complete({"a": task(1), "b": task(0)})
+    assert values(found) == {"a": 1, "b": 2}
+    assert waited == [["b"]]
+
+
+def test_the_first_lock_that_is_free_ends_the_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    with locks.held(tmp_path / "a"):
+        locks.wait([tmp_path / "a", tmp_path / "b"])
 
 
 def test_what_a_unit_no_longer_needs_goes_when_it_is_written(made):
@@ -270,6 +291,19 @@ def test_a_worker_that_does_not_write_knows_what_it_has_computed(made, monkeypat
     assert calls == [1]
     assert made.read("a")["value"] == 1
     assert not made.path("a").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of another kind")
+def test_file_system_that_cannot_lock_is_named(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with (
+        pytest.raises(ConfigError, match=r"can lock files.*lock, where.*No locks available"),
+        locks.held(tmp_path / "lock"),
+    ):
+        pass
 
 
 # A process that works through the units a, b, c and d, writing a line for each that it computes.

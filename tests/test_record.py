@@ -1,4 +1,4 @@
-"""The record: its tables and sentences in Markdown, packing, drawing, and migration."""
+"""The record: its tables and sentences in Markdown, packing and drawing."""
 
 import dataclasses
 import json
@@ -9,7 +9,6 @@ import pytest
 
 from gat_tf.experiments import record, table2
 from gat_tf.experiments.lab import results
-from gat_tf.experiments.lab.units import Units
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENVIRONMENT = {
@@ -43,7 +42,10 @@ def folder(tmp_path):
     """A small record of Table 2: the baseline and GAT, three seeds."""
     units = [unit("baseline", s, a) for s, a in enumerate((0.50, 0.52, 0.54))]
     units += [unit("gat", s, a) for s, a in enumerate((0.60, 0.61, 0.65))]
-    folder = tmp_path / "table2"
+    return write(tmp_path / "table2", units)
+
+
+def write(folder, units):
     for u in units:
         path = folder / "units" / f"cifar10-{u['method']}-seed{u['seed']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +126,23 @@ def test_check_finds_a_number_that_is_not_in_the_record(folder):
     record.main(["--check", str(page)])
 
 
+def test_numbers_may_be_of_any_record_that_is_named_but_whole(folder):
+    write(folder.parent / "other", [unit("random", 0, 0.71)])
+    page = folder.parent / "page.md"
+    page.write_text("<!-- from: table2 other -->\n52.00 %, 71.00 %, 2.00 % and 71.0 %.\n")
+    assert [line.split(": ")[1].split()[0] for line in record.unsupported(page)] == ["71.0"]
+    page.write_text("<!-- from: table2 -->\n52.00 % and 71.00 %.\n")
+    assert [line.split(": ")[1].split()[0] for line in record.unsupported(page)] == ["71.00"]
+
+
+def test_check_reads_every_page(folder):
+    pages = [folder.parent / name for name in ("a.md", "b.md")]
+    for page, number in zip(pages, ("52.00", "3.5"), strict=True):
+        page.write_text(f"<!-- from: table2 -->\nIt is {number}.\n")
+    with pytest.raises(SystemExit, match=r"b\.md: 3\.5 is not in table2"):
+        record.main(["--check", *map(str, pages)])
+
+
 def test_check_finds_an_old_table(folder):
     page = folder.parent / "page.md"
     page.write_text("<!-- record: table2/results.json -->\nOLD TABLE\n<!-- end of record -->\n")
@@ -134,7 +153,11 @@ def test_check_finds_an_old_table(folder):
 
 def test_packed_record_reads_the_same_in_one_file(folder):
     before = results.load(folder)
+    (folder / "search").mkdir()
+    (folder / "search/a.json").write_text('{"score": 1}')
     record.main(["--pack", str(folder)])
+    assert json.loads((folder / "search.json").read_text()) == {"a": {"score": 1}}
+    assert not (folder / "search/a.json").exists()
     assert not list((folder / "units").glob("*.json"))
     assert len(json.loads((folder / "units.json").read_text())) == 6
     assert results.load(folder) == before
@@ -149,71 +172,6 @@ def test_remade_from_its_units(folder):
     assert (folder / "table2.png").stat().st_size > 10_000
     assert not list(folder.glob("*.pdf"))
     assert "| Baseline | 77.48 ± 0.46 | 52.00 ± 2.00 |" in (folder / "table2.md").read_text()
-
-
-def test_folder_of_format_1_is_brought_up_to_date(tmp_path):
-    folder = tmp_path / "old"
-    old_environment = {**ENVIRONMENT, "git_revision": "abc"}
-    del old_environment["code"]
-    old_unit = unit("dropout_gat") | {
-        "hyperparameters": {"c_g": 0.3, "dropout_gat_dropout": 0.2},
-        "environment": old_environment,
-    }
-    del old_unit["format"]
-    old_config = {
-        "experiment": "table2",
-        "epochs": 7,
-        "dropout": 0.1,  # the method's own
-        "fg_l2_epsilon": 0.5,
-        "dropout_gat_dropout": 0.2,
-        "dropout_grid": [0.1, 0.3],
-        "linf_epsilon_grid": [0.25],
-    }
-    stored = {
-        "config.json": old_config,
-        "units/cifar10-dropout_gat-seed0.json": old_unit,
-        "search/cifar10-dropout_gat-dropout_gat_dropout=0.2.json": old_unit,
-        "results.json": {
-            "experiment": "table2",
-            "format": 1,
-            "environment": old_environment,
-            "wall_seconds": 5.0,
-            "units": [old_unit],
-        },
-    }
-    for name, content in stored.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(content))
-    record.main(["--migrate", str(folder)])
-    config = json.loads((folder / "config.json").read_text())
-    assert config == {
-        "format": 2,
-        "experiment": "networks",
-        "epochs": 7,
-        "hyperparameters": {"fg_l2.epsilon": 0.5, "dropout_gat.rate": 0.2},
-        "grids": {
-            "dropout.rate": [0.1, 0.3],
-            "dropout_gat.rate": [0.1, 0.3],
-            "random.epsilon": [0.25],
-            "fg_linf.epsilon": [0.25],
-        },
-    }
-    found = Units(folder / "units").read("cifar10-dropout_gat-seed0")
-    assert found["hyperparameters"] == {"c_g": 0.3, "rate": 0.2}
-    assert found["environment"]["code"] == {"digest": None, "git_revision": "abc"}
-    assert Units(folder / "search").names() == ["cifar10-dropout_gat-rate=0.2"]
-    loaded = results.load(folder)
-    assert loaded["wall_seconds"] == 5.0
-    assert loaded["summary"]["cifar10"]["dropout_gat"]["accuracy_mean"] == 50
-    assert "units" not in json.loads((folder / "results.json").read_text())
-    before = (folder / "config.json").read_bytes()
-    record.main(["--migrate", str(folder)])  # once is enough
-    assert (folder / "config.json").read_bytes() == before
-
-
-def test_folder_without_a_configuration_is_not_migrated(tmp_path):
-    with pytest.raises(SystemExit, match=r"without config\.json"):
-        record.main(["--migrate", str(tmp_path)])
 
 
 def test_the_projects_record_is_continued_by_its_presets(tmp_path):

@@ -352,6 +352,15 @@ def test_one_compiled_attack_serves_every_epsilon(networks, monkeypatch):
     }
 
 
+def test_steps_are_a_fifth_of_epsilon(dense_classifier):
+    """Two of them lead a grey of 0.498 to 0.298 at ε = 0.5, to 0.198 at 0.75; fooled is 0.25."""
+    kernel, bias = np.array([[-10, 10]], np.float32), np.array([2.5, -2.5])
+    model = dense_classifier(kernel, bias, (1, 1, 1), activation=None)
+    split = data.Split(np.full((3, 1, 1, 1), 191, np.uint8), np.ones(3, np.int64))
+    found = curves.pgd_accuracies(model, {"test": split}, [0.0, 0.5, 0.75], 2)
+    assert found == {"test": [1, 1, 0]}
+
+
 def test_killed_training_ends_as_if_never_stopped(networks, tmp_path, monkeypatch):
     resumed = Networks(config_for("table1", tmp_path))
     report = fitting._Watch._report
@@ -525,7 +534,7 @@ def test_snapshots_are_evenly_spaced_and_end_with_the_last_epoch(epochs, count, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"datasets": ("mnist",)}, "data set"),
+        ({"datasets": ("mnist",)}, "datasets to be one of cifar10"),
         ({"image_size": 32}, "image_size"),
         ({"epsilons": (0.1, 0.05)}, "rise"),
         ({"classifier_epochs": ()}, "classifier_epochs"),

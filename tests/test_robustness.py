@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
 from gat_tf import attacks, evaluation, models
 from gat_tf.evaluation.evaluator import Evaluator
 from gat_tf.evaluation.robustness import Budget, _all_images, withstood
+from gat_tf.logits import Logits
 
 INF = math.inf
 EPSILON = 0.006  # of the honest model, some of which stands
@@ -202,13 +204,34 @@ def test_only_the_chosen_images_are_attacked(trained, shapes):
 def test_transfer_follows_the_other_model(trained, trained_with_state, shapes):
     evaluator = Evaluator(trained, dataset(shapes))
     attack = attacks.FastGradient(0.05, INF)
-    from gat_tf.logits import Logits
-
     found = evaluator.attack(attack, source=Logits(trained_with_state))
     images, labels = evaluator.images, evaluator.labels
     expected = attack(trained_with_state, images, labels).numpy()
     right = evaluator.correct
     np.testing.assert_allclose(found.adversarial[right], expected[right], atol=1e-6)
+
+
+def test_transferred_attack_goes_on_beyond_what_fools_its_source(dense_classifier):
+    """A pixel of 0.5 in steps of 0.1: the source is fooled below 0.45, the model below 0.25."""
+
+    def above(threshold):
+        kernel, bias = np.array([[-1, 1]], np.float32), np.array([threshold, -threshold])
+        return dense_classifier(10 * kernel, 10 * bias, (1, 1, 1))
+
+    evaluator = Evaluator(above(0.25), (np.full((2, 1, 1, 1), 0.5, np.float32), np.array([1, 1])))
+    attack = attacks.PGD(0.3, INF, 3, step_size=0.1, random_start=False)
+    found = evaluator.attack(attack, source=Logits(above(0.45)))
+    np.testing.assert_allclose(found.adversarial.ravel(), 0.2, atol=1e-6)
+    assert not found.robust.any()
+
+
+def test_every_batch_is_perturbed_at_random_anew(dense_classifier):
+    model = dense_classifier(np.zeros((4, 2), np.float32), np.array([1.0, 0.0]), (2, 2, 1))
+    data = np.full((4, 2, 2, 1), 0.5, np.float32), np.zeros(4, np.int64)
+    found = Evaluator(model, data, batch_size=2).attack(attacks.RandomPerturbation(0.1, 2))
+    assert found.robust.all()
+    first, second = found.adversarial[:2], found.adversarial[2:]
+    assert (np.abs(first - second).max(axis=(1, 2, 3)) > 1e-3).all()
 
 
 # Chunks of the images.
@@ -473,6 +496,40 @@ def test_gradient_that_points_away_is_caught(trained, shapes):
     failed = {name for name, passed in checks_of(result).items() if not passed}
     assert "accuracy reaches zero as ε grows" in failed
     assert any(name.startswith("Square") for name in failed)
+
+
+def test_constant_weights_are_the_same_function(shapes):
+    images = keras.Input((16, 16, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, use_bias=False)(images)))
+    model = keras.Model(images, layers.Dense(10, "softmax")(layers.GlobalMaxPooling2D()(x)))
+    random = np.random.default_rng(2)
+    data_set = dataset(shapes)
+    evaluator = Evaluator(model, data_set, batch_size=40)
+    x = tf.constant(evaluator.images)
+    for _ in range(2):  # the weights of today, not of the first call
+        model.set_weights([random.uniform(0.5, 2, w.shape) for w in model.get_weights()])
+        constant = tf.function(evaluator.logits.with_constant_weights()).get_concrete_function(x)
+        assert not [v for v in constant.graph.variables if v.dtype == tf.float32]
+        z = evaluator.logits(x).numpy()
+        np.testing.assert_allclose(constant(x), z, atol=1e-5 * np.abs(z).max())
+
+
+def test_random_numbers_of_constant_weights_still_draw_anew(trained, shapes):
+    images = keras.Input((16, 16, 3))
+    noisy = keras.Model(images, trained(AlwaysNoise()(images)))
+    evaluator = Evaluator(noisy, dataset(shapes))
+    call = tf.function(evaluator.logits.with_constant_weights())
+    x = tf.constant(evaluator.images)
+    assert np.abs(call(x).numpy() - call(x).numpy()).max() > 0.01
+
+
+class AlwaysNoise(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(0)
+
+    def call(self, x):
+        return x + 0.1 * keras.random.normal(tf.shape(x), seed=self.seeds)
 
 
 @pytest.mark.parametrize("source", ["tensorflow", "keras", "numpy"])

@@ -18,7 +18,7 @@ import pytest
 from linear_networks import NETWORKS, linear_classifier
 
 from gat_tf import data
-from gat_tf.experiments import methods, settings, table2
+from gat_tf.experiments import measuring, methods, settings, table2
 from gat_tf.experiments.lab import devices, files, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
@@ -165,8 +165,8 @@ def test_unwritable_folder_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("methods", ("gta",), "method to be one of baseline, .*Received: gta"),
-        ("datasets", ("cifar",), "data set to be one of cifar10, .*Received: cifar"),
+        ("methods", ("gta",), "methods to be one of baseline, .*Received: gta"),
+        ("datasets", ("cifar",), "datasets to be one of cifar10, .*Received: cifar"),
         ("strategy", "tpu", "strategy to be one of mirrored, .*Received: tpu"),
         ("minibatches", "both", "minibatches to be one of separate, shared.*Received: both"),
         ("alpha", 1.5, r"alpha to be a finite number in \[0, 1\]. Received: 1.5"),
@@ -177,10 +177,10 @@ def test_unwritable_folder_is_named(tmp_path):
         ("hyperparameters", {"c_g": 1.0}, r"hyperparameter to be one of .*gat\.c_g.*: c_g"),
         ("grids", {"gat.c_g": (0.1, -1.0)}, r"gat\.c_g to be a finite number.*Received: -1"),
         ("grids", {"gat.cg": (0.1,)}, r"hyperparameter to be one of .*Received: gat\.cg"),
-        ("seeds", (), "seeds of at least 0"),
-        ("seeds", (-1,), "seeds of at least 0"),
-        ("seeds", (2**31,), "seeds of at least 0 and below"),
-        ("search_seed", -1, "seeds of at least 0"),
+        ("seeds", (), "at least one value in seeds"),
+        ("seeds", (-1,), "seeds to be a finite number.*Received: -1"),
+        ("seeds", (2**31,), r"seeds to be .* in \[0, 2147483647\].*Received: 2147483648"),
+        ("search_seed", -1, "search_seed to be a finite number.*Received: -1"),
         ("search_window", 0, "search_window to be a finite number"),
         ("precision", "half", "precision to be auto or a Keras dtype policy.*Received: half"),
         ("epochs", 0, "epochs to be a finite number in"),
@@ -312,6 +312,26 @@ def test_verdicts_by_hand():
     )
     t = 3 / (0.5 / np.sqrt(3))
     assert over_baseline["p_holm"] == pytest.approx(2 * (1 - t / np.sqrt(2 + t**2)), rel=1e-4)
+
+
+def test_a_sample_of_the_test_images_adds_its_error():
+    """Of 98 of CIFAR-10's images, the fewest: with p = (98 accuracy + 1) / 100, 5.77 points."""
+    units = [{**u, "test_images": 98 if u["method"] == "gat" else 9_800} for u in DECIDED]
+    over_baseline = table2.verdicts(units)["cifar10"][0]
+    p, q = 0.800533, 0.771133  # of 80.67 % and 77.67 %
+    error = 100 * np.sqrt((p * (1 - p) + q * (1 - q)) * (1 - 0.0098) / 100)
+    half = np.hypot(1.959964 * error, 4.302653 * 0.5 / np.sqrt(3))
+    assert over_baseline["interval"] == pytest.approx([3 - half, 3 + half], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "population"),
+    [("cifar10", 10_000), ("cifar100", 10_000), ("imagenet143", 7_150), ("shapes", np.inf)],
+)
+def test_error_of_a_sample_falls_with_the_share_of_the_test_images(dataset, population):
+    """98 wrong images count as 1 of 100 right, whose variance is 0.0099 / 100."""
+    found = measuring.sampling_error(dataset, 98, [0.0], [0.0])
+    assert found == pytest.approx(100 * np.sqrt(2 * 0.000099 * (1 - 98 / population)))
 
 
 def test_seeds_that_not_both_have_or_that_failed_do_not_count():

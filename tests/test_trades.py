@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from gat_tf import attacks, training
 from gat_tf.logits import Logits
-from gat_tf.training.trades import trades_step
+from gat_tf.training.trades import divergent, trades_step
 
 SHAPE, D, K = (2, 2, 1), 4, 3
 rng = np.random.default_rng(0)
@@ -68,6 +68,44 @@ def test_step_is_the_loss_and_gradient_in_numpy(dense_classifier, norm):
     expected = X.T @ of_clean + (X + eta).T @ of_adversarial
     np.testing.assert_allclose(kernel, 4 * expected, atol=2e-5)
     np.testing.assert_allclose(bias, 4 * (of_clean + of_adversarial).sum(axis=0), atol=2e-5)
+
+
+def test_attack_sees_the_network_without_its_dropout(dense_classifier):
+    linear = network(dense_classifier)
+    images = keras.Input(SHAPE)
+    dropped = keras.Model(images, linear(keras.layers.Dropout(0.9)(images)))
+    attack = attacks.PGD(EPSILON, 2, 6, step_size=STEP)
+    x, seed = tf.constant(X.reshape(5, *SHAPE), tf.float32), tf.constant(SEED)
+    found, expected = (divergent(Logits(f), attack, x, seed) for f in (dropped, linear))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_every_step_starts_at_another_point(dense_classifier):
+    """Steps of length 0, of the attack and of the optimiser, leave the start alone."""
+    attack = attacks.PGD(EPSILON, math.inf, 1, step_size=0.0)
+    scheme = training.TRADES(network(dense_classifier), attack, BETA)
+    scheme.compile(keras.optimizers.SGD(0.0))
+    first, second = scheme.fit(
+        X.reshape(5, *SHAPE).astype("float32"), Y, batch_size=5, epochs=2, verbose=0
+    ).history["power"]
+    assert abs(first - second) > 1e-3 * first
+    # That of a uniform number in [-ε, ε] is ε²/3, for each of the 4 pixels of 5 images.
+    assert [first, second] == pytest.approx([4 * EPSILON**2 / 3] * 2, rel=0.5)
+
+
+def test_accuracies_are_those_of_the_clean_and_the_attacked_images(dense_classifier):
+    """Of classes that the network predicts, so that the clean images are all right."""
+    labels = log_softmax(X).argmax(axis=1)
+    images = X.reshape(5, *SHAPE).astype("float32")
+    attack = attacks.PGD(0.4, math.inf, 1, step_size=0.0)
+    scheme = training.TRADES(network(dense_classifier), attack, BETA, seed=1)
+    scheme.compile(keras.optimizers.SGD(0.0))
+    results = scheme.evaluate(images, labels, batch_size=5, verbose=0, return_dict=True)
+    start = attack.ascend(tf.zeros_like, tf.constant(images), (1, 0)).numpy().reshape(5, D)
+    right = np.mean(log_softmax(X + start).argmax(axis=1) == labels)
+    assert 0 < right < 1
+    assert results["clean_accuracy"] == 1
+    assert results["adversarial_accuracy"] == pytest.approx(right)
 
 
 def test_beta_0_is_training_on_clean_images():

@@ -1,6 +1,7 @@
 """The training schemes as Keras models: fit and its callbacks, resuming, metrics, bad input."""
 
 import csv
+import gc
 import re
 
 import keras
@@ -390,14 +391,20 @@ def test_a_step_is_traced_once_however_many_batches_and_epochs(case):
 
 @pytest.mark.parametrize("case", ["gat_separate", "gat_shared"])
 def test_memory_does_not_grow_with_the_number_of_steps(case):
-    def resident():
-        return psutil.Process().memory_info().rss
+    """What a step would keep is a batch of 0.4 MB, or an object of Python."""
+
+    def used():
+        gc.collect()
+        return np.array([psutil.Process().memory_info().rss, len(gc.get_objects())])
 
     scheme = build(case)
-    scheme.fit(dataset().repeat(), steps_per_epoch=100, epochs=2, verbose=0)
-    warm = resident()
-    scheme.fit(dataset().repeat(), steps_per_epoch=200, epochs=3, verbose=0)
-    assert resident() - warm < 30 * 2**20
+    batches = dataset(2_000, 2_000).repeat()
+    scheme.fit(batches, steps_per_epoch=20, epochs=2, verbose=0)
+    warm = used()
+    scheme.fit(batches, steps_per_epoch=100, epochs=2, verbose=0)
+    size, objects = used() - warm
+    assert size < 200 * 0.4e6 / 2
+    assert objects < 200
 
 
 # GAT's minibatches.

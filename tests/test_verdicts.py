@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from gat_tf.experiments.lab import significance, verdicts
+from gat_tf.experiments.lab import significance, tables
 from gat_tf.experiments.lab.significance import holm
 from gat_tf.experiments.lab.verdicts import Claim, decide, markdown
 
@@ -256,43 +256,14 @@ def test_claims_without_an_effect_get_the_level_that_found_effects_leave():
 
 
 @pytest.mark.parametrize(
-    # From the noncentral t distribution. Cohen's tables have 199, 34 and 15, too.
-    ("effect", "claims", "seeds"),
-    [(0.2, 1, 199), (0.5, 1, 34), (0.8, 1, 15), (1.0, 1, 10), (-1.0, 1, 10), (1.0, 6, 16)],
-)
-def test_seeds_needed_are_those_of_power_tables(effect, claims, seeds):
-    assert verdicts.seeds_needed(effect, 1.0, claims) == seeds
-    assert verdicts.seeds_needed(3 * effect, 3.0, claims) == seeds
-
-
-@pytest.mark.parametrize(
     ("seeds", "claims", "power"), [(10, 1, 0.803), (9, 1, 0.748), (16, 6, 0.813)]
 )
 def test_the_power_is_that_of_theory(seeds, claims, power):
-    # Two of those above; the power is that of the noncentral t distribution.
+    # The power is that of the noncentral t distribution.
     effects = np.zeros(claims)
     effects[0] = 1.0
     found = rejected(effects, seeds, shared=0, seed=3)[:, 0].mean()
     assert found == pytest.approx(power, abs=3 * math.sqrt(0.16 / SIMULATIONS))
-
-
-def test_more_power_needs_more_seeds_and_at_least_three():
-    assert verdicts.seeds_needed(100.0, 1.0, 6) == 3
-    # n = 199 has power 0.802 for an effect of 0.2; the normal approximation of 0.9 is 263 + 2.
-    assert verdicts.seeds_needed(0.2, 1.0, 1, power=0.9) == 265
-    assert verdicts.seeds_needed(1.0, 1.0, 1, confidence=1 - 0.05 / 6) == 16
-
-
-@pytest.mark.parametrize(
-    ("effect", "spread"), [(0.0, 1.0), (1e-17, 1.0), (1.0, 0.0), (math.nan, 1.0), (1.0, math.nan)]
-)
-def test_no_number_of_seeds(effect, spread):
-    assert verdicts.seeds_needed(effect, spread, 6) is None
-
-
-def test_power_must_be_a_probability():
-    with pytest.raises(ValueError, match=r"`power` between 0 and 1. Received: 80"):
-        verdicts.seeds_needed(1.0, 1.0, 6, power=80)
 
 
 def test_errors_over_seeds_and_images_add_as_squares():
@@ -303,6 +274,9 @@ def test_errors_over_seeds_and_images_add_as_squares():
     t, z = (significance.t_critical(1 - found["p"], f) for f in (2, math.inf))
     assert math.hypot(t / math.sqrt(3), 2 * z) == pytest.approx(4)
     assert sound([-3.0, -4.0, -5.0], image_error=2.0)["p"] == pytest.approx(found["p"])
+    (found,) = decide([Claim("", [3.0, 4.0, 5.0], image_error=2.0)], confidence=0.99)
+    half = math.hypot(9.924843 / math.sqrt(3), 2.575829 * 2)
+    assert found["interval"] == pytest.approx([4 - half, 4 + half])
     # With hardly any spread over seeds the test is that of a normal variable.
     found = sound([3.99, 4.0, 4.01], image_error=2.0)
     assert found["p"] == pytest.approx(math.erfc(2 / math.sqrt(2)), rel=1e-3)
@@ -361,40 +335,6 @@ def test_image_error_bounds_the_error_of_a_sample(dependent):
     )
     ratio = samples.mean(axis=1).std() / bound
     assert ratio < 0.9 if dependent else ratio == pytest.approx(1, abs=0.07)
-
-
-def test_two_way_errors_worked_out_by_hand():
-    # All seeds alike: image means 1 and 0 have variance 1/2; 2 of 4 images: 1/2 - 1/4.
-    assert significance.two_way_errors([[1, 0], [1, 0]], 4) == pytest.approx((0, math.sqrt(1 / 8)))
-    assert significance.two_way_errors([[1, 0], [1, 0]], 2) == (0, 0)
-    # All images alike: seed means 1 and 0 have variance 1/2, over 2 seeds.
-    assert significance.two_way_errors([[1, 1], [0, 0]], 4) == pytest.approx((0.5, 0))
-    # Neither seeds nor images differ in their means.
-    assert significance.two_way_errors([[1, 0], [0, 1]], 4) == (0, 0)
-
-
-def test_two_way_errors_are_those_of_brute_force():
-    rng = np.random.default_rng(6)
-    population, images, seeds = 200, 50, 4
-    of_images = rng.normal(size=population)
-    of_images /= of_images.std(ddof=1)
-    means, errors = [], []
-    for _ in range(SIMULATIONS):
-        chosen = rng.permutation(population)[:images]
-        outcomes = of_images[chosen] + 1.5 * rng.normal(size=[seeds, images])
-        outcomes += 0.1 * rng.normal(size=[seeds, 1])
-        means.append(outcomes.mean() - of_images.mean())
-        errors.append(significance.two_way_errors(outcomes, population))
-    variances = (np.array(errors) ** 2).mean(axis=0)
-    assert variances[0] == pytest.approx(0.1**2 / 4 + 1.5**2 / 200, rel=0.06)
-    assert variances[1] == pytest.approx(1 / 50 - 1 / 200, rel=0.06)
-    assert variances.sum() == pytest.approx(np.var(means), rel=0.1)
-
-
-@pytest.mark.parametrize("shape", [(3,), (1, 5), (5, 1)])
-def test_two_way_errors_need_seeds_and_images(shape):
-    with pytest.raises(ValueError, match=r"\[seeds, images\] with two or more of each"):
-        significance.two_way_errors(np.zeros(shape), 10)
 
 
 def test_each_origin_is_a_family_of_its_own():
@@ -471,8 +411,8 @@ def test_a_limit_keeps_its_sign_when_it_is_rounded():
 
 
 def test_mean_and_deviation_as_a_cell():
-    assert verdicts.mean_and_std([3.0, 5.0]) == pytest.approx((4, math.sqrt(2)))
-    assert verdicts.mean_and_std([3.0]) == (3, None)
-    assert verdicts.plus_minus([3.0, 5.0]) == "4.0 ± 1.4"
-    assert verdicts.plus_minus([3.0, 5.0], digits=2) == "4.00 ± 1.41"
-    assert verdicts.plus_minus([3.04]) == "3.0"
+    assert tables.mean_and_std([3.0, 5.0]) == pytest.approx((4, math.sqrt(2)))
+    assert tables.mean_and_std([3.0]) == (3, None)
+    assert tables.plus_minus([3.0, 5.0]) == "4.0 ± 1.4"
+    assert tables.plus_minus([3.0, 5.0], digits=2) == "4.00 ± 1.41"
+    assert tables.plus_minus([3.04]) == "3.0"

@@ -35,6 +35,8 @@ class APGD(iterative.IterativeAttack):
     The attack returns the iterate, over all runs, with the largest logit margin. It fools the
     classifier if any iterate did.
 
+    Paper: [Croce and Hein 2020](https://arxiv.org/abs/2003.01690).
+
     Args:
         epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
             `[B]` with one per image.
@@ -57,6 +59,12 @@ class APGD(iterative.IterativeAttack):
 
     Raises:
         ValueError: An argument is out of range, or the classifier has too few classes.
+
+    Examples:
+        >>> attack = attacks.APGD(0.5, math.inf, steps=10, loss="dlr")
+        >>> adversarial = attack(model, images, labels)
+        >>> evaluation.accuracy(model, adversarial.numpy(), labels)
+        0.0
     """
 
     loss: str = "cross_entropy"
@@ -129,7 +137,7 @@ class APGD(iterative.IterativeAttack):
             next_delta = self._project(x, next_delta, radius)
             state = state._replace(delta=next_delta, previous_delta=state.delta)
             if self.early_stop:
-                state = tf.nest.map_structure(lambda t: tf.boolean_mask(t, margin <= 0), state)
+                state = iterative.kept(state, margin <= 0)
             return k + 1, state, worst
 
         index = self._attacked(worst)

@@ -22,6 +22,8 @@ def autoattack(
 
     Each is meant for the images that withstood the ones before it.
 
+    Paper: [Croce and Hein 2020](https://arxiv.org/abs/2003.01690).
+
     Args:
         epsilon: Radius of the ball, in units of pixel values.
         norm: 2 or `math.inf`.
@@ -34,6 +36,11 @@ def autoattack(
 
     Raises:
         ValueError: An argument is outside its range.
+
+    Examples:
+        >>> composition = attacks.autoattack(8 / 255, math.inf, num_classes=4)
+        >>> list(composition)
+        ['APGD-CE', 'APGD-T', 'FAB-T', 'Square']
     """
     targeted = APGD(epsilon, norm, apgd_steps, loss="targeted_dlr", targets=targets)
     composition = {

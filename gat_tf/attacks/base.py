@@ -26,6 +26,13 @@ class Attack(abc.ABC):
         clip: `(low, high)` that adversarial images are clipped to, or None for no clipping (as in
             eqs. 1 to 4, 9 and 10 of the GAT paper). The images attacked must lie within it, or
             within [0, 1] where it is None.
+
+    Examples:
+        >>> attack = attacks.PGD(epsilon=8 / 255, norm=math.inf)
+        >>> isinstance(attack, attacks.Attack)
+        True
+        >>> attack.get_config()["steps"]
+        20
     """
 
     clip: tuple[float, float] | None = dataclasses.field(default=(0.0, 1.0), kw_only=True)
@@ -76,7 +83,7 @@ class Attack(abc.ABC):
             `[B, H, W, C]` float32.
 
         Raises:
-            ValueError: Images, labels or the model are not of the kinds above.
+            ValueError: Images, labels or the model are not as described above.
         """
         return self._checked_call(model, images, labels, from_logits, seed)[0]
 
@@ -135,6 +142,12 @@ class GradientAttack(Attack):
 
     Attributes:
         gradient_of: The quantity of `gat_tf.gradients.input_gradient` that the attack needs.
+
+    Examples:
+        >>> attack = attacks.FastGradient(epsilon=0.5, norm=2)
+        >>> gradient = gradients.input_gradient(model, images, labels, of=attack.gradient_of)
+        >>> attack.from_gradient(gradient).shape
+        TensorShape([8, 8, 8, 3])
     """
 
     gradient_of: ClassVar[str]

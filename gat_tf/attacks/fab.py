@@ -36,6 +36,8 @@ class FAB(iterative.IterativeAttack):
     The perturbation is zero for images without a success within ε and for images already
     misclassified.
 
+    Paper: [Croce and Hein 2020](https://arxiv.org/abs/1907.02044).
+
     Args:
         epsilon: Largest norm of a perturbation, in units of pixel values: one number, or a vector
             `[B]` with one per image.
@@ -51,6 +53,13 @@ class FAB(iterative.IterativeAttack):
 
     Raises:
         ValueError: An argument is outside its range.
+
+    Examples:
+        >>> attack = attacks.FAB(epsilon=10.0, norm=2, steps=10, targets=3)
+        >>> perturbation = attack.perturbation(model, images, labels)
+        >>> norms = np.linalg.norm(np.reshape(perturbation, (8, -1)), axis=1)
+        >>> bool((norms < 10).all())  # each image's distance to the decision boundary
+        True
     """
 
     restarts: int = 1
@@ -111,7 +120,7 @@ class FAB(iterative.IterativeAttack):
             smallest = smallest.update(index, delta, tf.where(found, -size, size.dtype.min))
             delta = tf.where(fooled[:, None, None, None], BACKWARD * delta, delta)
             if self.early_stop:
-                index, delta = (tf.boolean_mask(t, ~found) for t in (index, delta))
+                index, delta = iterative.kept((index, delta), ~found)
             return i + 1, index, delta, smallest
 
         variables = (0, index, start, smallest)

@@ -18,6 +18,9 @@ class FastGradient(GradientAttack):
 
     η = ε sign(grad J) for L-infinity (eq. 1), η = ε grad J / ||grad J||_2 for L2 (eq. 3).
 
+    Papers: [Goodfellow et al. 2015](https://arxiv.org/abs/1412.6572) for L-infinity,
+    [Shaham et al. 2015](https://arxiv.org/abs/1511.05432) for L2.
+
     Args:
         epsilon: Size of η in `norm`, in units of pixel values: one number, or a vector `[B]` with
             one per image.
@@ -25,7 +28,15 @@ class FastGradient(GradientAttack):
         targeted: Whether the labels are targets to reach instead of true labels.
 
     Raises:
-        ValueError: ε is negative or not finite, or the norm another.
+        ValueError: ε is negative or not finite, or `norm` is neither 2 nor `math.inf`.
+
+    Examples:
+        >>> attack = attacks.FastGradient(epsilon=8 / 255, norm=math.inf)
+        >>> adversarial = attack(model, images, labels)  # images + η, clipped to [0, 1]
+        >>> adversarial.shape
+        TensorShape([8, 8, 8, 3])
+        >>> bool(np.abs(adversarial - images).max() <= 8 / 255 + 1e-6)
+        True
     """
 
     epsilon: float

@@ -17,8 +17,15 @@ class GeneratorAttack(GradientAttack):
 
     Its strength is that of the generator; there is no ε.
 
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
+
     Args:
         generator: Keras model from gradients `[B, H, W, C]` to perturbations `[B, H, W, C]`.
+
+    Examples:
+        >>> attack = attacks.GeneratorAttack(generator)  # trained by GAT or by GeneratorTraining
+        >>> attack.perturbation(model, images, labels).shape
+        TensorShape([8, 8, 8, 3])
     """
 
     generator: keras.Model

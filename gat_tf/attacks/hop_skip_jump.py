@@ -30,6 +30,8 @@ class HopSkipJump(Attack):
     larger than ε, and if the image is already misclassified. The walk starts at an image of uniform
     noise; if all of 100 such images are classified as the label, the perturbation is zero too.
 
+    Paper: [Chen et al. 2020](https://arxiv.org/abs/1904.02144).
+
     Args:
         epsilon: Largest size of a perturbation in `norm`, in units of pixel values: one number, or
             a vector `[B]` with one per image.
@@ -40,6 +42,12 @@ class HopSkipJump(Attack):
 
     Raises:
         ValueError: An argument is outside its range.
+
+    Examples:
+        >>> attack = attacks.HopSkipJump(epsilon=10.0, norm=2, steps=2, evaluations=20)
+        >>> adversarial = attack(model, images[:2], labels[:2])
+        >>> adversarial.shape
+        TensorShape([2, 8, 8, 3])
     """
 
     epsilon: float

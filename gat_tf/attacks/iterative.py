@@ -83,6 +83,15 @@ def loop(
     return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
 
 
+def kept(tensors: Any, keep: tf.Tensor) -> Any:
+    """The rows `[m, ...]` of tensors `[n, ...]` where `keep`, `[n]` booleans, is true.
+
+    `tf.boolean_mask` looks for them again for each tensor.
+    """
+    rows = tf.where(keep)[:, 0]
+    return tf.nest.map_structure(lambda t: tf.gather(t, rows), tensors)
+
+
 def averaged(samples: int, compute: Callable) -> Any:
     """The mean, over `samples` calls, of the tensors that `compute()` returns.
 

@@ -19,6 +19,8 @@ from gat_tf.logits import Logits
 class PGD(iterative.IterativeAttack):
     """Steepest ascent of the loss inside the ε-ball: step, project to the ball, clip.
 
+    Paper: [Madry et al. 2018](https://arxiv.org/abs/1706.06083).
+
     Args:
         epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
             `[B]` with one per image.
@@ -38,6 +40,13 @@ class PGD(iterative.IterativeAttack):
 
     Raises:
         ValueError: An argument is out of range, or there are restarts without a random start.
+
+    Examples:
+        >>> attack = attacks.PGD(epsilon=0.5, norm=2, steps=10, restarts=2)
+        >>> perturbation = attack.perturbation(model, images, labels)  # η, before clipping
+        >>> norms = np.linalg.norm(np.reshape(perturbation, (8, -1)), axis=1)
+        >>> bool(norms.max() <= 0.5 + 1e-6)
+        True
     """
 
     steps: int = 20
@@ -92,7 +101,7 @@ class PGD(iterative.IterativeAttack):
             margin = self._success_margin(z, y)
             worst = worst.update(active, perturbation, margin)
             if self.early_stop:
-                active = tf.boolean_mask(active, margin <= 0)
+                active = iterative.kept(active, margin <= 0)
             return i + 1, active, worst
 
         attacked = tf.range(tf.shape(labels)[0]) if only is None else only
@@ -140,8 +149,7 @@ class PGD(iterative.IterativeAttack):
             z, gradient = self._logits_and_gradient(logits, x + eta, y)
             robust = self._success_margin(z, y) <= 0
             moved = self._move(x, eta, gradient, size, radius)
-            active = tf.boolean_mask(active, robust)
-            moved = tf.boolean_mask(moved, robust)
+            active, moved = iterative.kept((active, moved), robust)
             perturbation = tf.tensor_scatter_nd_update(perturbation, active[:, None], moved)
             return i + 1, active, perturbation
 

@@ -25,7 +25,13 @@ class RandomPerturbation(Attack):
         norm: 2 or `math.inf`.
 
     Raises:
-        ValueError: ε is negative or not finite, or the norm another.
+        ValueError: ε is negative or not finite, or `norm` is neither 2 nor `math.inf`.
+
+    Examples:
+        >>> noise = attacks.RandomPerturbation(epsilon=8 / 255, norm=math.inf)
+        >>> perturbation = noise.perturbation(model, images, labels, seed=(0, 1))
+        >>> sorted({round(255 * float(value)) for value in np.unique(perturbation)})
+        [-8, 8]
     """
 
     epsilon: float

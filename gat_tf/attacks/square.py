@@ -29,6 +29,8 @@ class Square(Attack):
     channel. Under L2 it starts at a tiling, and a square gets two opposite bumps in each channel.
     Their mass is the unused budget plus the mass of a second square, which is set to zero.
 
+    Paper: [Andriushchenko et al. 2020](https://arxiv.org/abs/1912.00049).
+
     Args:
         epsilon: Radius of the ball in `norm`, in units of pixel values: one number, or a vector
             `[B]` with one per image.
@@ -39,6 +41,11 @@ class Square(Attack):
 
     Raises:
         ValueError: An argument is outside its range.
+
+    Examples:
+        >>> attack = attacks.Square(epsilon=0.3, norm=math.inf, queries=5)
+        >>> bool(evaluation.accuracy(model, images, labels, attack) <= 1.0)
+        True
     """
 
     epsilon: float
@@ -93,14 +100,14 @@ class Square(Attack):
             next_delta = iterative.clipped(self, x, self._redrawn(delta, radius, side, draws))
             margin = margins(active, next_delta)
             found = found.update(active, next_delta, margin)
-            return i + 1, tf.boolean_mask(active, margin <= 0), found
+            return i + 1, iterative.kept(active, margin <= 0), found
 
-        active = tf.boolean_mask(all_indices, worst.score <= 0)
+        active = iterative.kept(all_indices, worst.score <= 0)
         start = iterative.clipped(self, images, self._start(images, epsilon, start_seed))
         start = tf.gather(start, active)
         margin = margins(active, start)
         found = iterative.Best.initial(images).update(active, start, margin)
-        active = tf.boolean_mask(active, margin <= 0)
+        active = iterative.kept(active, margin <= 0)
         found = iterative.loop(unfinished, query, (1, active, found))[2]
         return worst.update(all_indices, found.perturbation, found.score)
 
@@ -125,37 +132,49 @@ class Square(Attack):
 
         `draws` are uniform in [0, 1), `[n, 5 + C]`.
         """
-        _, height, width, channels = tf.unstack(tf.shape(perturbation))
+        count, height, width, channels = tf.unstack(tf.shape(perturbation))
         side = tf.cast(tf.round(side), tf.int32)
         if self.norm == 2:
             side = tf.maximum(side, 3)
             side += 1 - side % 2  # odd, so that bumps have a middle
         side = tf.clip_by_value(side, 1, tf.minimum(height, width))
 
-        def window(down, right):
-            """Rows and columns relative to a square at a random place, and which pixels are
-            inside."""
+        def corner(down, right):
+            """The first row and column of squares at random places, `[n, 1, 1]` each."""
             free_rows, free_columns = (tf.cast(n - side + 1, tf.float32) for n in (height, width))
-            top = tf.cast(down * free_rows, tf.int32)[:, None, None]
-            left = tf.cast(right * free_columns, tf.int32)[:, None, None]
-            u, v = tf.range(height)[:, None] - top, tf.range(width) - left
-            return u, v, ((u >= 0) & (u < side) & (v >= 0) & (v < side))[..., None]
+            top, left = tf.cast(down * free_rows, tf.int32), tf.cast(right * free_columns, tf.int32)
+            return top[:, None, None], left[:, None, None]
 
         signs = tf.where(draws[:, None, None, 5:] < 0.5, -1.0, 1.0)
-        u, v, inside = window(draws[:, 0], draws[:, 1])
         if self.norm == math.inf:
             # Adding ±2ε and projecting to the ball, as in the paper, is setting ±ε.
+            top, left = corner(draws[:, 0], draws[:, 1])
+            u, v = tf.range(height)[:, None] - top, tf.range(width) - left
+            inside = ((u >= 0) & (u < side) & (v >= 0) & (v < side))[..., None]
             return tf.where(inside, epsilon * signs, perturbation)
 
-        _, _, emptied = window(draws[:, 2], draws[:, 3])
-        turn = draws[:, 4, None, None] < 0.5
-        bumps = _bumps(tf.where(turn, v, u), tf.where(turn, u, v), side)[..., None]
-        bumps = _unit(tf.where(inside, bumps, 0.0))
-        shape = _unit(signs * bumps + _unit(tf.where(inside, perturbation, 0.0)))
+        def pixels(down, right):
+            """The indices of the pixels of squares at random places, `[n, side, side, 3]`."""
+            top, left = corner(down, right)
+            of_square = tf.range(side)
+            indices = (tf.range(count)[:, None, None], top + of_square[:, None], left + of_square)
+            shape = [count, side, side]
+            return tf.stack([tf.broadcast_to(i, shape) for i in indices], axis=-1)
+
+        # Only the two squares are looked at: most are small.
+        redrawn, emptied = pixels(draws[:, 0], draws[:, 1]), pixels(draws[:, 2], draws[:, 3])
+        inside = tf.gather_nd(perturbation, redrawn)
+        nothing = tf.zeros_like(inside)
+        rest = tf.tensor_scatter_nd_update(perturbation, redrawn, nothing)
         unused = tf.maximum(epsilon**2 - norms.power(perturbation)[:, None, None, None], 0.0)
-        mass = _mass(tf.where(inside | emptied, perturbation, 0.0))
+        mass = _mass(inside) + _mass(tf.gather_nd(rest, emptied))
         mass += unused / tf.cast(channels, tf.float32)
-        moved = tf.where(inside, shape * tf.sqrt(mass), tf.where(emptied, 0.0, perturbation))
+        rest = tf.tensor_scatter_nd_update(rest, emptied, nothing)
+        bumps = _bumps(tf.range(side)[:, None], tf.range(side), side)
+        turn = draws[:, 4, None, None] < 0.5
+        bumps = _unit(tf.where(turn, tf.transpose(bumps), bumps)[..., None])
+        shape = _unit(signs * bumps + _unit(inside))
+        moved = tf.tensor_scatter_nd_update(rest, redrawn, shape * tf.sqrt(mass))
         return norms.project(moved, epsilon, 2)  # which rounding alone has left
 
 
@@ -183,8 +202,7 @@ def _bumps(u: tf.Tensor, v: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     distance = tf.maximum(tf.abs(u - middle), tf.abs(v - half))
     sums = tf.cumsum(1 / tf.cast(tf.range(1, half + 2), tf.float32) ** 2)
     sums = tf.concat([[0.0], sums], axis=0)
-    # Pixels that are not in the square have a distance too, which may lie outside the table.
-    height = sums[-1] - tf.gather(sums, tf.minimum(distance, half + 1))
+    height = sums[-1] - tf.gather(sums, distance)
     return tf.where(below, -height, height)
 
 

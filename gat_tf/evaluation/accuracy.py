@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf._types import Array, Bounds, Data
+from gat_tf._types import Array, BatchSpec, Bounds, Data
 from gat_tf.attacks import Attack, norms
 from gat_tf.evaluation.progress import Progress
 from gat_tf.logits import Logits, logits_of
@@ -30,10 +30,6 @@ def accuracy(
     verbose: int = 0,
 ) -> float:
     """Returns the share of images classified correctly, clean or under attack.
-
-        accuracy(model, images, labels)
-        accuracy(model, images, labels, PGD(8 / 255, math.inf))
-        accuracy(model, dataset, PGD(8 / 255, math.inf))
 
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
@@ -55,6 +51,12 @@ def accuracy(
     Raises:
         ValueError: There are no images; the images, labels, model or `bounds` are not as described
             above; or the number of ε is neither one nor the number of images.
+
+    Examples:
+        >>> evaluation.accuracy(model, images, labels)
+        1.0
+        >>> evaluation.accuracy(model, dataset, attacks.PGD(0.5, math.inf))
+        0.0
     """
     if isinstance(y, Attack) and attack is None:
         y, attack = None, y
@@ -79,6 +81,8 @@ def power(
     Its mean P is the abscissa of Fig. 2 of the GAT paper. A fast gradient attack of the same power
     has ε = √P under L2, and √(P / values of an image) under L∞.
 
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387), Fig. 2.
+
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         dataset: (images, labels), batches or arrays, as for `accuracy`.
@@ -93,6 +97,12 @@ def power(
 
     Raises:
         ValueError: As for `accuracy`.
+
+    Examples:
+        >>> fast = attacks.FastGradient(epsilon=0.5, norm=2)
+        >>> power = evaluation.power(model, dataset, fast)
+        >>> round(float(power.mean()), 4)  # ε²
+        0.25
     """
     logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
 
@@ -108,7 +118,7 @@ def power(
 
 
 def correct_function(
-    logits: Logits, attack: Attack | None, element_spec: Any, *, finite: bool = True
+    logits: Logits, attack: Attack | None, element_spec: BatchSpec, *, finite: bool = True
 ) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` booleans, traced once for every batch.
 
@@ -175,7 +185,7 @@ def prepared(
             "Expected an untargeted attack: images are attacked with their true labels. "
             f"Received: {attack!r}"
         )
-    require_bounds(bounds)
+    checks.bounds(bounds)
     bounds = (attack and attack.clip) or bounds
     return logits, checks.checked(dataset, logits.num_classes, bounds)
 
@@ -186,12 +196,7 @@ def require_images(count: int) -> None:
         raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
 
 
-def require_bounds(bounds: Bounds) -> None:
-    """Raises ValueError unless they are `(low, high)` with low < high."""
-    checks.bounds(bounds)
-
-
-def signature(element_spec: Any, attack: Attack | None = None) -> list[tf.TensorSpec]:
+def signature(element_spec: BatchSpec, attack: Attack | None = None) -> list[tf.TensorSpec]:
     """The input signature of a compiled (images, labels, seed), for batches of any size. With one ε
     per image, the ε of the batch are a fourth input.
     """

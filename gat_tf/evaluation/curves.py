@@ -41,6 +41,8 @@ def accuracy_curve(
     fooled at ε if it is misclassified without an attack or was fooled at a smaller ε of the curve.
     So the values never rise, and are at most those of `accuracy` at each ε.
 
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387), Fig. 3.
+
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         dataset: (images, labels), batches or arrays, as for `accuracy`.
@@ -59,6 +61,14 @@ def accuracy_curve(
     Raises:
         ValueError: `epsilons` is empty, not finite, negative or not rising; the attack has no ε; or
             the dataset or model is not as described above.
+
+    Examples:
+        >>> fast = attacks.FastGradient(epsilon=1, norm=math.inf)  # this ε is not used
+        >>> curve = evaluation.accuracy_curve(model, dataset, fast, epsilons=[0, 0.25, 0.5])
+        >>> curve.shape
+        (3,)
+        >>> float(curve[0])
+        1.0
     """
     epsilons = _checked_epsilons(attack, epsilons)
     logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
@@ -87,6 +97,8 @@ def transfer_curves(
     The attacker knows only the source: for each ε the full attack is run against it, once for all
     models.
 
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387), Fig. 4.
+
     Args:
         models: Keras classifiers from images to probabilities or logits `[B, K]`.
         source: The classifier whose gradients the attack follows.
@@ -104,6 +116,13 @@ def transfer_curves(
 
     Raises:
         ValueError: As for `accuracy_curve`.
+
+    Examples:
+        >>> other = keras.models.clone_model(model)  # the same layers, new weights
+        >>> fast = attacks.FastGradient(epsilon=1, norm=2)
+        >>> curves = evaluation.transfer_curves([model, other], other, dataset, fast, [0, 0.5])
+        >>> curves.shape  # models, epsilons
+        (2, 2)
     """
     epsilons = _checked_epsilons(attack, epsilons)
     source, dataset = prepared(source, dataset, attack, from_logits, bounds)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -15,10 +16,12 @@ import tensorflow as tf
 from gat_tf import attacks, checks
 from gat_tf._types import Bounds, Data
 from gat_tf.attacks import norms
-from gat_tf.evaluation.accuracy import is_correct, prepared, require_bounds
+from gat_tf.evaluation.accuracy import is_correct, prepared
 from gat_tf.evaluation.progress import Progress
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
+
+_MOST_CONSTANTS = 20_000_000  # numbers: a graph holds them once for each call, and 2 GB at most
 
 
 class Attacked(NamedTuple):
@@ -42,6 +45,8 @@ class Attacked(NamedTuple):
 class _Counted(Logits):
     """A classifier that counts the images passed through it and the gradients taken."""
 
+    _constants: Sequence[tuple[keras.Variable, np.ndarray]] = ()
+
     def __init__(self, model: keras.Model, from_logits: bool):
         super().__init__(model, from_logits)
         self.evaluations = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -59,7 +64,31 @@ class _Counted(Logits):
 
             return tf.identity(z), backward
 
-        return passed(super().__call__(images, training))
+        return passed(self._passed(images, training))
+
+    def _passed(self, images, training):
+        scope = keras.StatelessScope(self._constants)
+        constants = list(scope.state_mapping.values())
+        if constants:
+            with scope:
+                z = super().__call__(images, training)
+            if list(map(id, scope.state_mapping.values())) == list(map(id, constants)):
+                return z
+            # It sets a variable, the seed of its random numbers say, which a scope prevents.
+        return super().__call__(images, training)
+
+    def with_constant_weights(self) -> _Counted:
+        """The same function of today's weights, for a trace that is not kept.
+
+        Where weights are constants, TensorFlow folds batch norm into the convolution before it,
+        and a convolution prepares its kernel once.
+        """
+        weights = [v for v in self.model.variables if keras.backend.is_float_dtype(v.dtype)]
+        if sum(np.prod(v.shape) for v in weights) > _MOST_CONSTANTS:
+            return self
+        constant = copy.copy(self)
+        constant._constants = [(v, keras.ops.convert_to_numpy(v)) for v in weights]
+        return constant
 
 
 class Evaluator:
@@ -158,9 +187,11 @@ class Evaluator:
         labels = tf.TensorSpec([None], self.labels.dtype)
         seed = tf.TensorSpec([2], tf.int32)
 
+        logits = source or self.logits.with_constant_weights()
+
         @tf.function(input_signature=[images, labels, seed])
         def attacked(images, labels, seed):
-            perturbation = attack.perturb(source or self.logits, images, labels, seed)
+            perturbation = attack.perturb(logits, images, labels, seed)
             adversarial = attack.apply(images, perturbation)
             return adversarial, is_correct(self.logits, adversarial, labels)
 
@@ -225,7 +256,7 @@ def arrays(
     Raises:
         ValueError: They do not fit, or there are none.
     """
-    require_bounds(bounds)
+    checks.bounds(bounds)
     _, dataset = prepared(model, dataset, None, from_logits, bounds)
     with checks.readable_errors():
         batches = [(x.numpy(), y.numpy()) for x, y in dataset]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gat_tf._types import Bounds
+from gat_tf._types import BatchSpec, Bounds
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import of_each_image, prepared, signature
 from gat_tf.gradients import logits_and_input_gradient
@@ -28,6 +27,8 @@ def local_lipschitz_value(
     ℓ is the cross-entropy and x the image as the model takes it. On [-1, 1] a picture's pixels lie
     twice as far apart as on [0, 1], and its value is half as large.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454), section 3.2.
+
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`. It runs in
             inference mode.
@@ -40,21 +41,26 @@ def local_lipschitz_value(
         `[N]` float32, in the dataset's order.
 
     Raises:
-        ValueError: The dataset is empty, or its batches, the model or `bounds` are not of the kinds
-            above.
+        ValueError: The dataset is empty, or its batches, the model or `bounds` are not as
+            described above.
+
+    Examples:
+        >>> values = evaluation.local_lipschitz_value(model, dataset)
+        >>> values.shape
+        (8,)
     """
     logits, dataset = prepared(model, dataset, None, from_logits, bounds)
     return of_each_image(lipschitz_function(logits, dataset.element_spec), dataset)
 
 
-def lipschitz_function(logits: Logits, element_spec: Any) -> Callable[..., tf.Tensor]:
+def lipschitz_function(logits: Logits, element_spec: BatchSpec) -> Callable[..., tf.Tensor]:
     """Returns a compiled (images, labels, seed) -> `[B]` local Lipschitz values.
 
     Traced once, for every batch and whatever the weights become: for a value after each epoch.
 
     Args:
         logits: The classifier.
-        element_spec: Of the (images, labels) batches.
+        element_spec: Element spec of the (images, labels) batches.
     """
 
     @tf.function(input_signature=signature(element_spec))

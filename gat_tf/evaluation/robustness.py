@@ -34,6 +34,8 @@ _STARTS = 0.05  # of the images may fall to further random starts alone
 class Budget:
     """The budget per image of the attacks of `robustness`; the defaults are AutoAttack's.
 
+    Paper: [Croce and Hein 2020](https://arxiv.org/abs/2003.01690).
+
     Args:
         pgd_steps: Number of steps of the longer PGD. The shorter PGD has 20 steps, or `pgd_steps`
             if that is fewer.
@@ -44,6 +46,11 @@ class Budget:
         queries: Number of queries of Square.
         hard_label_steps: Number of steps of HopSkipJump.
         hard_label_images: HopSkipJump attacks only the first `hard_label_images` images.
+
+    Examples:
+        >>> evaluation.Budget().queries
+        5000
+        >>> few = evaluation.Budget(pgd_steps=20, restarts=1, queries=500)
     """
 
     pgd_steps: int = 100
@@ -86,6 +93,9 @@ def robustness(
     steps and restarts, transfer from another model, and an attack that sees only the predicted
     class.
 
+    Papers: [Croce and Hein 2020](https://arxiv.org/abs/2003.01690); for the checks
+    [Carlini et al. 2019](https://arxiv.org/abs/1902.06705).
+
     Args:
         model: Keras classifier from images to probabilities or logits `[B, K]`.
         dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`, labels `[B]`; or
@@ -124,7 +134,14 @@ def robustness(
         attack leaves them; those misclassified without an attack are not among them).
 
     Raises:
-        ValueError: The model, the dataset or an argument is not of the kinds above.
+        ValueError: The model, the dataset or an argument is not as described above.
+
+    Examples:
+        >>> few = evaluation.Budget(pgd_steps=2, restarts=1, apgd_steps=2, targets=1, fab_steps=2,
+        ...                         queries=2, hard_label_steps=1, hard_label_images=1)
+        >>> result = evaluation.robustness(model, dataset, math.inf, 0.5, budget=few)
+        >>> result["clean_accuracy"], result["worst_case_accuracy"]
+        (1.0, 0.0)
     """
     checks.norm(norm)
     checks.number("epsilon", epsilon, low=0)
@@ -342,7 +359,7 @@ class _Evaluation:
         """Runs an attack as a stage; returns which images withstand it, `[N]` booleans.
 
         Args:
-            name: Of the stage.
+            name: Name of the stage.
             attack: The attack.
             only: `[N]` booleans, the images to attack: by default those classified correctly. The
                 others count as they do without it.

@@ -16,7 +16,6 @@ import tensorflow as tf
 from gat_tf import checks
 from gat_tf._keras import operation_and_inputs
 from gat_tf._types import Bounds
-from gat_tf.evaluation.accuracy import require_bounds
 from gat_tf.logits import Logits
 
 _INCEPTION_WEIGHTS = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
@@ -25,9 +24,11 @@ _INCEPTION_WEIGHTS = "inception_v3_weights_tf_dim_ordering_tf_kernels.h5"
 class ScoreNetwork:
     """The network that images are scored with.
 
-    `network(images)` gives its probabilities, and as features what enters its last layer with
-    weights, averaged over the positions of the image where that layer is a convolution. Images are
-    resized bilinearly (without antialiasing) to the network's input size.
+    `network(images)` returns probabilities and features. The features are the input of the last
+    layer that has weights; if that layer is a convolution, they are averaged over its positions.
+    Images are resized bilinearly (without antialiasing) to the network's input size.
+
+    Paper of Inception v3: [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567).
 
     Args:
         model: Keras classifier, functional or sequential, from images to probabilities or logits
@@ -42,7 +43,13 @@ class ScoreNetwork:
 
     Raises:
         TypeError: The model is not a Keras model.
-        ValueError: The model or `bounds` are not of the kinds above.
+        ValueError: The model or `bounds` are not as described above.
+
+    Examples:
+        >>> network = evaluation.ScoreNetwork(model)  # or ScoreNetwork.inception_v3()
+        >>> probabilities, features = network(2 * images - 1)  # images in [-1, 1]
+        >>> probabilities.shape
+        (8, 4)
     """
 
     def __init__(
@@ -54,7 +61,7 @@ class ScoreNetwork:
         name: str | None = None,
     ):
         Logits(model, from_logits)  # which explains what is no such classifier
-        require_bounds(bounds)
+        checks.bounds(bounds)
         self._from_logits = from_logits
         self._bounds = bounds
         features = _features(model)
@@ -116,7 +123,7 @@ class ScoreNetwork:
             `[N, K]` and `[N, D]`, float32.
 
         Raises:
-            ValueError: The images or the probabilities are not of the kinds above.
+            ValueError: The images or the probabilities are not as described above.
         """
         checks.count("batch_size", batch_size)
         arrays = [images] if hasattr(images, "shape") else images
@@ -157,19 +164,27 @@ class ScoreNetwork:
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float, float]:
     """Returns the inception score: exp of the mean over images of KL(p(y|x) ‖ p(y)).
 
-    From 1, where all images look alike, to K, where each is surely of one class and the classes are
+    It is 1 if all images look alike, and K if each is certainly of one class and all classes are
     equally frequent. p(y) is the mean over a part's images, so each part needs images of all
     classes in random order, and a score of few images is too low.
 
+    Paper: [Salimans et al. 2016](https://arxiv.org/abs/1606.03498).
+
     Args:
         probabilities: p(y|x) `[N, K]`, one row per image.
-        splits: Number of parts, as equal as can be, that are scored by themselves.
+        splits: Number of parts, of equal size if possible, that are scored one by one.
 
     Returns:
         Mean and standard deviation over the parts.
 
     Raises:
-        ValueError: There are fewer images than parts, or rows that are no probabilities.
+        ValueError: There are fewer images than parts, or the rows are not probabilities.
+
+    Examples:
+        >>> sure_and_diverse = np.eye(10)  # each image is surely of a class of its own
+        >>> mean, std = evaluation.inception_score(sure_and_diverse, splits=1)
+        >>> round(mean, 3)
+        10.0
     """
     p = np.asarray(probabilities, np.float64)
     if p.ndim != 2 or not ((p >= 0).all() and (np.abs(p.sum(axis=1) - 1) < 1e-2).all()):
@@ -189,9 +204,11 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> tuple[float,
 def frechet_distance(features: np.ndarray, reference_features: np.ndarray) -> float:
     """Returns the Fréchet distance between two sets of features, FID where they are Inception's.
 
-    ‖μ₁ - μ₂‖² + tr(C₁ + C₂ - 2 (C₁ C₂)^½) of their means and unbiased covariances. It is biased
-    upwards with few images, badly with fewer than dimensions: compare distances of equally many
-    images only.
+    ‖μ₁ - μ₂‖² + tr(C₁ + C₂ - 2 (C₁ C₂)^½) of their means and unbiased covariances. With few
+    images the distance is too large, and by far with fewer images than dimensions. Compare only
+    distances of the same number of images.
+
+    Paper: [Heusel et al. 2017](https://arxiv.org/abs/1706.08500).
 
     Args:
         features: `[N, D]`, one row per image, at least two.
@@ -199,6 +216,11 @@ def frechet_distance(features: np.ndarray, reference_features: np.ndarray) -> fl
 
     Raises:
         ValueError: There are too few features, they are not finite, or their dimensions differ.
+
+    Examples:
+        >>> real = np.random.default_rng(0).normal(size=(100, 2))
+        >>> round(evaluation.frechet_distance(real + [3, 4], real), 3)  # 3² + 4²
+        25.0
     """
     sets = [np.asarray(rows, np.float64) for rows in (features, reference_features)]
     for rows in sets:
@@ -224,10 +246,10 @@ def frechet_distance(features: np.ndarray, reference_features: np.ndarray) -> fl
 
 
 def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns how far apart the images of each class are: 0 where a class is one image.
+    """Returns how far apart the images of each class are: 0 if they are all the same.
 
     The root mean square, over all pairs of a class's images and over all pixel values, of their
-    difference. AC-GAN's collapse to one image a class shows as 0.
+    difference. If AC-GAN collapses to one image per class, this is 0.
 
     Args:
         images: `[N, H, W, C]` floats in [-1, 1], at least two of each class.
@@ -238,7 +260,12 @@ def class_diversity(images: np.ndarray, labels: np.ndarray, num_classes: int) ->
         `[K]` float64 in units of pixel values.
 
     Raises:
-        ValueError: Images or labels are not of the kinds above, or a class has fewer than two.
+        ValueError: Images or labels are not as described above, or a class has fewer than two.
+
+    Examples:
+        >>> collapsed = np.zeros((4, 8, 8, 3))  # all images of a class are the same
+        >>> evaluation.class_diversity(collapsed, labels=np.array([0, 0, 1, 1]), num_classes=2)
+        array([0., 0.])
     """
     checks.count("num_classes", num_classes)
     images, labels = _checked_images(images), np.asarray(labels)

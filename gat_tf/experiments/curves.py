@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from gat_tf import attacks
 from gat_tf.experiments import measuring
-from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab.config import ConfigError, option
-from gat_tf.experiments.lab.verdicts import Claim, plus_minus
+from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.tables import by_dataset, cell, plus_minus, spread
+from gat_tf.experiments.lab.tables import table as markdown
+from gat_tf.experiments.lab.verdicts import Claim
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.methods import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INF = float("inf")
 ATTACKS = {
@@ -41,35 +45,26 @@ class Config(measuring.Config):
     methods: tuple[str, ...] = option(
         ("baseline", "fg_linf", "fg_l2", "gat"),
         "Methods of training (ours).",
+        choices=METHODS,
         affects_results=False,
     )
     fg_epsilons: tuple[float, ...] = option(
         (*(n / 20 for n in range(11)), 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0),
         "Sizes ε of the fast gradient in L2, rising (ours).",
+        rising=True,
     )
     pgd_l2_epsilons: tuple[float, ...] = option(
         (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5),
         "Radii ε of PGD in L2, rising (ours).",
+        rising=True,
     )
     pgd_linf_epsilons: tuple[float, ...] = option(
         tuple(n / 255 for n in (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8)),
         "Radii ε of PGD in L∞, rising (ours).",
+        rising=True,
     )
     pgd_steps: int = option(20, "Number of PGD steps (ours).")
     pgd_restarts: int = option(5, "Number of random starts of PGD (ours).")
-
-    def __post_init__(self):
-        super().__post_init__()
-        configs.require_known("method", self.methods, METHODS)
-        configs.require_range(self, ("pgd_steps", 1, INF), ("pgd_restarts", 1, INF))
-        for name in ("fg_epsilons", "pgd_l2_epsilons", "pgd_linf_epsilons"):
-            values = np.array(getattr(self, name), np.float64)
-            fits = len(values) and np.isfinite(values).all() and values[0] >= 0
-            if not fits or (np.diff(values) <= 0).any():
-                raise ConfigError(
-                    f"Expected {name} as finite numbers of at least 0, each larger than the one "
-                    f"before. Received: {getattr(self, name)}"
-                )
 
     def attacks(self) -> dict[str, tuple[attacks.Attack, tuple[float, ...]]]:
         """Name to attack and ε. Images are clipped under PGD, and not under the paper's attack."""
@@ -121,25 +116,24 @@ def summarise(units: list[dict]) -> dict:
         data set -> attack -> method -> epsilons; mean and std of the accuracy in % at each, std
         None with one seed; seeds.
     """
-    summary = {}
-    for dataset in dict.fromkeys(u["dataset"] for u in units):
-        ours = [u for u in units if u["dataset"] == dataset]
-        summary[dataset] = {
+    return {
+        dataset: {
             attack: {
-                method: _spread(found) for method in METHODS if (found := of(ours, method, attack))
+                method: _mean_curve(found)
+                for method in METHODS
+                if (found := of(ours, method, attack))
             }
             for attack in ATTACKS
             if any(attack in curves for u in ours for curves in u["curves"].values())
         }
-    return summary
+        for dataset, ours in by_dataset(units).items()
+    }
 
 
-def _spread(curves: dict[int, dict]) -> dict:
-    accuracies = np.array([100 * np.array(c["accuracy"]) for c in curves.values()])
+def _mean_curve(curves: dict[int, dict]) -> dict:
     return {
         "epsilons": next(iter(curves.values()))["epsilons"],
-        "mean": accuracies.mean(axis=0).tolist(),
-        "std": accuracies.std(axis=0, ddof=1).tolist() if len(accuracies) > 1 else None,
+        **spread([100 * np.array(c["accuracy"]) for c in curves.values()]),
         "seeds": sorted(curves),
     }
 
@@ -149,7 +143,9 @@ def rivals(units: list[dict]) -> list[str]:
     return [m for m in METHODS if m not in ("gat", "dropout_gat") and of(units, m, "fg_l2")]
 
 
-def claim(text: str, units: list[dict], attack: str, rival: str, value: Any, origin: str) -> Claim:
+def claim(
+    text: str, units: list[dict], attack: str, rival: str, value: Callable, origin: str
+) -> Claim:
     """The claim that GAT's value of a curve is above another method's, seed by seed.
 
     Args:
@@ -160,14 +156,8 @@ def claim(text: str, units: list[dict], attack: str, rival: str, value: Any, ori
         value: Curve to accuracy in %.
         origin: "paper" or "beyond".
     """
-    gat, others = ({s: value(c) for s, c in of(units, m, attack).items()} for m in ("gat", rival))
-    seeds = sorted(gat.keys() & others.keys())
-    ours, theirs = [gat[s] for s in seeds], [others[s] for s in seeds]
-    error = measuring.sampling_error(
-        units[0]["dataset"], units[0]["test_images"], ours, theirs
-    ) if seeds else 0.0  # fmt: skip
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    return Claim(text, differences, origin, image_error=error)
+    ours, theirs = ({s: value(c) for s, c in of(units, m, attack).items()} for m in ("gat", rival))
+    return measuring.above(text, units, ours, theirs, origin)
 
 
 def robustness_claims(kind: str, units: list[dict]) -> list[Claim]:
@@ -215,7 +205,7 @@ def fall(curve: dict) -> float:
     return float(accuracies[0] - accuracies[-1])
 
 
-def _up_to_one(curve: Any) -> tuple[np.ndarray, np.ndarray]:
+def _up_to_one(curve: dict[str, list[float]]) -> tuple[np.ndarray, np.ndarray]:
     epsilons = np.array(curve["epsilons"])
     within = (epsilons <= 1) | (epsilons[0] > 1)  # all of a curve that begins beyond
     return epsilons[within], 100 * np.array(curve["accuracy"])[within]
@@ -240,24 +230,25 @@ def table(results: dict, kind: str) -> str:
                 f"accuracy in % under {ATTACKS[attack]}, on {images} test images, mean ± "
                 f"standard deviation over {len(first['seeds'])} seed(s)",
                 "",
-                f"| training | {' | '.join(f'ε = {name}' for name in names)} |",
-                f"|{'---|' * (1 + len(names))}",
+                *markdown(
+                    ["training", *(f"ε = {name}" for name in names)],
+                    [_cells(m, row, chosen, len(first["seeds"])) for m, row in by_method.items()],
+                ),
+                "",
             ]
-            for method, row in by_method.items():
-                cells = [
-                    f"{row['mean'][i]:.1f}" + (f" ± {row['std'][i]:.1f}" if row["std"] else "")
-                    for i in chosen
-                ]
-                seeds = len(row["seeds"])
-                few = f" ({seeds} seeds)" if seeds != len(first["seeds"]) else ""
-                lines.append(f"| {METHODS[method].title}{few} | {' | '.join(cells)} |")
-            lines.append("")
         lines += _source(results, dataset)
         lines += [verdicts_markdown(results["verdicts"][dataset])]
     return "\n".join(lines)
 
 
-def _source(results: dict, dataset: Any) -> list[str]:
+def _cells(method: str, row: dict, chosen: list[int], most_seeds: int) -> list[str]:
+    seeds, std = len(row["seeds"]), row["std"]
+    few = f" ({seeds} seeds)" if seeds != most_seeds else ""
+    accuracies = [cell(row["mean"][i], std[i] if std else None) for i in chosen]
+    return [f"{METHODS[method].title}{few}", *accuracies]
+
+
+def _source(results: dict, dataset: str) -> list[str]:
     """The accuracy of the attacked baseline of Fig. 4."""
     curves = of([u for u in results["units"] if u["dataset"] == dataset], "source", "fg_l2")
     if not curves:
@@ -280,7 +271,7 @@ def _epsilon(value: float, attack: str) -> str:
     return f"{255 * value:.3g}/255" if attack.endswith("linf") and value else f"{value:.3g}"
 
 
-def figure(results: dict, kind: str) -> Any:
+def figure(results: dict, kind: str) -> Figure:
     """Draws one panel per attack, one line per method and one row per data set."""
     from gat_tf.plotting import Line, Mark, Panel, curves, looks
 

@@ -1,4 +1,4 @@
-"""Fig. 3 of the GAT paper: is GAT-trained more robust to a direct attack?
+"""Fig. 3 of the GAT paper: are GAT's classifiers more robust to a direct attack?
 
     python -m gat_tf.experiments.fig3 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig3 --dataset=cifar10 --data_dir=...        # the paper's
@@ -14,12 +14,12 @@ A unit of work is one data set, method and seed: a network of Table 2 under ever
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import curves
 from gat_tf.experiments.curves import PRESETS, Config
 from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.tables import by_dataset
 from gat_tf.experiments.lab.verdicts import decide
 from gat_tf.experiments.measuring import Measurement, Runner
 from gat_tf.experiments.methods import METHODS
@@ -56,7 +56,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner: Any, network: Network) -> Measurement:
+def _measurement(runner: Runner, network: Network) -> Measurement:
     def measured():
         test = runner.splits(network.dataset).test
         classifier, images = runner.networks.load(network), data.batches(test, 500)
@@ -77,10 +77,7 @@ summarise = curves.summarise
 
 def verdicts(units: list[dict]) -> dict:
     """The paper's claims on clean accuracy and robustness, and the same under PGD, by data set."""
-    return {
-        dataset: decide(_claims([u for u in units if u["dataset"] == dataset]))
-        for dataset in dict.fromkeys(u["dataset"] for u in units)
-    }
+    return {dataset: decide(_claims(ours)) for dataset, ours in by_dataset(units).items()}
 
 
 def _claims(units):

@@ -1,4 +1,4 @@
-"""Fig. 4 of the GAT paper: is GAT-trained more robust to an indirect attack?
+"""Fig. 4 of the GAT paper: are GAT's classifiers more robust to an indirect attack?
 
     python -m gat_tf.experiments.fig4 --preset=quick                # built-in images, minutes
     python -m gat_tf.experiments.fig4 --dataset=cifar10 --data_dir=...        # the paper's
@@ -15,7 +15,6 @@ other baseline.
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 import tensorflow as tf
 
@@ -24,8 +23,9 @@ from gat_tf.experiments import curves
 from gat_tf.experiments.curves import PRESETS, Config
 from gat_tf.experiments.lab import flags
 from gat_tf.experiments.lab.config import ConfigError
-from gat_tf.experiments.lab.verdicts import Claim, decide
-from gat_tf.experiments.measuring import Measurement, Runner, sampling_error
+from gat_tf.experiments.lab.tables import by_dataset
+from gat_tf.experiments.lab.verdicts import decide
+from gat_tf.experiments.measuring import Measurement, Runner, above
 from gat_tf.experiments.methods import METHODS
 from gat_tf.experiments.networks import SOURCE_SEED, Network
 
@@ -44,7 +44,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     return runner.write()
 
 
-def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
+def _measurement(runner: Runner, dataset: str, seed: int) -> Measurement:
     networks = {m: Network(dataset, m, seed) for m in runner.config.methods}
     networks["source"] = Network(dataset, "baseline", seed + SOURCE_SEED)
 
@@ -58,7 +58,7 @@ def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
     return Measurement(f"{dataset}-seed{seed}", about, networks, measured)
 
 
-def _curves(config: Any, models: dict, images: tf.data.Dataset, seed: int) -> dict:
+def _curves(config: Config, models: dict, images: tf.data.Dataset, seed: int) -> dict:
     source = models["source"]  # also under its own attack
     accuracy, chance = evaluation.accuracy(source, images), 1 / source.output_shape[-1]
     if accuracy < 2 * chance:
@@ -87,10 +87,7 @@ summarise = curves.summarise
 
 def verdicts(units: list[dict]) -> dict:
     """The paper's claims on robustness and on the slower fall, and the same under PGD."""
-    return {
-        dataset: decide(_claims([u for u in units if u["dataset"] == dataset]))
-        for dataset in dict.fromkeys(u["dataset"] for u in units)
-    }
+    return {dataset: decide(_claims(ours)) for dataset, ours in by_dataset(units).items()}
 
 
 def _claims(units):
@@ -101,18 +98,8 @@ def _claims(units):
             for attack in ("fg_l2_direct", "fg_l2")
         ]
         if falls[0]:
-            seeds = sorted(falls[0])
-            direct, indirect = ([fall[s] for s in seeds] for fall in falls)
-            claims.append(
-                Claim(
-                    f"{METHODS[method].title}: accuracy falls more slowly than under the direct "
-                    "attack",
-                    [a - b for a, b in zip(direct, indirect, strict=True)],
-                    image_error=sampling_error(
-                        units[0]["dataset"], units[0]["test_images"], direct, indirect
-                    ),
-                )
-            )
+            text = "accuracy falls more slowly than under the direct attack"
+            claims.append(above(f"{METHODS[method].title}: {text}", units, *falls))
     return claims
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -86,9 +87,9 @@ class Runner(measuring.Runner):
         victim: Network,
         c_g: float,
         seed: int,
-        rate: Any,
-        epochs: Any,
-    ) -> Any:
+        rate: float,
+        epochs: int,
+    ) -> Callable[[], dict]:
         """Trains a generator; for a unit, but not for a trial, also compares it with other
         attacks."""
         c = self.config
@@ -187,7 +188,7 @@ class Runner(measuring.Runner):
             plotting.save(figure, temporary)
 
 
-def _name(dataset: Any, c_g: float, seed: int) -> str:
+def _name(dataset: str, c_g: float, seed: int) -> str:
     return f"{dataset}-c_g={c_g:.12g}-seed{seed}"
 
 

@@ -7,7 +7,7 @@ import functools
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gat_tf import data
@@ -18,6 +18,7 @@ from gat_tf.experiments.lab import devices, results, units
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.units import Units
+from gat_tf.experiments.lab.verdicts import Claim
 from gat_tf.experiments.networks import Networks
 
 # The built-in ones are drawn without end.
@@ -25,19 +26,24 @@ _TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet143": 7_150}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configs.Config):
     """Settings of every experiment on trained networks; each experiment adds its own."""
 
     datasets: tuple[str, ...] = option(
-        ("cifar10", "cifar100"), "Data sets (paper).", affects_results=False
+        ("cifar10", "cifar100"),
+        "Data sets (paper).",
+        choices=data.IMAGE_SIZES,
+        affects_results=False,
     )
     seeds: tuple[int, ...] = option(
-        (0, 1, 2), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False
-    )
+        (0, 1, 2), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False,
+        **configs.SEED,
+    )  # fmt: skip
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
     strategy: str = option(
         "mirrored",
-        f"tf.distribute strategy of what is trained, one of {', '.join(devices.ONE_MACHINE)}.",
+        "tf.distribute strategy of what is trained.",
+        choices=devices.ONE_MACHINE,
         affects_results=False,
     )
     networks_dir: str = option(
@@ -47,19 +53,13 @@ class Config:
     )
     networks_preset: str = option(
         "paper",
-        "How networks are trained in a folder that is empty, one of "
-        f"{', '.join(settings.PRESETS)}.",
+        "How networks are trained in a folder that is empty.",
+        choices=settings.PRESETS,
         affects_results=False,
     )
     test_size: int | None = option(
         None, "Number of test images; none means all that the networks are tested on (paper)."
     )
-
-    def __post_init__(self):
-        configs.require_known("data set", self.datasets, data.IMAGE_SIZES)
-        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
-        configs.require_known("networks_preset", [self.networks_preset], settings.PRESETS)
-        configs.require_seeds(self.seeds)
 
 
 # What the presets of these experiments have in common.
@@ -157,6 +157,29 @@ class Runner:
             self.name, self.config, self.output_dir, self.units.read_all(), seconds,
             networks_config=configs.fingerprint(self.networks.config), **more,
         )  # fmt: skip
+
+
+def above(
+    text: str,
+    units: list[dict],
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
+    origin: str = "paper",
+) -> Claim:
+    """The claim that an accuracy is above another, of the seeds that have both.
+
+    Args:
+        text: The claim.
+        units: Of one data set, with the number of images tested.
+        ours: Seed to accuracy in %.
+        theirs: Seed to the other accuracy.
+        origin: "paper" or "beyond".
+    """
+    seeds = sorted(ours.keys() & theirs.keys())
+    pair = [[of[seed] for seed in seeds] for of in (ours, theirs)]
+    error = sampling_error(units[0]["dataset"], units[0]["test_images"], *pair) if seeds else 0.0
+    differences = [a - b for a, b in zip(*pair, strict=True)]
+    return Claim(text, differences, origin, image_error=error)
 
 
 def sampling_error(dataset: str, images: int, *accuracies: Numbers) -> float:

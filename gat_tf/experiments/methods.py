@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -19,6 +19,10 @@ from gat_tf._keras import build_metrics
 from gat_tf.experiments import surrogates
 from gat_tf.training.base import ADAM_EPSILON, MultiWorker, xla_by_default
 
+if TYPE_CHECKING:
+    from gat_tf.experiments.settings import Config
+
+Values: TypeAlias = dict[str, float]  # of hyperparameters, by name
 INF = math.inf
 _LINF_GRID = tuple(n / 255 for n in (0.5, 1, 2, 4, 8, 16))
 _L2_GRID = tuple(epsilon * 3072**0.5 for epsilon in _LINF_GRID)
@@ -77,11 +81,11 @@ class Method:
     """
 
     title: str
-    build: Callable[[Any, dict[str, float], int, int], Trainee]
+    build: Callable[[Config, Values, int, int], Trainee]
     hyperparameters: dict[str, Hyperparameter] = dataclasses.field(default_factory=dict)
     inherits: str | None = None
     paper: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    validation_attack: Callable[[dict[str, float]], attacks.Attack] | None = None
+    validation_attack: Callable[[Values], attacks.Attack] | None = None
 
 
 def lineage(name: str) -> list[str]:
@@ -122,7 +126,7 @@ def _jit_compile(settings):
     return "auto" if settings.jit_compile is None else settings.jit_compile
 
 
-def _clean(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
+def _clean(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     logits = CleanTraining(classifier.input, classifier.get_layer("logits").output)
     logits.compile(
@@ -136,12 +140,10 @@ def _clean(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
     return Trainee(logits, classifier)
 
 
-def adversarial(
-    attack: Callable[[dict[str, float]], attacks.Attack], alpha: Any = None
-) -> Callable:
+def adversarial(attack: Callable[[Values], attacks.Attack], alpha: float | None = None) -> Callable:
     """Training on an attack, by eqs. 2 and 4; alpha is the settings' unless it is given."""
 
-    def build(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
+    def build(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
         classifier = _classifier(settings, num_classes)
         weight = settings.alpha if alpha is None else alpha
         scheme = training.AdversarialTraining(classifier, attack(values), weight, seed=seed)
@@ -151,7 +153,7 @@ def adversarial(
     return build
 
 
-def _scheduled(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
+def _scheduled(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
     epsilon = tf.Variable(0.0, trainable=False, aggregation=tf.VariableAggregation.MEAN)
     attack = surrogates.ScheduledFastGradient(epsilon, clip=None)
     trainee = adversarial(lambda _: attack)(settings, values, num_classes, seed)
@@ -159,14 +161,14 @@ def _scheduled(settings: Any, values: Any, num_classes: int, seed: int) -> Train
     return trainee._replace(callbacks=(schedule,))
 
 
-def _trades(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
+def _trades(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes)
     scheme = training.TRADES(classifier, _pgd(values), values["beta"], seed=seed)
     scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
     return Trainee(scheme, classifier)
 
 
-def _gat(settings: Any, values: Any, num_classes: int, seed: int) -> Trainee:
+def _gat(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     gat = training.GAT(
         classifier,

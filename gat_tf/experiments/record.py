@@ -4,7 +4,6 @@
     python -m gat_tf.experiments.record --check           # fail where tables or prose differ
     python -m gat_tf.experiments.record --pack FOLDER     # make a run's folder a record
     python -m gat_tf.experiments.record --remake FOLDER   # summary, verdicts, figures from units
-    python -m gat_tf.experiments.record --migrate FOLDER  # bring an older folder up to date
 
 PATH is a results.json beside or below the Markdown file. The tables of that record, paper against
 ours, are written between `<!-- record: PATH -->` and `<!-- end of record -->`. Only the verdicts on
@@ -20,7 +19,6 @@ import pathlib
 import re
 import sys
 
-from gat_tf.experiments import migration
 from gat_tf.experiments.lab import files, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
@@ -102,7 +100,6 @@ def main(arguments: list[str]) -> None:
         ("check", "Check the tables and the prose, and change nothing."),
         ("pack", "Put all units of the folders into one file each."),
         ("remake", "Make summary, verdicts, table and figures of the folders from their units."),
-        ("migrate", "Bring folders that older versions have written up to date."),
     ):
         parser.add_argument(f"--{name}", action="store_true", help=text)
     given = parser.parse_args(arguments)
@@ -113,16 +110,13 @@ def main(arguments: list[str]) -> None:
                 sys.exit("\n".join(wrong))
             return
         for path in paths:
-            if given.migrate:
-                changed = migration.migrate(path)
-                print(f"{path}: {'brought up to date' if changed else 'up to date already'}")
             if given.pack:
                 pack(path)
                 print(f"{path}: packed")
             if given.remake:
                 results.remake(path)
                 print(f"{path}: made from its units")
-            if not (given.migrate or given.pack or given.remake):
+            if not (given.pack or given.remake):
                 path.write_text(filled(path), encoding="utf-8")
                 print(f"{path}: tables written")
     except _ERRORS as error:

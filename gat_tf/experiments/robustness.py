@@ -15,26 +15,25 @@ each attack in it has its own file, so that an interrupted run can continue.
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from gat_tf import data, evaluation
 from gat_tf.experiments import measuring
 from gat_tf.experiments.lab import budget, flags, monitoring
-from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.tables import by_dataset, plus_minus, spread
+from gat_tf.experiments.lab.tables import table as markdown
 from gat_tf.experiments.lab.units import Units
-from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
+from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
-from gat_tf.experiments.measuring import Measurement, Runner, sampling_error
+from gat_tf.experiments.measuring import Measurement, Runner, above
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 from gat_tf.experiments.networks import Network
 
 NAME = "gat_tf.experiments.robustness"
-INF = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +50,14 @@ class Config(measuring.Config, budget.Config):
     }
 
     methods: tuple[str, ...] = option(
-        (*PAPER_METHODS, "pgd"), "Methods of training.", affects_results=False
+        (*PAPER_METHODS, "pgd"), "Methods of training.", choices=METHODS, affects_results=False
     )
     linf_epsilons: tuple[float, ...] = option(
-        (8 / 255,), "Radii of the balls in L∞.", affects_results=False
+        (8 / 255,), "Radii of the balls in L∞.", may_be_empty=True, affects_results=False
     )
     l2_epsilons: tuple[float, ...] = option(
-        (0.5,), "Radii of the balls in L2.", affects_results=False
+        (0.5,), "Radii of the balls in L2.", may_be_empty=True, affects_results=False
     )
-
-    def __post_init__(self):
-        measuring.Config.__post_init__(self)
-        budget.Config.__post_init__(self)
-        configs.require_known("method", self.methods, METHODS)
-        configs.require_range(self, ("linf_epsilons", 0, INF), ("l2_epsilons", 0, INF))
 
     def balls(self) -> list[tuple[str, float]]:
         """(norm, ε) of each evaluation."""
@@ -129,7 +122,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
 
 def _measurement(
-    runner: Any, network: Network, norm: str, epsilon: float, first: int
+    runner: Runner, network: Network, norm: str, epsilon: float, first: int
 ) -> Measurement:
     # Attacks are transferred from this baseline, the same whatever seeds are run.
     source = Network(network.dataset, "baseline", 0 if network.seed else 1)
@@ -186,22 +179,18 @@ def summarise(units: list[dict]) -> dict:
         seeds for "clean", each attack and "worst case"; curve: epsilons, mean and std of the
         accuracy in % under PGD; checks; failed: those checks that failed, with how often.
     """
-    summary, units = {}, whole(units)
-    for dataset in dict.fromkeys(u["dataset"] for u in units):
-        ordered = sorted(units, key=lambda u: (u["norm"] == "L2", u["epsilon"]))
-        summary[dataset] = {
-            ball: {
-                method: _row(ours)
-                for method in METHODS
-                if (ours := _of(units, dataset, ball, method))
-            }
-            for ball in dict.fromkeys(_ball(u) for u in ordered if u["dataset"] == dataset)
+    ordered = sorted(whole(units), key=lambda u: (u["norm"] == "L2", u["epsilon"]))
+    return {
+        dataset: {
+            ball: {method: _row(found) for method in METHODS if (found := _of(ours, ball, method))}
+            for ball in dict.fromkeys(map(_ball, ours))
         }
-    return summary
+        for dataset, ours in by_dataset(ordered).items()
+    }
 
 
-def _of(units: list[dict], dataset: Any, ball: Any, method: Any) -> list[dict]:
-    found = [u for u in units if (u["dataset"], _ball(u), u["method"]) == (dataset, ball, method)]
+def _of(units: list[dict], ball: str, method: str) -> list[dict]:
+    found = [u for u in units if (_ball(u), u["method"]) == (ball, method)]
     return sorted(found, key=lambda u: u["seed"])
 
 
@@ -233,49 +222,36 @@ def _curve(curves: list[dict]) -> dict:
     accuracies = np.zeros([len(curves), len(epsilons)])
     for row, c in zip(accuracies, curves, strict=True):
         row[: len(c["accuracy"])] = 100 * np.array(c["accuracy"])
-    several = len(curves) > 1
-    return {
-        "epsilons": epsilons,
-        "mean": accuracies.mean(axis=0).tolist(),
-        "std": accuracies.std(axis=0, ddof=1).tolist() if several else None,
-    }
+    return {"epsilons": epsilons, **spread(accuracies)}
 
 
 def verdicts(units: list[dict]) -> dict:
     """By data set: is GAT, in the worst case over all attacks, above each other method?"""
-    evaluations = whole(units)
-    return {
-        dataset: decide(
-            [
-                _claim(dataset, ball, rows, high, low, evaluations)
-                for ball, rows in balls.items()
-                for high, low in _pairs(rows)
-            ]
+    found = by_dataset(whole(units))
+    return {dataset: decide(_claims(ours)) for dataset, ours in found.items()}
+
+
+def _claims(units: list[dict]) -> list[Claim]:
+    (balls,) = summarise(units).values()
+    tested = [{**u, "test_images": u["images"]} for u in units]
+
+    def worst(row: dict) -> dict[int, float]:
+        return dict(zip(row["seeds"], row["accuracy"]["worst case"], strict=True))
+
+    return [
+        above(
+            f"{_readable(ball)}, worst case: {METHODS[high].title} above {METHODS[low].title}",
+            tested, worst(rows[high]), worst(rows[low]), "beyond",
         )
-        for dataset, balls in summarise(units).items()
-    }
+        for ball, rows in balls.items()
+        for high, low in _pairs(rows)
+    ]  # fmt: skip
 
 
-def _pairs(rows: Any) -> list[tuple[str, str]]:
+def _pairs(rows: dict) -> list[tuple[str, str]]:
     rivals = [m for m in METHODS if m not in ("gat", "dropout_gat", "pgd")]
     pairs = [*(("gat", m) for m in rivals), ("pgd", "gat")]
     return [(a, b) for a, b in pairs if a in rows and b in rows]
-
-
-def _claim(dataset: Any, ball: Any, rows: Any, high: str, low: str, units: list[dict]) -> Claim:
-    worst = [
-        dict(zip(rows[m]["seeds"], rows[m]["accuracy"]["worst case"], strict=True))
-        for m in (high, low)
-    ]
-    seeds = sorted(worst[0].keys() & worst[1].keys())
-    ours, theirs = ([of[seed] for seed in seeds] for of in worst)
-    images = _of(units, dataset, ball, high)[0]["images"]
-    return Claim(
-        f"{_readable(ball)}, worst case: {METHODS[high].title} above {METHODS[low].title}",
-        [a - b for a, b in zip(ours, theirs, strict=True)],
-        "beyond",
-        image_error=sampling_error(dataset, images, ours, theirs) if seeds else 0.0,
-    )
 
 
 def _readable(ball: str) -> str:
@@ -287,30 +263,35 @@ def _readable(ball: str) -> str:
 
 def table(results: dict) -> str:
     """Per ball, a table of methods and attacks; then the failed checks and the verdicts."""
-    config = results["config"]
+    config, units = results["config"], by_dataset(whole(results["units"]))
     lines = []
     for dataset, balls in results["summary"].items():
-        ours = [u for u in whole(results["units"]) if u["dataset"] == dataset]
+        images = units[dataset][0]["images"]
         for ball, rows in balls.items():
-            columns = next(iter(rows.values()))["accuracy"]
             seeds = max(len(row["seeds"]) for row in rows.values())
             lines += [
-                f"**{dataset}**, {_readable(ball)}: robust accuracy in % on {ours[0]['images']} "
+                f"**{dataset}**, {_readable(ball)}: robust accuracy in % on {images} "
                 f"test images, mean ± standard deviation over {seeds} seed(s); from APGD-CE to "
                 "Square the composition, each on what withstood those before; HopSkipJump on the "
-                f"first {min(config['hard_label_images'], ours[0]['images'])} images",
+                f"first {min(config['hard_label_images'], images)} images",
                 "",
-                f"| training | {' | '.join(columns)} |",
-                f"|{'---|' * (1 + len(columns))}",
+                *markdown(
+                    ["training", *next(iter(rows.values()))["accuracy"]],
+                    [_cells(method, row, seeds) for method, row in rows.items()],
+                ),
+                "",
+                _checks(rows),
+                "",
             ]
-            for method, row in rows.items():
-                few = f" ({len(row['seeds'])} seed(s))" if len(row["seeds"]) != seeds else ""
-                cells = [plus_minus(values) for values in row["accuracy"].values()]
-                cells[-1] = f"**{cells[-1]}**"
-                lines.append(f"| {METHODS[method].title}{few} | {' | '.join(cells)} |")
-            lines += ["", _checks(rows), ""]
         lines.append(verdicts_markdown(results["verdicts"][dataset]))
     return "\n".join(lines)
+
+
+def _cells(method: str, row: dict, most_seeds: int) -> list[str]:
+    seeds = len(row["seeds"])
+    few = f" ({seeds} seed(s))" if seeds != most_seeds else ""
+    *others, worst = (plus_minus(values) for values in row["accuracy"].values())
+    return [f"{METHODS[method].title}{few}", *others, f"**{worst}**"]
 
 
 def _checks(rows: dict) -> str:

@@ -9,21 +9,17 @@ from typing import Any
 from gat_tf import training
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices
-from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.methods import METHODS, qualified
-
-INF = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configs.Config):
     """How networks are trained; the defaults are the paper's, or ours where it has none."""
 
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
     strategy: str = option(
-        "mirrored",
-        f"tf.distribute strategy, one of {', '.join(devices.STRATEGIES)}.",
-        affects_results=False,
+        "mirrored", "tf.distribute strategy.", choices=devices.STRATEGIES, affects_results=False
     )
     train_size: int | None = option(
         None, "Number of training images; none means all 45,000 (paper)."
@@ -32,88 +28,70 @@ class Config:
         None, "Number of validation images; none means all 5,000 (paper)."
     )
     test_size: int | None = option(None, "Number of test images; none means all 10,000 (paper).")
-    width: float = option(1.0, "Factor on the filters of both networks; 1 is Table 1 (paper).")
+    width: float = option(
+        1.0, "Factor on the filters of both networks; 1 is Table 1 (paper).", low=1e-9
+    )
     batch_size: int = option(128, "Number of images in a step, over all devices (ours).")
-    epochs: int = option(200, "Largest number of epochs (ours).")
+    epochs: int = option(200, "Largest number of epochs (ours).", high=9999)
     patience: int = option(
         20, "Number of epochs without a better validation score after which training stops (ours)."
     )
     min_epochs: int = option(
-        1, "Smallest number of epochs, whatever the patience (ours).", before=1
+        1, "Smallest number of epochs, whatever the patience (ours).", high=9999, before=1
     )
     learning_rate: float = option(1e-3, "Learning rate of the classifier's Adam optimizer (paper).")
-    alpha: float = option(0.5, "Weight of the clean loss in eqs. 2, 4 and 10 (paper).")
+    alpha: float = option(0.5, "Weight of the clean loss in eqs. 2, 4 and 10 (paper).", high=1)
     generator_steps: int = option(1, "Generator steps for each classifier step, k (paper).")
     minibatches: str = option(
         "separate",
-        "Whether GAT's two updates take separate minibatches (paper) or a shared one: one of "
-        f"{', '.join(training.gat.MINIBATCHES)}.",
+        "Whether GAT's two updates take separate minibatches (paper) or a shared one.",
+        choices=training.gat.MINIBATCHES,
     )
     precision: str = option(
         "float32",
         "Keras dtype policy of the training; auto means mixed_bfloat16 on a CPU that computes in "
         "bfloat16 and float32 elsewhere (ours).",
+        check=configs.require_precision,
     )
     jit_compile: bool | None = option(
-        None, "Whether steps are compiled with XLA; none lets the device decide (ours).",
+        None, "Whether steps are compiled with XLA; none means on a single GPU only (ours).",
         affects_results=False,
     )  # fmt: skip
     hyperparameters: dict[str, float] = option(
-        {}, "Values of the methods' hyperparameters, such as gat.c_g=0.3; the others are ours."
+        {}, "Hyperparameters of the methods, such as gat.c_g=0.3. Those not given are ours."
     )
     search: bool = option(
         False, "Whether each method's hyperparameters are searched on the validation set (paper)."
     )
     grids: dict[str, tuple[float, ...]] = option(
-        {}, "Values that a search tries, such as gat.c_g=0.1:0.3:1; the others are ours."
+        {}, "Values that the search tries, such as gat.c_g=0.1:0.3:1. Grids not given are ours."
     )
-    search_epochs: int = option(200, "Largest number of epochs of a trial (ours).")
-    search_seed: int = option(1000, "Seed of the trials (ours).")
+    search_epochs: int = option(200, "Largest number of epochs of a trial (ours).", high=9999)
+    search_seed: int = option(1000, "Seed of the trials (ours).", **configs.SEED)
     search_train_size: int | None = option(
         None, "Number of training images of a trial; none means all (ours).", before=None
     )
     search_window: int = option(
         5,
-        "Number of successive epochs whose mean validation score, at its best, scores a trial "
-        "(ours).",
+        "Number of successive epochs over which a trial's validation score is averaged; the best "
+        "average counts (ours).",
         before=1,
     )
     search_extensions: int = option(
-        2, "Number of values tried beyond a grid whose best value is its last (ours).", before=0
+        2,
+        "Number of values tried beyond a grid if its last one is the best (ours).",
+        low=0,
+        before=0,
     )
 
     def __post_init__(self):
-        configs.require_known("strategy", [self.strategy], devices.STRATEGIES)
-        configs.require_known("minibatches", [self.minibatches], training.gat.MINIBATCHES)
-        configs.require_seeds((self.search_seed,))
-        configs.require_precision(self.precision)
-        configs.require_range(
-            self,
-            ("alpha", 0, 1),
-            ("width", 1e-9, INF),
-            ("learning_rate", 0, INF),
-            ("batch_size", 1, INF),
-            ("epochs", 1, 9999),
-            ("min_epochs", 1, 9999),
-            ("search_epochs", 1, 9999),
-            ("search_window", 1, INF),
-            ("search_extensions", 0, INF),
-            ("patience", 1, INF),
-            ("generator_steps", 1, INF),
-        )
-        self._check_hyperparameters()
-
-    def _check_hyperparameters(self):
-        known = {name for method in METHODS for name in qualified(method)}
+        super().__post_init__()
+        known = sorted(name for method in METHODS for name in qualified(method))
         single = {name: (value,) for name, value in self.hyperparameters.items()}
         for name, values in [*single.items(), *self.grids.items()]:
-            configs.require_known("hyperparameter", [name], sorted(known))
-            high = 0.99 if name.endswith(".rate") else INF
+            configs.require_known("hyperparameter", name, known)
             for value in values:
-                if not (math.isfinite(value) and 0 <= value <= high):
-                    raise ConfigError(
-                        f"Expected {name} to be a finite number in [0, {high}]. Received: {value}"
-                    )
+                configs.require_number(name, value, 0, 0.99 if name.endswith(".rate") else math.inf)
 
 
 REDUCED: dict[str, Any] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -86,7 +87,7 @@ class PowerSchedule(keras.callbacks.Callback):
         powers: The power at each of them; it stays at the last.
     """
 
-    def __init__(self, epsilon: tf.Variable, epochs: Any, powers: Any):
+    def __init__(self, epsilon: tf.Variable, epochs: Sequence[float], powers: Sequence[float]):
         super().__init__()
         self.epsilon = epsilon
         self.epochs = epochs

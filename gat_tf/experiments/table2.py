@@ -23,17 +23,22 @@ import numpy as np
 
 from gat_tf import data
 from gat_tf.experiments import settings
-from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags, results
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.config import SEED, option
+from gat_tf.experiments.lab.tables import by_dataset, cell, mean_and_std
+from gat_tf.experiments.lab.tables import table as markdown
 from gat_tf.experiments.lab.units import say, shared
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
-from gat_tf.experiments.measuring import sampling_error
+from gat_tf.experiments.measuring import above
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 from gat_tf.experiments.networks import SOURCE_SEED, Network, Networks
 
 NAME = "gat_tf.experiments.table2"
+_HEAD = (
+    "method", "paper (50 seeds)", "ours", "seeds", "time / FG", "best epoch / trained",
+    "hyperparameters",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +53,21 @@ class Config(settings.Config):
     }
 
     datasets: tuple[str, ...] = option(
-        ("cifar10", "cifar100"), "Data sets (paper).", affects_results=False
+        ("cifar10", "cifar100"),
+        "Data sets (paper).",
+        choices=data.IMAGE_SIZES,
+        affects_results=False,
     )
     methods: tuple[str, ...] = option(
-        PAPER_METHODS, "Rows of the table (paper).", affects_results=False
+        PAPER_METHODS,
+        "Methods of training, one in each row (paper).",
+        choices=METHODS,
+        affects_results=False,
     )
     seeds: tuple[int, ...] = option(
-        tuple(range(50)), "Seeds, as in 0,1,2 or 0:50 (paper: 50 seeds).", affects_results=False
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        configs.require_known("data set", self.datasets, data.IMAGE_SIZES)
-        configs.require_known("method", self.methods, METHODS)
-        configs.require_seeds(self.seeds)
+        tuple(range(50)), "Seeds, as in 0,1,2 or 0:50 (paper: 50 seeds).", affects_results=False,
+        **SEED,
+    )  # fmt: skip
 
 
 _OWN: dict[str, dict[str, Any]] = {
@@ -113,39 +119,40 @@ def summarise(units: list[dict]) -> dict:
         training time of an epoch over that of FG (L2) with the same data.
     """
     summary = {}
-    for dataset in dict.fromkeys(unit["dataset"] for unit in units):
+    for dataset, reported in by_dataset(_reported(units)).items():
         rows = {
             method: _row(ours)
             for method in METHODS
-            if (ours := [u for u in _reported(units, dataset) if u["method"] == method])
+            if (ours := [u for u in reported if u["method"] == method])
         }
         reference = rows.get("fg_l2", {}).get("seconds_per_epoch")
         for row in rows.values():
             seconds = row["seconds_per_epoch"]
             row["time_over_fg"] = seconds / reference if seconds and reference else None
-        if rows:
-            summary[dataset] = rows
+        summary[dataset] = rows
     return summary
 
 
-def _reported(units: list[dict], dataset: Any) -> list[dict]:
+def _reported(units: list[dict]) -> list[dict]:
     """The networks of the table; those of higher seeds are only sources of transfer attacks."""
-    return [u for u in units if u["dataset"] == dataset and u["seed"] < SOURCE_SEED]
+    return [u for u in units if u["seed"] < SOURCE_SEED]
 
 
 def _row(units: list[dict]) -> dict:
     done = [u for u in units if u["status"] == "done"]
-    accuracies = [100 * u["test_accuracy"] for u in done]
+    mean, std = mean_and_std([100 * u["test_accuracy"] for u in done]) if done else (None, None)
+
+    def typical(average, field):
+        return average(u[field] for u in done) if done else None
+
     return {
         "seeds": sorted(u["seed"] for u in done),
         "failed": {str(u["seed"]): u["reason"] for u in units if u not in done},
-        "accuracy_mean": statistics.mean(accuracies) if done else None,
-        "accuracy_std": statistics.stdev(accuracies) if len(done) > 1 else None,
-        "best_epoch_mean": statistics.mean(u["best_epoch"] for u in done) if done else None,
-        "epochs_mean": statistics.mean(u["epochs"] for u in done) if done else None,
-        "seconds_per_epoch": statistics.median(u["seconds_per_epoch"] for u in done)
-        if done
-        else None,
+        "accuracy_mean": mean,
+        "accuracy_std": std,
+        "best_epoch_mean": typical(statistics.mean, "best_epoch"),
+        "epochs_mean": typical(statistics.mean, "epochs"),
+        "seconds_per_epoch": typical(statistics.median, "seconds_per_epoch"),
         "hyperparameters": units[0]["hyperparameters"],
     }
 
@@ -154,32 +161,31 @@ def verdicts(units: list[dict]) -> dict:
     """The claims of section 4.4, by data set: GAT above all others, dropout + GAT above GAT."""
     return {
         dataset: decide(claims)
-        for dataset in dict.fromkeys(u["dataset"] for u in units)
-        if (claims := _claims(_reported(units, dataset)))
+        for dataset, ours in by_dataset(_reported(units)).items()
+        if (claims := _claims(ours))
     }
 
 
 def _claims(units: list[dict]) -> list[Claim]:
     done = [u for u in units if u["status"] == "done"]
-    accuracy = {(u["method"], u["seed"]): 100 * u["test_accuracy"] for u in done}
-    pairs = [
-        ("gat", rival, "paper") for rival in ("baseline", "dropout", "random", "fg_linf", "fg_l2")
-    ]
+    accuracy: dict[str, dict[int, float]] = {}
+    for u in done:
+        accuracy.setdefault(u["method"], {})[u["seed"]] = 100 * u["test_accuracy"]
+    rivals = ("baseline", "dropout", "random", "fg_linf", "fg_l2")
+    pairs = [("gat", rival, "paper") for rival in rivals]
     pairs += [("dropout_gat", "gat", "paper"), ("dropout_gat", "dropout", "paper")]
-    known = {"gat", "dropout_gat", *(rival for _, rival, _ in pairs)}
-    pairs += [("gat", m, "beyond") for m in METHODS if m not in known]
-    # Older units do not say; they were tested on all images of CIFAR-10.
-    images = min((u["test_images"] for u in done if "test_images" in u), default=None)
-    claims = []
-    for high, low, origin in pairs:
-        seeds = sorted({s for m, s in accuracy if m == high and (low, s) in accuracy})
-        if seeds:
-            ours, theirs = ([accuracy[m, s] for s in seeds] for m in (high, low))
-            error = sampling_error(units[0]["dataset"], images, ours, theirs) if images else 0.0
-            text = f"Test accuracy: {METHODS[high].title} above {METHODS[low].title}"
-            differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-            claims.append(Claim(text, differences, origin, image_error=error))
-    return claims
+    pairs += [("gat", m, "beyond") for m in METHODS if m not in ("gat", "dropout_gat", *rivals)]
+    # Older units do not say; they were tested on all images of CIFAR.
+    tested = [{**u, "test_images": u.get("test_images", 10_000)} for u in done]
+    tested.sort(key=lambda u: u["test_images"])
+    return [
+        above(
+            f"Test accuracy: {METHODS[high].title} above {METHODS[low].title}",
+            tested, accuracy[high], accuracy[low], origin,
+        )
+        for high, low, origin in pairs
+        if accuracy.get(high, {}).keys() & accuracy.get(low, {}).keys()
+    ]  # fmt: skip
 
 
 def table(results: dict) -> str:
@@ -187,24 +193,22 @@ def table(results: dict) -> str:
     lines = []
     found = verdicts(results["units"])
     for dataset, rows in summarise(results["units"]).items():
+        cells = [
+            [
+                method.title,
+                cell(*method.paper[dataset], 2) if dataset in method.paper else "–",
+                *(_cells(rows[key]) if key in rows else ["", "0", "", "", ""]),
+            ]
+            for key, method in METHODS.items()
+            if key in rows or method.paper
+        ]
         lines += [
             f"**{dataset}**, test accuracy in %, mean ± standard deviation over seeds",
             "",
-            "| method | paper (50 seeds) | ours | seeds | time / FG | best epoch / trained "
-            "| hyperparameters |",
-            "|---|---|---|---|---|---|---|",
+            *markdown(_HEAD, cells),
+            "",
+            verdicts_markdown(found[dataset]) if dataset in found else "",
         ]
-        for key, method in METHODS.items():
-            paper, row = method.paper.get(dataset), rows.get(key)
-            if row is None and not method.paper:
-                continue
-            cells = [
-                method.title,
-                f"{paper[0]:.2f} ± {paper[1]:.2f}" if paper else "–",
-                *(_cells(row) if row else ["", "0", "", "", ""]),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", verdicts_markdown(found[dataset]) if dataset in found else ""]
     return "\n".join(lines)
 
 
@@ -213,9 +217,8 @@ def _cells(row: dict) -> list[str]:
     failed = f" ({len(row['failed'])} failed)" if row["failed"] else ""
     if row["accuracy_mean"] is None:
         return ["diverged", f"0{failed}", "", "", hyperparameters]
-    spread = "" if row["accuracy_std"] is None else f" ± {row['accuracy_std']:.2f}"
     return [
-        f"{row['accuracy_mean']:.2f}{spread}",
+        cell(row["accuracy_mean"], row["accuracy_std"], 2),
         f"{len(row['seeds'])}{failed}",
         "" if row["time_over_fg"] is None else f"{row['time_over_fg']:.1f}",
         f"{row['best_epoch_mean']:.0f} / {row['epochs_mean']:.0f}",

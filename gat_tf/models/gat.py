@@ -24,6 +24,8 @@ def classifier(
     of its own. Glorot uniform kernels, zero biases, no batch norm. 240,058 parameters with 10
     classes and 248,788 with 100.
 
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
+
     Args:
         num_classes: Number of classes, at least 2.
         dropout: Rate in [0, 1) of a dropout layer after each stride-2 convolution. 0 is Table 1.
@@ -37,6 +39,13 @@ def classifier(
 
     Raises:
         ValueError: An argument is outside its range.
+
+    Examples:
+        >>> classifier = models.classifier(num_classes=10)
+        >>> classifier.count_params()
+        240058
+        >>> classifier.output_shape
+        (None, 10)
     """
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes}")
@@ -80,6 +89,8 @@ def perturbation_generator(
     Six 3x3 convolutions and a 1x1 convolution with ReLU, then a 1x1 convolution to the image's
     channels with tanh. Glorot uniform kernels, zero biases. 107,763 parameters.
 
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
+
     Args:
         input_shape: `(height, width, channels)` of the images, and so of gradient and perturbation.
         width: Factor on the number of filters of every hidden layer. 1.0 is Table 1.
@@ -89,6 +100,11 @@ def perturbation_generator(
 
     Raises:
         ValueError: `width` is not positive.
+
+    Examples:
+        >>> generator = models.perturbation_generator()
+        >>> generator.count_params()
+        107763
     """
     filters = _filters(1, width)
     gradients = keras.Input(input_shape, name="gradients")

@@ -16,8 +16,7 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
     """Returns a trained classifier of Table 2 of the GAT paper, or the cards of all of them.
 
-        model = models.pretrained("cifar10/baseline")
-        models.pretrained()["cifar10/baseline"]["test_accuracy"]  # its card
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
 
     Args:
         name: Data set and method, such as `"cifar10/baseline"`. None returns the cards.
@@ -29,6 +28,14 @@ def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
 
     Raises:
         ValueError: There is no network of that name.
+
+    Examples:
+        >>> model = models.pretrained("cifar10/baseline")
+        >>> model.input_shape
+        (None, 32, 32, 3)
+        >>> card = models.pretrained()["cifar10/baseline"]
+        >>> card["dataset"], card["method"]
+        ('cifar10', 'baseline')
     """
     cards = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))
     if name is None:

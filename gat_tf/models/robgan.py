@@ -15,7 +15,7 @@ bfloat16 would round perturbations, and so do the pooled features and the heads.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 import keras
 from keras import layers
@@ -55,6 +55,8 @@ def image_generator(
     The authors draw all images with the statistics of their batch, as `models.sample` does. The
     moving statistics, which inference mode uses, are SN-GAN's: each batch replaces a tenth.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
+
     Args:
         num_classes: Number of classes, at least 2.
         image_size: 32 (CIFAR), 64 or 128 (ImageNet-143).
@@ -67,6 +69,12 @@ def image_generator(
 
     Raises:
         ValueError: An argument is outside its range, or there is no network for that size.
+
+    Examples:
+        >>> image_generator = models.image_generator(num_classes=10, image_size=32, width=1 / 16)
+        >>> noise = np.random.default_rng(0).normal(size=(2, 128))
+        >>> image_generator([noise, np.array([3, 7])]).shape
+        TensorShape([2, 32, 32, 3])
     """
     _check(num_classes, image_size, width, _GENERATOR)
     if latent_size < 1:
@@ -95,6 +103,8 @@ def discriminator(
     128 pixels the residual network of SN-GAN without spectral norm, ReLU and a sum over what is
     left of the image. Convolutions have no bias. Two dense heads.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
+
     Args:
         num_classes: Number of classes, at least 2.
         image_size: 32 (CIFAR), 64 or 128 (ImageNet-143).
@@ -106,6 +116,12 @@ def discriminator(
 
     Raises:
         ValueError: An argument is outside its range, or there is no network for that size.
+
+    Examples:
+        >>> discriminator = models.discriminator(num_classes=10, image_size=32, width=1 / 16)
+        >>> outputs = discriminator(np.zeros((2, 32, 32, 3)))
+        >>> outputs["real"].shape, outputs["classes"].shape
+        (TensorShape([2, 1]), TensorShape([2, 10]))
     """
     _check(num_classes, image_size, width, _DISCRIMINATOR)
     images = keras.Input((image_size, image_size, 3), name="images")
@@ -131,12 +147,19 @@ def discriminator(
 def class_head(discriminator: keras.Model) -> keras.Model:
     """Returns the classifier in a discriminator: its body and its class head.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
+
     Args:
         discriminator: Keras model from images to `real` and `classes`.
 
     Returns:
         A Keras model from images `[B, H, W, C]` in [-1, 1] to logits `[B, K]`. It shares its
         weights with the discriminator: training one trains the other.
+
+    Examples:
+        >>> classifier = models.class_head(discriminator)
+        >>> classifier(np.zeros((2, 32, 32, 3))).shape
+        TensorShape([2, 4])
     """
     return keras.Model(discriminator.input, discriminator.output["classes"], name="classifier")
 
@@ -150,6 +173,9 @@ def projection_discriminator(
     layer plus the inner product of the features with the class's embedding. Convolutions have
     biases. A saved network needs gat_tf to be opened, for its `SpectralNorm`.
 
+    Papers: [Miyato et al. 2018](https://arxiv.org/abs/1802.05957),
+    [Miyato and Koyama 2018](https://arxiv.org/abs/1802.05637).
+
     Args:
         num_classes: Number of classes, at least 2.
         image_size: 32 (SN-GAN's CIFAR network), 64 or 128.
@@ -160,6 +186,11 @@ def projection_discriminator(
 
     Raises:
         ValueError: An argument is outside its range, or there is no network for that size.
+
+    Examples:
+        >>> projection = models.projection_discriminator(10, image_size=32, width=1 / 16)
+        >>> projection([np.zeros((2, 32, 32, 3)), np.array([3, 7])]).shape
+        TensorShape([2, 1])
     """
     _check(num_classes, image_size, width, _DISCRIMINATOR)
     images = keras.Input((image_size, image_size, 3), name="images")
@@ -290,7 +321,7 @@ def _filters(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _check(num_classes: int, image_size: int, width: float, sizes: Any) -> None:
+def _check(num_classes: int, image_size: int, width: float, sizes: Collection[int]) -> None:
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes}")
     if image_size not in sizes:

@@ -29,12 +29,12 @@ def sample(
 ) -> np.ndarray:
     """Returns images of the classes asked for.
 
-        images = sample(generator, np.arange(50) % 10)
-
     By default batch norm uses the statistics of the batch, as the authors of Rob-GAN always do. An
     image then depends on the others of its batch, so every batch mixes all classes in random order,
     and images are added, and thrown away, until all classes are equally frequent and the last batch
     is full.
+
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
 
     Args:
         generator: Keras model from `[noise, labels]` to images, such as `image_generator`'s. It is
@@ -44,7 +44,7 @@ def sample(
         seed: Seed of the noise and of the batches.
         batch_size: Images at a time.
         statistics: `"batch"` as above. `"moving"` uses the generator's moving statistics, as SN-GAN
-            does: image by image, whatever else is asked for. For a generator of Rob-GAN pass the
+            does: an image does not depend on the others. For a generator of Rob-GAN pass the
             one that `with_fixed_statistics` returns.
 
     Returns:
@@ -52,7 +52,12 @@ def sample(
 
     Raises:
         ValueError: The noise is not of the generator's size, the labels are not integers `[N]` of
-            its classes, the model is no such generator, or `statistics` is none of the above.
+            its classes, the model is not such a generator, or `statistics` is not one of these.
+
+    Examples:
+        >>> made = models.sample(image_generator, labels=[0, 1, 2, 3], batch_size=8)
+        >>> made.shape
+        (4, 32, 32, 3)
     """
     labels = np.asarray(labels)
     images: Any = None  # until the first batch shows their shape
@@ -75,15 +80,17 @@ def sample_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images of `sample`, a batch at a time, for more of them than memory holds.
 
-        network = ScoreNetwork.inception_v3()
-        batches = sample_batches(generator, np.arange(50_000) % 143)
-        probabilities, features = network(images for _, images in batches)
-
     Arguments and errors are those of `sample`.
 
     Yields:
-        Places in `labels`, `[B]`, and the images of those, `[B, H, W, C]` float32 in [-1, 1]. Each
-        place comes once, in random order; with `statistics="moving"`, from first to last.
+        Places in `labels`, `[B]`, and their images, `[B, H, W, C]` float32 in [-1, 1]. Each place
+        occurs once, in random order, or in the given order with `statistics="moving"`.
+
+    Examples:
+        >>> batches = models.sample_batches(image_generator, np.arange(16) % 4, batch_size=8)
+        >>> places, made = next(batches)
+        >>> made.shape
+        (8, 32, 32, 3)
     """
     size = latent_size(generator)
     labels = np.asarray(labels)
@@ -126,9 +133,6 @@ def with_fixed_statistics(
     In inference mode the copy makes an image that depends on its noise and class alone, so that
     single images can be drawn: the images that the authors' batches would give on average.
 
-        generator = with_fixed_statistics(robgan.generator)
-        image = generator([noise, [3]])  # [1, H, W, C]
-
     Args:
         generator: Keras model from `[noise, labels]` to images. It is not changed.
         batches: Number of batches whose means and variances are averaged.
@@ -136,7 +140,13 @@ def with_fixed_statistics(
         seed: Seed of noise and order.
 
     Raises:
-        ValueError: The model is no such generator, or a number is not at least 1.
+        ValueError: The model is not such a generator, or a number is not at least 1.
+
+    Examples:
+        >>> fixed = models.with_fixed_statistics(image_generator, batches=2, batch_size=8)
+        >>> noise = np.random.default_rng(0).normal(size=(1, 128))
+        >>> fixed([noise, np.array([3])]).shape  # one image, whatever else is drawn
+        TensorShape([1, 32, 32, 3])
     """
     checks.count("batches", batches)
     checks.count("batch_size", batch_size)

@@ -12,8 +12,6 @@ from keras import ops
 class SpectralNorm(keras.layers.Wrapper):
     """Runs a layer with W / σ(W) in place of its kernel W.
 
-        layer = SpectralNorm(keras.layers.Conv2D(64, 3))
-
     W itself is unchanged, and the gradient flows through σ(W), so that the optimiser updates W as
     in SN-GAN. `keras.layers.SpectralNormalization` overwrites W with W / σ(W) instead.
 
@@ -22,15 +20,22 @@ class SpectralNorm(keras.layers.Wrapper):
     inference mode does not. The estimate is computed in float32, whatever the precision of the
     layer.
 
+    Paper: [Miyato et al. 2018](https://arxiv.org/abs/1802.05957).
+
     Args:
         layer: Keras layer with a `kernel` or, for an Embedding, `embeddings`.
+
+    Examples:
+        >>> layer = models.SpectralNorm(keras.layers.Dense(4))
+        >>> layer(np.ones((2, 3))).shape
+        TensorShape([2, 4])
     """
 
     def __init__(self, layer: keras.layers.Layer, **kwargs: Any):
         # W is float32 in `call`, and the images are cast by the layer alone.
         super().__init__(layer, autocast=False, **kwargs)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: tuple[int | None, ...] | None = None) -> None:
         super().build(input_shape)
         self.vector = self.add_weight(
             name="vector",
@@ -46,7 +51,7 @@ class SpectralNorm(keras.layers.Wrapper):
         embeds = isinstance(self.layer, keras.layers.Embedding)
         return self.layer.embeddings if embeds else self.layer.kernel
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
         kernel = ops.convert_to_tensor(self._kernel)
         matrix = ops.reshape(kernel, (-1, kernel.shape[-1]))
         constant = ops.stop_gradient(matrix)

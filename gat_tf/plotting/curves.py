@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.marks import Mark
@@ -24,12 +24,15 @@ class Line:
         x: Abscissas, N of them.
         mean: Ordinates, N of them. The line has a gap where one is None or NaN.
         std: Half the height of the band around the line, N of them; None for no band.
-        label: In the legend, which has every label once; without one the line is not in it.
+        label: Label in the legend, which has every label once; without one the line is not in it.
         look: matplotlib's keywords for the line, such as `color`. What is missing comes from
             `looks` of the figure's labels.
 
     Raises:
         ValueError: x, mean and std do not have the same length.
+
+    Examples:
+        >>> line = plotting.Line([0, 1], mean=[0.9, 0.8], std=[0.01, 0.02], label="GAT")
     """
 
     x: Sequence[float]
@@ -52,10 +55,10 @@ class Panel:
     """A panel of lines.
 
     Attributes:
-        title: Above the panel.
+        title: Title above the panel.
         lines: The lines, which may be none.
-        xlabel: Of the horizontal axis, with its unit.
-        ylabel: Of the vertical axis, with its unit.
+        xlabel: Label of the horizontal axis, with its unit.
+        ylabel: Label of the vertical axis, with its unit.
         xscale: "linear", "log", or "epsilon": every ε of the longest line has a tick, and ε doubles
             from tick to tick as its values do, with 0 on the left.
         yscale: "linear" or "log".
@@ -63,6 +66,10 @@ class Panel:
         x_255: Whether the ticks of x, which is in [0, 1], are written as multiples of 1/255.
         integer_x: Whether x has ticks at whole numbers only, as epochs have.
         marks: Reference lines and points.
+
+    Examples:
+        >>> line = plotting.Line([0, 1 / 255, 2 / 255], [0.9, 0.6, 0.2], label="GAT")
+        >>> panel = plotting.Panel("L∞", [line], xlabel="ε · 255", x_255=True)
     """
 
     title: str
@@ -90,8 +97,8 @@ def curves(
 
     Args:
         rows: The panels of each row; rows may differ in length.
-        width: Of the figure, in inches.
-        height: Of a row of panels, in inches; the legend comes on top of it.
+        width: Width of the figure, in inches.
+        height: Height of a row of panels, in inches; the legend comes on top of it.
         legend_columns: Columns of the legend.
         sharey: Whether the panels of a row share their vertical axis.
         figure: A part made by `parts` to draw in, instead of a new figure. The legend is then left
@@ -102,6 +109,11 @@ def curves(
 
     Raises:
         ValueError: No panel has a line.
+
+    Examples:
+        >>> line = plotting.Line(x=[0, 0.1, 0.2], mean=[0.9, 0.6, 0.2], label="my model")
+        >>> panel = plotting.Panel("PGD-20, L2", [line], xlabel="ε", ylabel="accuracy")
+        >>> figure = plotting.curves([[panel]])  # one row with one panel
     """
     panels = [panel for row in rows for panel in row]
     found = looks(line.label for panel in panels for line in panel.lines)
@@ -114,7 +126,7 @@ def curves(
             labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
             figure = canvas(width, height * len(rows), labels, legend_columns)
         grid = figure.subplots(len(rows), columns, squeeze=False, sharey="row" if sharey else False)
-        drawn: list[tuple[Panel, Any]] = []
+        drawn: list[tuple[Panel, Axes]] = []
         for row, all_axes in zip(rows, grid, strict=True):
             for axes in all_axes[len(row) :]:
                 axes.remove()
@@ -133,7 +145,7 @@ def curves(
     return figure
 
 
-def _line(axes: Any, line: Line, look: dict) -> None:
+def _line(axes: Axes, line: Line, look: dict) -> None:
     mean = np.array(line.mean, np.float64)  # None becomes NaN
     std = None if line.std is None else np.array(line.std, np.float64)
     look = {"linewidth": 1.1, "markersize": 3, **look, **line.look}
@@ -146,7 +158,7 @@ def _line(axes: Any, line: Line, look: dict) -> None:
     band(axes, line.x, mean, std, label=line.label, **look)
 
 
-def _scales(axes: Any, panel: Panel) -> None:
+def _scales(axes: Axes, panel: Panel) -> None:
     if panel.xscale == "epsilon":
         longest = max((line.x for line in panel.lines), key=len, default=())
         if len(longest):
@@ -167,7 +179,7 @@ def _scales(axes: Any, panel: Panel) -> None:
         axes.set_ylim(bottom=panel.ylim_bottom)
 
 
-def _axis_of_255(axes: Any, largest: float) -> None:
+def _axis_of_255(axes: Axes, largest: float) -> None:
     """Ticks at multiples of 1/255 times a power of two, at most eight of them beside 0."""
     if largest > 0:
         step = 2.0 ** math.ceil(math.log2(255 * largest / 8) - 1e-9) / 255

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.marks import Mark
@@ -19,7 +19,7 @@ class Series:
     """One kind of dot, such as the accuracy under one attack, with a dot in every row.
 
     Attributes:
-        label: In the legend, which has every label once; without one the series is not in it.
+        label: Label in the legend, which has every label once; without one the series is not in it.
         values: For each row the values of its seeds, whose mean is drawn. Where there are none,
             the row has no dot.
         std: For each row half the length of its bar, None for no bar. By default it is the
@@ -33,6 +33,9 @@ class Series:
 
     Raises:
         ValueError: values and std do not have the same length.
+
+    Examples:
+        >>> clean = plotting.Series("clean", values=[[0.77, 0.78], [0.80]], printed="{:.2f}")
     """
 
     label: str | None
@@ -56,17 +59,21 @@ class Dots:
     """A panel of a dot chart.
 
     Attributes:
-        title: Above the panel.
+        title: Title above the panel.
         rows: The rows' names, from the top. They are not repeated in a panel whose left neighbour
             has the same.
         series: The series, each with as many rows.
-        xlabel: Of the horizontal axis, with its unit.
+        xlabel: Label of the horizontal axis, with its unit.
         xlim_left: Where the horizontal axis begins; None leaves that to the data.
         beside: Whether the series of a row are drawn one below the other instead of on one line.
         marks: Reference lines and points.
 
     Raises:
         ValueError: A series has another number of rows than there are names.
+
+    Examples:
+        >>> clean = plotting.Series("clean", values=[[0.77], [0.80]])
+        >>> chart = plotting.Dots("CIFAR-10", ["baseline", "GAT"], [clean], xlabel="accuracy")
     """
 
     title: str
@@ -89,18 +96,13 @@ class Dots:
 def dots(
     panels: list[Dots],
     *,
-    width: float = 7.2,
-    height: float | None = None,
     legend_columns: int = 3,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draws dot charts side by side with one legend below them.
+    """Draws dot charts side by side, as high as they need, with one legend below them.
 
     Args:
         panels: The panels, from the left.
-        width: Of the figure, in inches.
-        height: Of the panels, in inches; the legend comes on top of it. By default it grows with
-            the number of rows.
         legend_columns: Columns of the legend.
         figure: A part made by `parts` to draw in, instead of a new figure. The legend is then left
             to the caller.
@@ -110,6 +112,11 @@ def dots(
 
     Raises:
         ValueError: No panel has a row and a series.
+
+    Examples:
+        >>> clean = plotting.Series("clean", values=[[0.77, 0.78], [0.80, 0.79]], seeds=True)
+        >>> chart = plotting.Dots("CIFAR-10", rows=["baseline", "GAT"], series=[clean])
+        >>> figure = plotting.dots([chart])
     """
     found = looks(series.label for panel in panels for series in panel.series if panel.rows)
     if not found:
@@ -118,8 +125,7 @@ def dots(
         whole = figure is None
         if figure is None:
             labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
-            height = height or max(map(_height, panels))
-            figure = canvas(width, height, labels, legend_columns)
+            figure = canvas(7.2, max(map(_height, panels)), labels, legend_columns)
         before = None
         all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, axes in zip(panels, all_axes, strict=True):
@@ -138,7 +144,7 @@ def _height(panel: Dots) -> float:
     return 0.8 + (0.16 + 0.12 * lines) * len(panel.rows)
 
 
-def _panel(axes: Any, panel: Dots, found: dict) -> None:
+def _panel(axes: Axes, panel: Dots, found: dict) -> None:
     for mark in panel.marks:
         mark.draw(axes)
     count = len(panel.series)
@@ -156,7 +162,7 @@ def _panel(axes: Any, panel: Dots, found: dict) -> None:
     axes.set_xlabel(panel.xlabel)
 
 
-def _series(axes: Any, series: Series, shift: float, look: dict) -> None:
+def _series(axes: Axes, series: Series, shift: float, look: dict) -> None:
     rows = [i for i, values in enumerate(series.values) if len(values)]
     means = np.array([np.mean(series.values[i]) for i in rows])
     spread = np.array([_std(series, i) for i in rows], np.float64)

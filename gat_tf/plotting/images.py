@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.style import STYLE, new_figure
@@ -35,17 +36,26 @@ def perturbed_images(
         images: `[N, H, W, C]` in [0, 1], C 1 or 3.
         perturbations: η, `[N, H, W, C]`.
         labels: `[N]` integers, the true ones.
-        probabilities: Of the images, `[N, K]`.
-        perturbed_probabilities: Of images + η, `[N, K]`.
+        probabilities: Probabilities of the images, `[N, K]`.
+        perturbed_probabilities: Probabilities of images + η, `[N, K]`.
         gradients: Δ, `[N, H, W, C]`; without them there is no such column.
-        class_names: Of the K classes; by default their numbers.
-        perturbation_name: Of η, over its column.
+        class_names: Names of the K classes; by default their numbers.
+        perturbation_name: Name of η, over its column.
 
     Returns:
         The figure.
 
     Raises:
         ValueError: The arrays do not have the same number of images, or there are none.
+
+    Examples:
+        >>> attack = attacks.PGD(8 / 255, math.inf)
+        >>> perturbations = attack.perturbation(model, images[:2], labels[:2]).numpy()
+        >>> figure = plotting.perturbed_images(
+        ...     images[:2], perturbations, labels[:2],
+        ...     model(images[:2]).numpy(), model(images[:2] + perturbations).numpy(),
+        ...     perturbation_name="η",
+        ... )
     """
     arrays = [images, perturbations, labels, probabilities, perturbed_probabilities, gradients]
     lengths = {len(array) for array in arrays if array is not None}
@@ -87,15 +97,19 @@ def grids(
 
     Args:
         grids: Title, caption and images `[rows, columns, H, W, C]` in [0, 1] of each grid, C 1
-            or 3. The title stands above the grid and the caption below it.
-        columns: How many grids stand side by side.
-        ylabel: On the left of each grid; it says what a row is.
+            or 3. The title is above the grid and the caption below it.
+        columns: Number of grids side by side.
+        ylabel: Label on the left of each grid, which says what a row is.
 
     Returns:
         The figure.
 
     Raises:
         ValueError: There is no grid, or the images do not have five axes.
+
+    Examples:
+        >>> made = np.random.default_rng(0).random((2, 3, 8, 8, 3))  # 2 rows of 3 images
+        >>> figure = plotting.grids([("noise", "uniform", made)], ylabel="class")
     """
     if not grids:
         raise ValueError("Expected at least one grid of images. Received: none.")
@@ -134,8 +148,8 @@ def strip(
         images: `[H, W, C]` in [0, 1] each. With another number of channels than three, the first
             is drawn in grey.
         titles: One for each image.
-        label: On the left of the row.
-        width: Of the figure, in inches.
+        label: Label on the left of the row.
+        width: Width of the figure, in inches.
         figure: A part made by `parts` to draw in, instead of a new figure.
 
     Returns:
@@ -143,6 +157,9 @@ def strip(
 
     Raises:
         ValueError: There is no image, or another number of titles.
+
+    Examples:
+        >>> figure = plotting.strip(list(images[:3]), titles=["first", "second", "third"])
     """
     if len(images) == 0 or len(images) != len(titles):
         raise ValueError(
@@ -160,7 +177,7 @@ def strip(
     return figure
 
 
-def _show(axes: Any, image: np.ndarray, **how: Any) -> None:
+def _show(axes: Axes, image: np.ndarray, **how: Any) -> None:
     """Draws `[H, W, C]` in [0, 1], C 1 or 3, without axes."""
     image = image[..., 0] if image.shape[-1] == 1 else image
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, **how)

@@ -1,9 +1,10 @@
-"""What stands beside the data in a panel: reference lines and single points."""
+"""Reference lines and single points beside the data of a panel."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+
+from matplotlib.axes import Axes
 
 _LINE = {"color": "#777777", "linewidth": 0.8, "linestyle": "--"}
 _POINT = {
@@ -21,14 +22,19 @@ class Mark:
     """A reference line across a panel, or a point in it.
 
     Attributes:
-        x: Where a vertical line stands, or the point's place; None for a horizontal line.
-        y: Where a horizontal line stands, or the point's place; None for a vertical line.
-        label: In the legend; without one the mark is not in it.
+        x: Place of a vertical line or of a point; None for a horizontal line.
+        y: Place of a horizontal line or of a point; None for a vertical line.
+        label: Label in the legend; without one the mark is not in it.
         look: matplotlib's keywords for the line, such as `color`. By default a line is dashed and
             grey, and a point an open grey diamond.
 
     Raises:
         ValueError: Neither x nor y is given.
+
+    Examples:
+        >>> chance = plotting.Mark(y=0.1, label="chance")
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="my model")
+        >>> panel = plotting.Panel("PGD", [line], marks=[chance])
     """
 
     x: float | None = None
@@ -43,11 +49,11 @@ class Mark:
                 "a point. Received: neither."
             )
 
-    def draw(self, axes: Any) -> None:
+    def draw(self, axes: Axes) -> None:
         """Adds the mark to matplotlib's axes."""
-        if self.x is None:
-            axes.axhline(self.y, label=self.label, **{**_LINE, **self.look})
-        elif self.y is None:
-            axes.axvline(self.x, label=self.label, **{**_LINE, **self.look})
-        else:
+        if self.x is not None and self.y is not None:
             axes.plot([self.x], [self.y], label=self.label, **{**_POINT, **self.look})
+        elif self.x is not None:
+            axes.axvline(self.x, label=self.label, **{**_LINE, **self.look})
+        elif self.y is not None:
+            axes.axhline(self.y, label=self.label, **{**_LINE, **self.look})

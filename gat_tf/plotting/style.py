@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; their yellow is lost on white.
@@ -40,10 +42,15 @@ def looks(names: Iterable[str | None]) -> dict[str | None, dict]:
     the colours repeat with another marker and line style; 196 looks are different.
 
     Args:
-        names: Names of lines or of series of dots. A name that comes again is ignored.
+        names: Names of lines or of series of dots. Repeated names are ignored.
 
     Returns:
         Name to look, in the order of the names.
+
+    Examples:
+        >>> looks = plotting.looks(["baseline", "GAT"])
+        >>> looks["baseline"]["color"] == looks["GAT"]["color"]
+        False
     """
     found = {}
     for i, name in enumerate(dict.fromkeys(names)):
@@ -57,14 +64,20 @@ def looks(names: Iterable[str | None]) -> dict[str | None, dict]:
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
-    """Writes a figure, in the format of the path's suffix, without a date that changes it."""
+    """Writes a figure, in the format of the path's suffix, without a date that changes it.
+
+    Examples:
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="GAT")
+        >>> figure = plotting.curves([[plotting.Panel("PGD", [line])]])
+        >>> plotting.save(figure, "curve.png")
+    """
     path = pathlib.Path(path)
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
     with matplotlib.rc_context(STYLE):
         figure.savefig(path, dpi=200, metadata=metadata)
 
 
-def new_figure(rows: int, columns: int, width: float, height: float) -> Any:
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
     """A figure and its axes `[rows, columns]`; width in inches, height that of a row."""
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -78,20 +91,27 @@ def canvas(width: float, height: float, labels: Iterable[str | None], ncols: int
 
 def parts(
     width: float, height: float, *, heights: Sequence[float] = (1,), widths: Sequence[float] = (1,)
-) -> Any:
+) -> tuple[Figure, np.ndarray]:
     """Divides a new figure into parts, for a figure of several kinds of panels.
 
     `curves`, `dots` and `strip` draw in a part that is passed to them as `figure`. `legend` then
     adds one legend for the whole figure.
 
     Args:
-        width: Of the whole figure, in inches.
-        height: Of the whole figure, in inches.
+        width: Width of the whole figure, in inches.
+        height: Height of the whole figure, in inches.
         heights: The relative height of each row of parts.
         widths: The relative width of each column of parts.
 
     Returns:
         The figure, and its parts as an array `[rows, columns]`.
+
+    Examples:
+        >>> figure, parts = plotting.parts(7.2, 5.0, heights=(2, 1))
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="GAT")
+        >>> upper = plotting.curves([[plotting.Panel("PGD", [line])]], figure=parts[0, 0])
+        >>> lower = plotting.strip(list(images[:2]), ["first", "second"], figure=parts[1, 0])
+        >>> plotting.legend(figure)
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     shape = len(heights), len(widths)
@@ -99,7 +119,9 @@ def parts(
     return figure, figure.subfigures(*shape, squeeze=False, **ratios)
 
 
-def band(axes: Any, x: Any, mean: Any, std: Any, **line: Any) -> None:
+def band(
+    axes: Axes, x: Sequence[float], mean: np.ndarray, std: np.ndarray | None, **line: Any
+) -> None:
     """A line with the band of one standard deviation around it, if there is one."""
     (drawn,) = axes.plot(x, mean, **line)
     if std is not None:
@@ -108,7 +130,14 @@ def band(axes: Any, x: Any, mean: Any, std: Any, **line: Any) -> None:
 
 
 def legend(figure: Figure, ncols: int = 3) -> None:
-    """Adds one legend below all panels of a figure, with every label once."""
+    """Adds one legend below all panels of a figure, with every label once.
+
+    Examples:
+        >>> figure, parts = plotting.parts(7.2, 3.0)
+        >>> line = plotting.Line([0, 1], [0.9, 0.2], label="GAT")
+        >>> panel = plotting.curves([[plotting.Panel("PGD", [line])]], figure=parts[0, 0])
+        >>> plotting.legend(figure)
+    """
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -120,7 +149,7 @@ def legend(figure: Figure, ncols: int = 3) -> None:
             )
 
 
-def epsilon_axis(axes: Any, epsilons: Sequence[float], *, of_255: bool = False) -> None:
+def epsilon_axis(axes: Axes, epsilons: Sequence[float], *, of_255: bool = False) -> None:
     """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
     smallest = next((e for e in epsilons if e), 1.0)
     names = [f"{255 * e if of_255 else e:.3g}" for e in epsilons]
@@ -132,7 +161,7 @@ def epsilon_axis(axes: Any, epsilons: Sequence[float], *, of_255: bool = False) 
     axes.set_xlim(-0.08 * smallest, 1.1 * max(epsilons) or 1.0)
 
 
-def log_axis(axes: Any, which: str) -> None:
+def log_axis(axes: Axes, which: str) -> None:
     """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")

@@ -28,6 +28,10 @@ def training(
 
     Raises:
         ValueError: No history has any of the metrics.
+
+    Examples:
+        >>> history = {"loss": [2.3, 1.9, 1.7], "accuracy": [0.1, 0.3, 0.4]}
+        >>> figure = plotting.training({"GAT": history}, {"loss": "loss", "accuracy": "accuracy"})
     """
     shown = {m: title for m, title in metrics.items() if any(m in h for h in histories.values())}
     if not shown:

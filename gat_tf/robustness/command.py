@@ -69,7 +69,7 @@ class Config(budget.Config):
         "with a subfolder of images for each class.",
     )
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
-    norm: str = option("Linf", "Norm of the perturbations, Linf or L2.")
+    norm: str = option("Linf", "Norm of the perturbations.", choices=budget.NORMS)
     epsilon: float | None = option(
         None,
         "Radius of the ball, in the model's pixel values; by default 8/255 or, in L2, 0.5 "
@@ -77,28 +77,22 @@ class Config(budget.Config):
     )
     from_logits: bool = option(False, "Whether the models give logits, not probabilities.")
     low: float = option(
-        0.0, "Smallest pixel value that the model takes; 8-bit images are scaled to it."
+        0.0,
+        "Smallest pixel value that the model takes; 8-bit images are scaled to it.",
+        low=-math.inf,
     )
-    high: float = option(1.0, "Largest pixel value that the model takes.")
+    high: float = option(1.0, "Largest pixel value that the model takes.", low=-math.inf)
     images: int | None = option(None, "Number of test images, from the first; none means all.")
     batch_size: int = option(100, "Number of images attacked at a time.")
-    seed: int = option(0, "Seed of the attacks' random choices.")
+    seed: int = option(0, "Seed of the attacks' random choices.", **configs.SEED)
     save_images: bool = option(
         False, "Whether to store the worst-case images, in worst_case_images.npz.", before=False
     )
 
     def __post_init__(self):
         super().__post_init__()
-        inf = math.inf
-        configs.require_known("norm", [self.norm], budget.NORMS)
-        configs.require_seeds((self.seed,))
-        configs.require_range(self, ("batch_size", 1, inf))
-        if self.epsilon is not None:
-            configs.require_range(self, ("epsilon", 0, inf))
         if not self.low < self.high:
             raise ConfigError(f"Expected low below high. Received: {self.low} and {self.high}")
-        if self.images is not None:
-            configs.require_range(self, ("images", 1, inf))
 
     def radius(self) -> float:
         """ε, or the standard one for pixels from `low` to `high`."""
@@ -191,7 +185,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         (config.low, config.high),
     )
     seconds = time.time() - started
-    return results.save(NAME, config, output_dir, kept.read_all(), seconds, **result)
+    return results.write(NAME, config, output_dir, kept.read_all(), seconds, **result)
 
 
 def _result(chunks: dict[str, dict]) -> dict:

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from gat_tf import checks, losses
+from gat_tf import checks
 from gat_tf._types import Seed
-from gat_tf.attacks import Attack, GradientAttack, norms
-from gat_tf.gradients import ClassifierPass, classifier_pass
+from gat_tf.attacks import Attack, GradientAttack
+from gat_tf.gradients import classifier_pass
 from gat_tf.logits import Logits
-from gat_tf.training.classifier_base import ClassifierScheme, bounds_with, mixed, mixed_gradients
-
-
-class AdversarialStep(NamedTuple):
-    """What one step of adversarial training computes.
-
-    Attributes:
-        loss: α·J(x) + (1 - α)·J(x + η) per image, `[B]`.
-        clean: The pass on the clean images.
-        adversarial: The pass on the perturbed images.
-        perturbation: η, `[B, H, W, C]`, before clipping.
-        gradients: Gradients of the summed `loss` of the batch, one per trainable variable.
-    """
-
-    loss: tf.Tensor
-    clean: ClassifierPass
-    adversarial: ClassifierPass
-    perturbation: tf.Tensor
-    gradients: list[tf.Tensor]
+from gat_tf.training.classifier_base import (
+    ClassifierScheme,
+    MixedStep,
+    bounds_with,
+    mixed,
+    mixed_step,
+    outcome,
+    recorded,
+)
 
 
 def adversarial_step(
@@ -42,8 +32,8 @@ def adversarial_step(
     *,
     seed: Seed = None,
     loss_scale: float | tf.Tensor = 1.0,
-) -> AdversarialStep:
-    """Losses and gradients of eqs. 2 and 4; nothing is updated.
+) -> tuple[MixedStep, tf.Tensor]:
+    """Losses and gradients of eqs. 2 and 4, and η before clipping; nothing is updated.
 
     If the attack is a function of one input gradient, and the network computes the same in training
     and inference, then the backward pass of the clean loss also gives that gradient: two forward
@@ -69,14 +59,8 @@ def adversarial_step(
         perturbation = attack.perturb(logits, images, labels, seed)
     perturbation = tf.stop_gradient(perturbation)
     perturbed = attack.apply(images, perturbation)
-    adversarial = classifier_pass(logits, perturbed, labels, False, loss_scale)
-    return AdversarialStep(
-        loss=mixed(clean.loss, adversarial.loss, alpha),
-        clean=clean,
-        adversarial=adversarial,
-        perturbation=perturbation,
-        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
-    )
+    step = mixed_step(clean, logits, perturbed, labels, alpha, loss_scale=loss_scale)
+    return step, perturbation
 
 
 @keras.saving.register_keras_serializable("gat_tf")
@@ -86,10 +70,8 @@ class AdversarialTraining(ClassifierScheme):
     With `FastGradient` it is the paper's fast-gradient training, with `RandomPerturbation` its
     random perturbation, with `PGD` and `alpha=0` that of Madry et al. (2018).
 
-        scheme = AdversarialTraining(classifier, FastGradient(0.5, norm=2))
-        scheme.compile()
-        scheme.fit(dataset, epochs=10)
-        scheme.classifier.save("robust.keras")
+    Papers: [Goodfellow et al. 2015](https://arxiv.org/abs/1412.6572),
+    [Madry et al. 2018](https://arxiv.org/abs/1706.06083).
 
     Args:
         classifier: Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -105,6 +87,14 @@ class AdversarialTraining(ClassifierScheme):
         ValueError: α is outside [0, 1], `from_logits` does not fit the classifier, or `bounds` not
             the attack's `clip`.
         TypeError: The attack is not an `Attack`, or the classifier is not a Keras model.
+
+    Examples:
+        >>> pgd = attacks.PGD(2 / 255, math.inf, steps=3)
+        >>> scheme = training.AdversarialTraining(model, pgd, alpha=0)  # that of Madry et al.
+        >>> scheme.compile(keras.optimizers.Adam(1e-3))
+        >>> history = scheme.fit(dataset, epochs=1, verbose=0)
+        >>> sorted(history.history)[:3]
+        ['adversarial_accuracy', 'adversarial_loss', 'clean_accuracy']
     """
 
     def __init__(
@@ -136,7 +126,7 @@ class AdversarialTraining(ClassifierScheme):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
-        step = adversarial_step(
+        step, perturbation = adversarial_step(
             self._logits,
             self.attack,
             images,
@@ -146,28 +136,12 @@ class AdversarialTraining(ClassifierScheme):
             loss_scale=self.optimizer.scale_loss(1.0),
         )
         self._apply_mean(self.optimizer, self.classifier, step.gradients, images)
-        return self._record(
-            loss=step.loss,
-            clean_loss=step.clean.loss,
-            adversarial_loss=step.adversarial.loss,
-            clean_accuracy=step.clean.correct,
-            adversarial_accuracy=step.adversarial.correct,
-            power=norms.power(step.perturbation),
-        )
+        return self._record(loss=step.loss, **recorded(step.clean, step.adversarial, perturbation))
 
     def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
-        clean = self._logits(images)
-        adversarial = self._logits(self.attack.apply(images, perturbation))
-        clean_loss, adversarial_loss = (
-            losses.cross_entropy(losses.margin(z, labels)) for z in (clean, adversarial)
-        )
-        return self._record(
-            loss=mixed(clean_loss, adversarial_loss, self.alpha),
-            clean_loss=clean_loss,
-            adversarial_loss=adversarial_loss,
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=losses.is_correct(adversarial, labels),
-            power=norms.power(perturbation),
-        )
+        adversarial = outcome(self._logits(self.attack.apply(images, perturbation)), labels)
+        clean = outcome(self._logits(images), labels)
+        loss = mixed(clean.loss, adversarial.loss, self.alpha)
+        return self._record(loss=loss, **recorded(clean, adversarial, perturbation))

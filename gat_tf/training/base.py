@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from gat_tf import checks
 from gat_tf._keras import NothingToBuild, is_validation_in_fit
-from gat_tf._types import Bounds
+from gat_tf._types import Array, Bounds, Data, Gradients
 from gat_tf.checks import as_dataset
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
@@ -54,6 +55,9 @@ class Scheme(MultiWorker, keras.Model):
         seed: Seed of all randomness in a step.
     """
 
+    # What `compile` calls them, and where they are.
+    _optimizers: ClassVar[dict[str, str]] = {"optimizer": "optimizer"}
+
     def __init__(
         self,
         num_classes: int | None,
@@ -85,7 +89,7 @@ class Scheme(MultiWorker, keras.Model):
 
     def compile(
         self,
-        optimizer: Any = None,
+        optimizer: Optimizer | str | None = None,
         *,
         jit_compile: bool | str = "auto",
         steps_per_execution: int = 1,
@@ -129,14 +133,18 @@ class Scheme(MultiWorker, keras.Model):
         return " ".join([f"A training scheme's `compile` takes no {', '.join(names)}.", *known])
 
     def get_compile_config(self) -> dict[str, Any]:
+        optimizers = {
+            argument: keras.saving.serialize_keras_object(getattr(self, attribute))
+            for argument, attribute in self._optimizers.items()
+        }
         return {
-            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            **optimizers,
             "jit_compile": self.jit_compile,
             "steps_per_execution": self.steps_per_execution,
             "run_eagerly": self.run_eagerly,
         }
 
-    def compile_from_config(self, config: Any) -> None:
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def get_config(self) -> dict[str, Any]:
@@ -146,7 +154,7 @@ class Scheme(MultiWorker, keras.Model):
     def from_config(cls, config: Any, custom_objects: dict[str, Any] | None = None) -> Scheme:
         return cls(**keras.saving.deserialize_keras_object(config, custom_objects))
 
-    def _prepared(self, optimizer: Any, network: keras.Model) -> Any:
+    def _prepared(self, optimizer: Optimizer | str, network: keras.Model) -> Optimizer:
         """The built optimiser, with loss scaling if the precision needs it."""
         optimizer = keras.optimizers.get(optimizer)
         if self.dtype_policy.name == "mixed_float16" and not isinstance(
@@ -158,7 +166,12 @@ class Scheme(MultiWorker, keras.Model):
         return optimizer
 
     def fit(
-        self, x: Any = None, y: Any = None, *, validation_data: Any = None, **kwargs: Any
+        self,
+        x: Data | Array | None = None,
+        y: Array | None = None,
+        *,
+        validation_data: Data | None = None,
+        **kwargs: Any,
     ) -> keras.callbacks.History:
         """As `keras.Model.fit`, with every batch of a `tf.data.Dataset` or of arrays checked.
 
@@ -182,7 +195,9 @@ class Scheme(MultiWorker, keras.Model):
             x = self._training_data(x, y, kwargs)  # shuffled already
             return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
 
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def evaluate(
+        self, x: Data | Array | None = None, y: Array | None = None, **kwargs: Any
+    ) -> list[float] | dict[str, float]:
         """As `keras.Model.evaluate`, with the data checked as in `fit`."""
         if not is_validation_in_fit(kwargs):  # `fit` has checked it
             x = self._checked(x, y, kwargs.pop("batch_size", None))
@@ -190,7 +205,9 @@ class Scheme(MultiWorker, keras.Model):
         with checks.readable_errors():
             return super().evaluate(x, y, **kwargs)
 
-    def _training_data(self, x: Any, y: Any, fit_arguments: dict) -> tf.data.Dataset:
+    def _training_data(
+        self, x: Data | Array | None, y: Array | None, fit_arguments: dict[str, Any]
+    ) -> tf.data.Dataset:
         """The data for `train_step`, from the arguments of `fit`."""
         batch_size = fit_arguments.pop("batch_size", None)
         return self._checked(x, y, batch_size, shuffle=fit_arguments.pop("shuffle", True))
@@ -212,7 +229,7 @@ class Scheme(MultiWorker, keras.Model):
         return images, labels
 
     def _apply_mean(
-        self, optimizer: Any, network: keras.Model, sums: Any, batch: tf.Tensor
+        self, optimizer: Optimizer, network: keras.Model, sums: Gradients, batch: tf.Tensor
     ) -> None:
         """Applies the mean gradient over the global batch, from sums over this replica's images.
 
@@ -237,7 +254,7 @@ class Scheme(MultiWorker, keras.Model):
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         return [None if g is None else g / replicas for g in tape.gradient(total, variables)]
 
-    def _record(self, **values: Any) -> dict:
+    def _record(self, **values: tf.Tensor) -> dict[str, tf.Tensor]:
         """Updates the metrics with per-image values `[B]`, and returns their results."""
         for name, value in values.items():
             self.results[name].update_state(tf.cast(value, tf.float32))
@@ -262,7 +279,7 @@ def xla_by_default() -> bool:
     return replicas == 1 and bool(tf.config.list_logical_devices("GPU"))
 
 
-def added(gradients: Any, others: Any) -> list:
+def added(gradients: Gradients, others: Gradients) -> Gradients:
     """The sums of two lists of gradients; None counts as zero."""
     return [
         b if a is None else a if b is None else a + b

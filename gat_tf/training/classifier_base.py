@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from gat_tf import checks
-from gat_tf._types import Bounds
-from gat_tf.attacks import Attack
+from gat_tf import checks, losses
+from gat_tf._types import Bounds, Gradients
+from gat_tf.attacks import Attack, norms
+from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
 from gat_tf.training.base import ADAM_EPSILON, Scheme, require_built
 from gat_tf.training.metrics import Quantiles
@@ -60,7 +61,7 @@ class ClassifierScheme(Scheme):
         """Adam with the GAT paper's learning rate of a classifier."""
         return keras.optimizers.Adam(1e-3, epsilon=ADAM_EPSILON)
 
-    def call(self, images: tf.Tensor, training: bool = False) -> Any:
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.classifier(images, training=training)
 
     def get_config(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class ClassifierScheme(Scheme):
     def _step_seed(self) -> tf.Tensor:
         return self._seed_of(self.optimizer.iterations.value)
 
-    def _seed_of(self, step: Any) -> tf.Tensor:
+    def _seed_of(self, step: keras.Variable | tf.Tensor | int) -> tf.Tensor:
         seed = tf.stack([self.seed, tf.cast(tf.convert_to_tensor(step), tf.int32)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.random.fold_in(seed, replica)
@@ -99,12 +100,83 @@ def bounds_with(attack: Attack, bounds: Bounds | None) -> tuple[float, float]:
     return attack.clip
 
 
-def mixed(clean: Any, adversarial: Any, alpha: float) -> Any:
+class Outcome(NamedTuple):
+    """What a classifier makes of images: J(x) and whether it is right, `[B]` each."""
+
+    loss: tf.Tensor
+    correct: tf.Tensor
+
+
+def outcome(z: tf.Tensor, labels: tf.Tensor) -> Outcome:
+    """The outcome of logits `[B, K]`."""
+    return Outcome(losses.cross_entropy(losses.margin(z, labels)), losses.is_correct(z, labels))
+
+
+def recorded(
+    clean: Outcome | ClassifierPass, adversarial: Outcome | ClassifierPass, perturbation: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """What every scheme records of images, of perturbed images and of η `[B, H, W, C]`."""
+    return {
+        "clean_loss": clean.loss,
+        "adversarial_loss": adversarial.loss,
+        "clean_accuracy": clean.correct,
+        "adversarial_accuracy": adversarial.correct,
+        "power": norms.power(perturbation),
+    }
+
+
+class MixedStep(NamedTuple):
+    """A step of the classifier on clean and perturbed images: eqs. 2, 4 and 10.
+
+    Attributes:
+        loss: α·J(x) + (1 - α)·J(x + η) per image, `[B]`.
+        clean: The pass over the images.
+        adversarial: The pass over the perturbed images.
+        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+    """
+
+    loss: tf.Tensor
+    clean: ClassifierPass
+    adversarial: ClassifierPass
+    gradients: list[tf.Tensor]
+
+
+def mixed_step(
+    clean: ClassifierPass,
+    logits: Logits,
+    perturbed: tf.Tensor,
+    labels: tf.Tensor,
+    alpha: float,
+    *,
+    with_input_gradient: bool = False,
+    loss_scale: float | tf.Tensor = 1.0,
+) -> MixedStep:
+    """Losses and gradients of eqs. 2, 4 and 10, given the pass over the clean images.
+
+    Args:
+        clean: The pass over the images.
+        logits: The classifier.
+        perturbed: Perturbed images `[B, H, W, C]`, taken as constants.
+        labels: `[B]`.
+        alpha: Weight of the clean loss, in [0, 1].
+        with_input_gradient: Whether `adversarial.input_gradient` is wanted.
+        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
+    """
+    adversarial = classifier_pass(logits, perturbed, labels, with_input_gradient, loss_scale)
+    return MixedStep(
+        loss=mixed(clean.loss, adversarial.loss, alpha),
+        clean=clean,
+        adversarial=adversarial,
+        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
+    )
+
+
+def mixed(clean: tf.Tensor, adversarial: tf.Tensor, alpha: float) -> tf.Tensor:
     """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
     return alpha * clean + (1 - alpha) * adversarial
 
 
-def mixed_gradients(clean: Any, adversarial: Any, alpha: float) -> list:
+def mixed_gradients(clean: Gradients, adversarial: Gradients, alpha: float) -> Gradients:
     """`mixed` for lists of gradients; None counts as zero."""
     if alpha == 0:  # the clean loss's backward pass, which nothing needs, falls out of the graph
         return adversarial

@@ -7,23 +7,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from gat_tf import checks, losses
+from gat_tf import checks
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.models import sampling
 from gat_tf.training.base import added, require_built
-from gat_tf.training.classifier_base import ClassifierScheme
+from gat_tf.training.classifier_base import ClassifierScheme, Outcome, outcome
 from gat_tf.training.gan import check_networks, draw, step_counter
 
 
 @keras.saving.register_keras_serializable("gat_tf")
 class FineTuning(ClassifierScheme):
     """Trains a classifier on attacked real images and attacked generated ones (eq. 10).
-
-        classifier = models.class_head(robgan.discriminator)
-        scheme = FineTuning(classifier, robgan.generator, PGD(...), fake_weight=0.3)
-        scheme.compile(keras.optimizers.Adam(1e-3))
-        scheme.fit(dataset, epochs=60, callbacks=[LearningRateStages()])
 
     Lowers J(x_adv) over real images plus λ times J(x_adv) over as many fakes of uniform classes.
     The paper's rival and two controls are the same scheme:
@@ -32,6 +27,8 @@ class FineTuning(ClassifierScheme):
     - The class head with λ = 0: fine-tuning without fakes.
     - A new classifier with λ > 0: eq. 6, fakes as more training data; with `fake_images`, of a
       fixed number.
+
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
 
     Args:
         classifier: f, a Keras model from images `[B, H, W, C]` within the attack's `clip` to
@@ -51,10 +48,19 @@ class FineTuning(ClassifierScheme):
         seed: Seed of noise, classes and the attack's random choices.
 
     Raises:
-        ValueError: λ is negative or positive without a generator, `from_logits` does not fit the
-            classifier or the generator's images do not, or `statistics` or `fake_images` is none of
-            the above.
-        TypeError: The attack or the classifier is none.
+        ValueError: λ is negative, or positive without a generator; `from_logits` or the generator's
+            images do not fit the classifier; or `statistics` or `fake_images` is not as described
+            above.
+        TypeError: The attack is not an `Attack`, or the classifier is not a Keras model.
+
+    Examples:
+        >>> attack = attacks.PGD(
+        ...     1 / 32, math.inf, 5, step_size=1 / 160, random_start=False, clip=(-1, 1)
+        ... )
+        >>> classifier = models.class_head(discriminator)
+        >>> scheme = training.FineTuning(classifier, image_generator, attack, fake_weight=0.3)
+        >>> scheme.compile(keras.optimizers.Adam(1e-3))
+        >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
     """
 
     _recorded = (
@@ -127,16 +133,14 @@ class FineTuning(ClassifierScheme):
             fake = real
         self._apply_mean(self.optimizer, self.classifier, gradients, images)
         self.steps.assign_add(1)
-        return self._recorded_of(real.loss, real.correct, fake.loss, fake.correct, perturbation)
+        return self._recorded_of(real, fake, perturbation)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The same noise and classes in every batch."""
         images, labels = self._unpacked(data)
-        loss, correct, perturbation = self._inference(images, labels)
-        fake_loss, fake_correct = loss, correct
-        if self.fake_weight:
-            fake_loss, fake_correct, _ = self._inference(*self._fakes(images, -1))
-        return self._recorded_of(loss, correct, fake_loss, fake_correct, perturbation)
+        real, perturbation = self._inference(images, labels)
+        fake = self._inference(*self._fakes(images, -1))[0] if self.fake_weight else real
+        return self._recorded_of(real, fake, perturbation)
 
     def _pass(
         self, images: tf.Tensor, labels: tf.Tensor, seed: int
@@ -149,8 +153,7 @@ class FineTuning(ClassifierScheme):
     def _inference(self, images, labels):
         perturbation = self.attack.perturb(self._logits, images, labels, (self.seed, 0))
         z = self._logits(self.attack.apply(images, perturbation))
-        loss = losses.cross_entropy(losses.margin(z, labels))
-        return loss, losses.is_correct(z, labels), perturbation
+        return outcome(z, labels), perturbation
 
     def _step_seed(self):
         return self._seed_of(self.steps)
@@ -168,18 +171,16 @@ class FineTuning(ClassifierScheme):
 
     def _recorded_of(
         self,
-        loss: tf.Tensor,
-        correct: tf.Tensor,
-        fake_loss: Any,
-        fake_correct: Any,
+        real: Outcome | ClassifierPass,
+        fake: Outcome | ClassifierPass,
         perturbation: tf.Tensor,
     ) -> dict:
         return self._record(
-            loss=loss + self.fake_weight * fake_loss,
-            adversarial_loss=loss,
-            adversarial_accuracy=correct,
-            fake_loss=fake_loss,
-            fake_accuracy=fake_correct,
+            loss=real.loss + self.fake_weight * fake.loss,
+            adversarial_loss=real.loss,
+            adversarial_accuracy=real.correct,
+            fake_loss=fake.loss,
+            fake_accuracy=fake.correct,
             power=norms.power(perturbation),
         )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
+from keras.optimizers.schedules import LearningRateSchedule
 
 from gat_tf import checks
 from gat_tf._keras import all_layers
@@ -35,6 +37,11 @@ class GAN(Scheme):
     Raises:
         ValueError: The networks' images or classes do not fit each other.
     """
+
+    _optimizers: ClassVar = {
+        "discriminator_optimizer": "optimizer",
+        "generator_optimizer": "generator_optimizer",
+    }
 
     def __init__(
         self,
@@ -71,7 +78,10 @@ class GAN(Scheme):
         return self.discriminator(inputs, training=training)
 
     def compile(  # type: ignore[override]  # two optimisers for one
-        self, discriminator_optimizer: Any = None, generator_optimizer: Any = None, **kwargs: Any
+        self,
+        discriminator_optimizer: Optimizer | str | None = None,
+        generator_optimizer: Optimizer | str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Configures training.
 
@@ -84,14 +94,6 @@ class GAN(Scheme):
         """
         super().compile(discriminator_optimizer, **kwargs)
         self.generator_optimizer = self._prepared(generator_optimizer or adam(), self.generator)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        config = super().get_compile_config()
-        config["discriminator_optimizer"] = config.pop("optimizer")
-        config["generator_optimizer"] = keras.saving.serialize_keras_object(
-            self.generator_optimizer
-        )
-        return config
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -191,7 +193,7 @@ class GAN(Scheme):
         return groups.take(number).apply(tf.data.experimental.assert_cardinality(number))
 
 
-def adam(learning_rate: Any = 2e-4) -> keras.optimizers.Adam:
+def adam(learning_rate: float | LearningRateSchedule = 2e-4) -> keras.optimizers.Adam:
     """The optimiser of Rob-GAN and SN-GAN; the learning rate is a number or a Keras schedule."""
     return keras.optimizers.Adam(learning_rate, beta_1=0.0, beta_2=0.9, epsilon=ADAM_EPSILON)
 

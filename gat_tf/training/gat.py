@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from gat_tf import checks, losses
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.classifier_base import mixed, mixed_gradients
+from gat_tf.training.classifier_base import (
+    MixedStep,
+    Outcome,
+    mixed,
+    mixed_step,
+    outcome,
+    recorded,
+)
 from gat_tf.training.generator import GeneratorScheme, PerturbationGeneratorStep, slow_adam
 
 MINIBATCHES = ("separate", "shared")
-
-
-class ClassifierStep(NamedTuple):
-    """The result of a classifier step.
-
-    Attributes:
-        loss: L_F of eq. 10 per image, `[B]`.
-        clean: The pass over the images.
-        adversarial: The pass over images + G(Δ).
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable of F.
-    """
-
-    loss: tf.Tensor
-    clean: ClassifierPass
-    adversarial: ClassifierPass
-    gradients: list[tf.Tensor]
 
 
 def clean_pass(
@@ -47,39 +39,6 @@ def clean_pass(
     return clean, logits_and_input_gradient(logits, images, labels, "probability")[1]
 
 
-def classifier_step(
-    clean: ClassifierPass,
-    logits: Logits,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    perturbation: tf.Tensor,
-    alpha: float,
-    *,
-    with_input_gradient: bool = False,
-    loss_scale: float | tf.Tensor = 1.0,
-) -> ClassifierStep:
-    """Losses and gradients of eq. 10, given the pass on the clean images.
-
-    Args:
-        clean: The pass over the images.
-        logits: The classifier.
-        images: `[B, H, W, C]`.
-        labels: `[B]`.
-        perturbation: G(Δ), `[B, H, W, C]`, taken as a constant.
-        alpha: Weight of the clean loss, in [0, 1].
-        with_input_gradient: Whether `adversarial.input_gradient` is wanted.
-        loss_scale: Factor that the gradients come out multiplied with (mixed precision).
-    """
-    perturbed = images + tf.stop_gradient(perturbation)
-    adversarial = classifier_pass(logits, perturbed, labels, with_input_gradient, loss_scale)
-    return ClassifierStep(
-        loss=mixed(clean.loss, adversarial.loss, alpha),
-        clean=clean,
-        adversarial=adversarial,
-        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
-    )
-
-
 def shared_step(
     clean: ClassifierPass,
     logits: Logits,
@@ -92,46 +51,40 @@ def shared_step(
     *,
     classifier_loss_scale: float | tf.Tensor = 1.0,
     generator_loss_scale: float | tf.Tensor = 1.0,
-) -> tuple[PerturbationGeneratorStep, ClassifierStep]:
+) -> tuple[PerturbationGeneratorStep, MixedStep]:
     """Eqs. 9 and 10 on one minibatch, with one perturbation G(Δ) for both; nothing is updated.
 
     The classifier's backward pass at x + G(Δ) also gives dJ/dη, and dF_y/dη = -F_y dJ/dη, so the
     generator needs no extra pass of the classifier. With dropout or batch norm, one extra pass in
     inference mode is needed to keep the meaning of eq. 9.
 
-    The arguments are those of `perturbation_generator_step` and `classifier_step`.
+    The arguments are those of `perturbation_generator_step` and `mixed_step`.
     """
     variables = generator.trainable_variables
     with tf.GradientTape() as tape:
         perturbation = tf.cast(generator(gradient, training=True), images.dtype)
-    of_classifier = classifier_step(
+    of_classifier = mixed_step(
         clean,
         logits,
-        images,
+        images + tf.stop_gradient(perturbation),
         labels,
-        perturbation,
         alpha,
         with_input_gradient=logits.same_in_training,
         loss_scale=classifier_loss_scale,
     )
+    adversarial: Outcome | ClassifierPass
     if logits.same_in_training:
+        adversarial = of_classifier.adversarial
         probability = of_classifier.adversarial.probability
-        adversarial_loss, correct = (
-            of_classifier.adversarial.loss,
-            of_classifier.adversarial.correct,
-        )
         slope = -_per_image(probability) * of_classifier.adversarial.input_gradient
     else:
         z, slope = logits_and_input_gradient(logits, images + perturbation, labels, "probability")
-        margins = losses.margin(z, labels)
-        probability = losses.probability(margins)
-        adversarial_loss, correct = losses.cross_entropy(margins), losses.is_correct(z, labels)
+        adversarial, probability = outcome(z, labels), losses.probability(losses.margin(z, labels))
     slope += 2 * c_g * perturbation
     of_generator = PerturbationGeneratorStep(
         loss=probability + c_g * norms.power(perturbation),
         perturbation=perturbation,
-        adversarial_loss=adversarial_loss,
-        correct=correct,
+        adversarial=adversarial,
         gradients=tape.gradient(
             perturbation, variables, output_gradients=slope * generator_loss_scale
         ),
@@ -143,17 +96,14 @@ def shared_step(
 class GAT(GeneratorScheme):
     """Trains a classifier against a generator of perturbations (Algorithm 1 of the GAT paper).
 
-        scheme = GAT(classifier, models.perturbation_generator(), c_g=0.1)
-        scheme.compile()
-        scheme.fit(dataset, epochs=10)
-        scheme.classifier.save("robust.keras")
-
     Each step updates the generator k times by eq. 9 and then the classifier once by eq. 10. The
     perturbed images x + G(Δ) are not clipped.
 
     Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
     [0, 1], and the perturbations that fool F are 255 times larger: put
     `keras.layers.Rescaling(255)` before and after G, and divide c_g by 255².
+
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
 
     Args:
         classifier: F, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -174,7 +124,19 @@ class GAT(GeneratorScheme):
     Raises:
         ValueError: An argument is outside its range, `from_logits` does not fit the classifier,
             or the generator's shapes do not fit the classifier's images.
+
+    Examples:
+        >>> scheme = training.GAT(model, generator, c_g=0.1)
+        >>> scheme.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-4))
+        >>> history = scheme.fit(dataset, epochs=2, verbose=0)
+        >>> accuracies = history.history["clean_accuracy"]  # one value per epoch
+        >>> hardened = scheme.classifier  # a plain Keras model, to save or to evaluate
     """
+
+    _optimizers: ClassVar = {
+        "classifier_optimizer": "optimizer",
+        "generator_optimizer": "generator_optimizer",
+    }
 
     def __init__(
         self,
@@ -208,7 +170,10 @@ class GAT(GeneratorScheme):
         self.minibatches = minibatches
 
     def compile(  # type: ignore[override]  # two optimisers for one
-        self, classifier_optimizer: Any = None, generator_optimizer: Any = None, **kwargs: Any
+        self,
+        classifier_optimizer: Optimizer | str | None = None,
+        generator_optimizer: Optimizer | str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Configures training.
 
@@ -233,14 +198,6 @@ class GAT(GeneratorScheme):
             "minibatches": self.minibatches,
         }
 
-    def get_compile_config(self) -> dict[str, Any]:
-        config = super().get_compile_config()
-        config["classifier_optimizer"] = config.pop("optimizer")
-        config["generator_optimizer"] = keras.saving.serialize_keras_object(
-            self.generator_optimizer
-        )
-        return config
-
     def train_step(self, data: Any) -> dict[str, Any]:
         if self.minibatches == "shared":
             of_generator, of_classifier, gradient, perturbation = self._shared_updates(data)
@@ -248,12 +205,8 @@ class GAT(GeneratorScheme):
             of_generator, of_classifier, gradient, perturbation = self._separate_updates(data)
         return self._record_with_generator(
             gradient,
-            clean_loss=of_classifier.clean.loss,
-            adversarial_loss=of_classifier.adversarial.loss,
-            clean_accuracy=of_classifier.clean.correct,
-            adversarial_accuracy=of_classifier.adversarial.correct,
-            power=norms.power(perturbation),
             generator_loss=of_generator.loss,
+            **recorded(of_classifier.clean, of_classifier.adversarial, perturbation),
         )
 
     def _objective(self, values):
@@ -270,12 +223,11 @@ class GAT(GeneratorScheme):
             )
         clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
-        of_classifier = classifier_step(
+        of_classifier = mixed_step(
             clean,
             self._logits,
-            images,
+            images + perturbation,
             labels,
-            perturbation,
             self.alpha,
             loss_scale=self._classifier_loss_scale(),
         )

@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from keras.optimizers import Optimizer
 
 from gat_tf import checks, losses
 from gat_tf._types import Bounds
 from gat_tf.attacks import norms
-from gat_tf.gradients import logits_and_input_gradient
+from gat_tf.gradients import ClassifierPass, logits_and_input_gradient
 from gat_tf.logits import Logits
 from gat_tf.training.base import ADAM_EPSILON, require_built
-from gat_tf.training.classifier_base import ClassifierScheme
+from gat_tf.training.classifier_base import ClassifierScheme, Outcome, outcome, recorded
 
 
 class PerturbationGeneratorStep(NamedTuple):
@@ -22,15 +23,13 @@ class PerturbationGeneratorStep(NamedTuple):
     Attributes:
         loss: L_G of eq. 9 per image, `[B]`.
         perturbation: G(Δ), `[B, H, W, C]`.
-        adversarial_loss: J(x + G(Δ)) per image, `[B]`.
-        correct: Whether each x + G(Δ) is classified correctly, `[B]` booleans.
+        adversarial: The outcome of x + G(Δ).
         gradients: Gradients of the summed `loss` of the batch, one per trainable variable of G.
     """
 
     loss: tf.Tensor
     perturbation: tf.Tensor
-    adversarial_loss: tf.Tensor
-    correct: tf.Tensor
+    adversarial: Outcome | ClassifierPass
     gradients: list[tf.Tensor]
 
 
@@ -59,14 +58,12 @@ def perturbation_generator_step(
     with tf.GradientTape() as tape:
         perturbation = tf.cast(generator(gradient, training=True), images.dtype)
         z = logits(images + perturbation)
-        margins = losses.margin(z, labels)
-        loss = losses.probability(margins) + c_g * norms.power(perturbation)
+        loss = losses.probability(losses.margin(z, labels)) + c_g * norms.power(perturbation)
         scaled = tf.reduce_sum(loss) * loss_scale
     return PerturbationGeneratorStep(
         loss=loss,
         perturbation=perturbation,
-        adversarial_loss=losses.cross_entropy(margins),
-        correct=losses.is_correct(z, labels),
+        adversarial=outcome(z, labels),
         gradients=tape.gradient(scaled, variables),
     )
 
@@ -120,16 +117,11 @@ class GeneratorScheme(ClassifierScheme):
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
         adversarial = self._logits(images + perturbation)
-        clean_margins, margins = (losses.margin(z, labels) for z in (clean, adversarial))
-        power = norms.power(perturbation)
+        probability = losses.probability(losses.margin(adversarial, labels))
         return self._record_with_generator(
             gradient,
-            clean_loss=losses.cross_entropy(clean_margins),
-            adversarial_loss=losses.cross_entropy(margins),
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=losses.is_correct(adversarial, labels),
-            power=power,
-            generator_loss=losses.probability(margins) + self.c_g * power,
+            generator_loss=probability + self.c_g * norms.power(perturbation),
+            **recorded(outcome(clean, labels), outcome(adversarial, labels), perturbation),
         )
 
     def _objective(self, values: dict) -> tf.Tensor:
@@ -137,7 +129,7 @@ class GeneratorScheme(ClassifierScheme):
         return values["generator_loss"]
 
     def _update_generator(
-        self, optimizer: Any, images: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
+        self, optimizer: Optimizer, images: tf.Tensor, labels: tf.Tensor, gradient: tf.Tensor
     ) -> PerturbationGeneratorStep:
         step = perturbation_generator_step(
             self._logits,
@@ -151,7 +143,9 @@ class GeneratorScheme(ClassifierScheme):
         self._apply_mean(optimizer, self.generator, step.gradients, images)
         return step
 
-    def _record_with_generator(self, gradient: tf.Tensor, **values: Any) -> dict:
+    def _record_with_generator(
+        self, gradient: tf.Tensor, **values: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         nothing = tf.zeros([1, *gradient.shape[1:]], gradient.dtype)
         bias = tf.cast(self.generator(nothing, training=False), gradient.dtype)
         return self._record(
@@ -166,16 +160,13 @@ class GeneratorScheme(ClassifierScheme):
 class GeneratorTraining(GeneratorScheme):
     """Trains a generator against a fixed classifier (eq. 9; Fig. 2 of the GAT paper).
 
-        scheme = GeneratorTraining(classifier, models.perturbation_generator(), c_g=1.0)
-        scheme.compile(keras.optimizers.Adam(1e-3))
-        scheme.fit(dataset, validation_data=validation, epochs=20)
-        attack = attacks.GeneratorAttack(scheme.generator)
-
     The loss, and `loss` among the metrics, is L_G of eq. 9; x + G(Δ) is not clipped.
 
     Δ and G(Δ) are in units of pixel values. For pixels from 0 to 255 Δ is 255 times smaller than on
     [0, 1], and the perturbations that fool F are 255 times larger: put
     `keras.layers.Rescaling(255)` before and after G, and divide c_g by 255².
+
+    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
 
     Args:
         classifier: F, a trained Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
@@ -189,6 +180,12 @@ class GeneratorTraining(GeneratorScheme):
     Raises:
         ValueError: c_g is negative, `from_logits` does not fit the classifier, or the generator's
             shapes do not fit the classifier's images.
+
+    Examples:
+        >>> scheme = training.GeneratorTraining(model, generator, c_g=1.0)
+        >>> scheme.compile(keras.optimizers.Adam(1e-3))
+        >>> history = scheme.fit(dataset, epochs=1, verbose=0)
+        >>> attack = attacks.GeneratorAttack(scheme.generator)
     """
 
     @property
@@ -204,12 +201,8 @@ class GeneratorTraining(GeneratorScheme):
         step = self._update_generator(self.optimizer, images, labels, gradient)
         return self._record_with_generator(
             gradient,
-            clean_loss=losses.cross_entropy(losses.margin(clean, labels)),
-            adversarial_loss=step.adversarial_loss,
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=step.correct,
-            power=norms.power(step.perturbation),
             generator_loss=step.loss,
+            **recorded(outcome(clean, labels), step.adversarial, step.perturbation),
         )
 
 

@@ -31,7 +31,7 @@ class Quantiles(keras.metrics.Metric):
             shape=(_BINS + 1,), initializer="zeros", dtype="float32", name="histogram"
         )
 
-    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+    def update_state(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
         """Counts the values `[N]`."""
         del sample_weight
         decade = tf.math.log(tf.maximum(values, 1e-30)) / tf.math.log(10.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -11,10 +11,11 @@ from gat_tf import losses
 from gat_tf.attacks import PGD, Attack
 from gat_tf.training.gan import GAN, judged_together
 
+Outputs: TypeAlias = dict[str, tf.Tensor]  # logits, `real` and `classes`
 CLASS_LOSSES = ("split", "split_equal", "acgan")
 
 
-def real_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+def real_loss(outputs: Outputs, labels: tf.Tensor) -> tf.Tensor:
     """Half of -log P(real | x) plus half of -log P(y | x), `[B]`.
 
     What the discriminator lowers on real images, what the attacker raises on them, and what the
@@ -27,7 +28,7 @@ def real_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
     return 0.5 * tf.math.softplus(-_judgement(outputs)) + 0.5 * class_loss_of(outputs, labels)
 
 
-def fake_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor, class_loss: str) -> tf.Tensor:
+def fake_loss(outputs: Outputs, labels: tf.Tensor, class_loss: str) -> tf.Tensor:
     """What the discriminator lowers on fake images, `[B]`.
 
     -log P(fake | x) under the split loss (eq. 9), which leaves its class head alone there; half of
@@ -48,7 +49,7 @@ def fake_loss(outputs: dict[str, tf.Tensor], labels: tf.Tensor, class_loss: str)
     return 0.5 * judged + 0.5 * class_loss_of(outputs, labels)
 
 
-def class_loss_of(outputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
+def class_loss_of(outputs: Outputs, labels: tf.Tensor) -> tf.Tensor:
     """-log P(y | x) from the class head, `[B]`."""
     return losses.cross_entropy(losses.margin(outputs["classes"], labels))
 
@@ -80,12 +81,12 @@ class DiscriminatorStep(NamedTuple):
         loss: `real_loss` plus `fake_loss` of each pair, `[B]`.
         real: Logits on the real images.
         fake: Logits on the fake images.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the sum of `loss` over the batch, one for each trainable variable.
     """
 
     loss: tf.Tensor
-    real: dict[str, tf.Tensor]
-    fake: dict[str, tf.Tensor]
+    real: Outputs
+    fake: Outputs
     gradients: list[tf.Tensor]
 
 
@@ -124,11 +125,11 @@ class GeneratorStep(NamedTuple):
     Attributes:
         loss: `real_loss` of each fake image, `[B]`.
         fake: Logits on the fake images.
-        gradients: Of the sum of `loss` over the batch, one for each trainable variable.
+        gradients: Gradients of the sum of `loss` over the batch, one for each trainable variable.
     """
 
     loss: tf.Tensor
-    fake: dict[str, tf.Tensor]
+    fake: Outputs
     gradients: list[tf.Tensor]
 
 
@@ -161,23 +162,18 @@ def generator_step(
 class RobGAN(GAN):
     """Trains generator, discriminator and attacker together (Rob-GAN; eqs. 8 and 9 of its paper).
 
-        attack = PGD(0.07, math.inf, 5, step_size=0.0078, random_start=False, clip=(-1, 1))
-        robgan = RobGAN(models.discriminator(), models.image_generator(), attack)
-        robgan.compile()
-        robgan.fit(dataset, epochs=100, callbacks=[LearningRateHalving()])
-        images = models.sample(robgan.generator, labels)
-        classifier = models.class_head(robgan.discriminator)
-
     Without the attack and with `class_loss="acgan"` it is AC-GAN; the four settings of Fig. 8 are
     the four combinations.
+
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
 
     Args:
         discriminator: D, a Keras model from images `[B, H, W, C]` in [-1, 1] to a dictionary of
             logits, `real` `[B, 1]` and `classes` `[B, K]`.
         generator: G, a Keras model from `[noise, labels]` to such images.
-        attack: PGD that perturbs the real images, with `clip=(-1, 1)`, or None. Above is the
-            authors' for CIFAR; its five steps of 0.0078 never reach their ε of 0.07. D runs in
-            inference mode during the attack.
+        attack: PGD that perturbs the real images, with `clip=(-1, 1)`, or None. The example has
+            the authors' attack for CIFAR: its five steps of 0.0078 never reach their ε of 0.07. D
+            runs in inference mode during the attack.
         class_loss: `"split"` (eq. 9): D's class head learns from real images alone. `"acgan"`
             (eq. 8): from fakes too. `"split_equal"`: as `"split"`, with D's judgement of fakes
             weighing 1/2 as under `"acgan"` instead of the authors' 1, so that the class head is all
@@ -188,8 +184,17 @@ class RobGAN(GAN):
         seed: Seed of noise, classes and random starts.
 
     Raises:
-        ValueError: The networks do not fit each other, or an argument is none of the above.
-        TypeError: The attack is none.
+        ValueError: The networks do not fit each other, or an argument is outside its range.
+        TypeError: The attack is not a `PGD`.
+
+    Examples:
+        >>> attack = attacks.PGD(
+        ...     0.07, math.inf, 5, step_size=0.0078, random_start=False, clip=(-1, 1)
+        ... )
+        >>> scheme = training.RobGAN(discriminator, image_generator, attack)
+        >>> scheme.compile()
+        >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
+        >>> classifier = models.class_head(scheme.discriminator)
     """
 
     _recorded = (
@@ -280,7 +285,7 @@ class RobGAN(GAN):
 
 
 def _judged(
-    loss: tf.Tensor, real: Any, fake: Any, labels: tf.Tensor, fake_labels: tf.Tensor
+    loss: tf.Tensor, real: Outputs, fake: Outputs, labels: tf.Tensor, fake_labels: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     return {
         "discriminator_loss": loss,
@@ -291,7 +296,7 @@ def _judged(
     }
 
 
-def _judgement(outputs: dict[str, tf.Tensor]) -> tf.Tensor:
+def _judgement(outputs: Outputs) -> tf.Tensor:
     """The logit of "real", `[B]`."""
     return outputs["real"][:, 0]
 

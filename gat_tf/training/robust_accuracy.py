@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from gat_tf._types import Data
 from gat_tf.attacks import Attack
 from gat_tf.evaluation.accuracy import correct_function, of_each_image, prepared
 from gat_tf.training.classifier_base import ClassifierScheme
@@ -40,11 +41,18 @@ class RobustAccuracy(keras.callbacks.Callback):
 
     Raises:
         ValueError: After the first epoch, if `evaluation.accuracy` would raise it.
+
+    Examples:
+        >>> robust = training.RobustAccuracy(dataset, attacks.PGD(8 / 255, math.inf, steps=3))
+        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> history = model.fit(images, labels, epochs=2, callbacks=[robust], verbose=0)
+        >>> len(history.history["val_robust_accuracy"])
+        2
     """
 
     def __init__(
         self,
-        data: Any,
+        data: Data,
         attack: Attack,
         *,
         name: str = "val_robust_accuracy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -43,9 +44,17 @@ class LearningRateHalving(_Restarts):
 
     The schedule of Rob-GAN's joint training.
 
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
+
     Args:
         epochs: Number of epochs between two halvings. 50 in the paper.
         learning_rate: Initial learning rate of both optimisers. 2e-4 in the paper.
+
+    Examples:
+        >>> halving = training.LearningRateHalving(epochs=50, learning_rate=2e-4)
+        >>> scheme = training.RobGAN(discriminator, image_generator)
+        >>> scheme.compile()
+        >>> history = scheme.fit(centred_dataset, steps_per_epoch=1, callbacks=[halving], verbose=0)
     """
 
     def __init__(self, epochs: int = 50, learning_rate: float = 2e-4):
@@ -72,14 +81,21 @@ class LearningRateStages(_Restarts):
 
     The schedule of Rob-GAN's fine-tuning, which makes a new Adam at each stage.
 
-        scheme.fit(dataset, epochs=60, callbacks=[LearningRateStages((20, 20, 10, 10))])
+    Paper: [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
 
     Args:
         epochs: Number of epochs of each stage. The last stage lasts until the end of the training.
         learning_rate: Learning rate of the first stage. 1e-3 in the paper's code.
+
+    Examples:
+        >>> stages = training.LearningRateStages(epochs=(1, 1), learning_rate=1e-3)
+        >>> model.compile("adam", "sparse_categorical_crossentropy")
+        >>> history = model.fit(images, labels, epochs=2, callbacks=[stages], verbose=0)
+        >>> round(float(model.optimizer.learning_rate), 6)
+        0.0001
     """
 
-    def __init__(self, epochs: Any = (20, 20, 10, 10), learning_rate: float = 1e-3):
+    def __init__(self, epochs: Sequence[int] = (20, 20, 10, 10), learning_rate: float = 1e-3):
         super().__init__()
         ends = np.cumsum([checks.count("epochs", n, low=0) for n in epochs])
         if not len(ends):
@@ -103,6 +119,8 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         discriminator_optimizer = training.gan.adam(LinearDecay(updates=5))
         generator_optimizer = training.gan.adam(LinearDecay())
 
+    Paper: [Miyato et al. 2018](https://arxiv.org/abs/1802.05957).
+
     Args:
         learning_rate: Initial learning rate. 2e-4 in the SN-GAN paper.
         iterations: Number of iterations after which the rate is 0. 250,000 for 64 pixels.
@@ -111,6 +129,11 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     Raises:
         ValueError: An argument is outside its range, or `decay` is more than all iterations.
+
+    Examples:
+        >>> schedule = training.LinearDecay(learning_rate=2e-4, iterations=100, decay=50)
+        >>> [round(float(schedule(step)), 6) for step in (0, 50, 75, 100)]
+        [0.0002, 0.0002, 0.0001, 0.0]
     """
 
     def __init__(
@@ -130,7 +153,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
                 f"Received: decay={decay} of iterations={iterations}"
             )
 
-    def __call__(self, step: Any) -> tf.Tensor:
+    def __call__(self, step: tf.Tensor | keras.Variable | int) -> tf.Tensor:
         left = self.iterations - tf.cast(step, tf.int64) // self.updates
         return self.learning_rate * tf.clip_by_value(tf.cast(left, tf.float32) / self.decay, 0, 1)
 

@@ -14,12 +14,10 @@ from gat_tf.training.gan import GAN, judged_together
 class SNGAN(GAN):
     """Trains a generator against a spectrally normalised projection discriminator.
 
-        sngan = SNGAN(models.projection_discriminator(), models.image_generator(143, 64), 143)
-        sngan.compile(adam(LinearDecay(updates=5)), adam(LinearDecay()))
-        sngan.fit(dataset.repeat(), steps_per_epoch=1_000, epochs=250)
-        images = models.sample(sngan.generator, labels, statistics="moving")
-
     D lowers max(0, 1 - D(x, y)) + max(0, 1 + D(G(z, y'), y')), G lowers -D(G(z, y'), y').
+
+    Papers: [Miyato et al. 2018](https://arxiv.org/abs/1802.05957) and, for the projection,
+    [Miyato and Koyama 2018](https://arxiv.org/abs/1802.05637).
 
     Args:
         discriminator: D, a Keras model from `[images, labels]`, images in [-1, 1], to `[B, 1]`.
@@ -30,6 +28,12 @@ class SNGAN(GAN):
 
     Raises:
         ValueError: The networks do not fit each other.
+
+    Examples:
+        >>> projection = models.projection_discriminator(4, image_size=32, width=1 / 16)
+        >>> scheme = training.SNGAN(projection, image_generator, 4, discriminator_steps=2)
+        >>> scheme.compile()
+        >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
     """
 
     _recorded = (
@@ -99,7 +103,7 @@ def _hinge(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
     return (tf.nn.relu(1 - real) + tf.nn.relu(1 + fake))[:, 0]
 
 
-def _judged(loss: tf.Tensor, real: Any, fake: Any) -> dict[str, tf.Tensor]:
+def _judged(loss: tf.Tensor, real: tf.Tensor, fake: tf.Tensor) -> dict[str, tf.Tensor]:
     return {
         "discriminator_loss": loss,
         "real_judged_real": real[:, 0] > 0,

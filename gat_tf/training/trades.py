@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf._types import Seed
-from gat_tf.attacks import PGD, Attack, norms
+from gat_tf.attacks import PGD, Attack
 from gat_tf.gradients import loss_and_input_gradient
 from gat_tf.logits import Logits
-from gat_tf.training.classifier_base import ClassifierScheme, bounds_with
+from gat_tf.training.classifier_base import ClassifierScheme, bounds_with, outcome, recorded
 
 
 class TradesStep(NamedTuple):
@@ -102,6 +102,8 @@ class TRADES(ClassifierScheme):
     At x itself the divergence has no gradient. Theirs starts at Gaussian noise of 0.001 around it;
     this one, as PGD elsewhere in the library, at a uniform point of the ball.
 
+    Paper: [Zhang et al. 2019](https://arxiv.org/abs/1901.08573).
+
     Args:
         classifier: f, a Keras model from images `[B, H, W, C]` within `bounds` to `[B, K]`.
         attack: Untargeted PGD with a random start, without restarts, early stop or samples.
@@ -116,6 +118,13 @@ class TRADES(ClassifierScheme):
         ValueError: β is negative, `from_logits` does not fit the classifier, `bounds` not the
             attack's `clip`, or the attack is not as above.
         TypeError: The attack is not a PGD, or the classifier is not a Keras model.
+
+    Examples:
+        >>> pgd = attacks.PGD(0.031, math.inf, steps=3, step_size=0.007)
+        >>> scheme = training.TRADES(model, pgd, beta=6.0)
+        >>> scheme.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+        >>> history = scheme.fit(dataset, epochs=1, verbose=0)
+        >>> divergence = history.history["divergence"]  # one value per epoch
     """
 
     _recorded = (*ClassifierScheme._recorded, "divergence")
@@ -166,20 +175,14 @@ class TRADES(ClassifierScheme):
         return self._recorded_of(labels, self._logits(images), adversarial, perturbation)
 
     def _recorded_of(
-        self, labels: tf.Tensor, clean: Any, adversarial: Any, perturbation: tf.Tensor
+        self, labels: tf.Tensor, clean: tf.Tensor, adversarial: tf.Tensor, perturbation: tf.Tensor
     ) -> dict:
-        clean_loss, adversarial_loss = (
-            losses.cross_entropy(losses.margin(z, labels)) for z in (clean, adversarial)
-        )
+        outcomes = outcome(clean, labels), outcome(adversarial, labels)
         divergence = kl_divergence(clean, adversarial)
         return self._record(
-            loss=clean_loss + self.beta * divergence,
+            loss=outcomes[0].loss + self.beta * divergence,
             divergence=divergence,
-            clean_loss=clean_loss,
-            adversarial_loss=adversarial_loss,
-            clean_accuracy=losses.is_correct(clean, labels),
-            adversarial_accuracy=losses.is_correct(adversarial, labels),
-            power=norms.power(perturbation),
+            **recorded(*outcomes, perturbation),
         )
 
 

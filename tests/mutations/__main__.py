@@ -1,6 +1,6 @@
 """Makes the bugs of `tests.mutations` one by one, and names those that the tests do not notice.
 
-    python -m tests.mutations                              # all of them, hours on two cores
+    python -m tests.mutations                              # all, ten minutes of processor time
     python -m tests.mutations --only=pgd.py,"softmax fed"  # those with such words in file or name
     python -m tests.mutations --processes=4
     python -m tests.mutations --list
@@ -12,7 +12,6 @@ tests, where these could not be run, or where an entry no longer applies.
 import argparse
 import concurrent.futures
 import itertools
-import os
 import pathlib
 import queue
 import shlex
@@ -21,11 +20,11 @@ import subprocess
 import sys
 import tempfile
 
-from . import MUTATIONS
+from . import MUTATIONS, forks
+from .forks import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 OUTCOMES = {0: "SURVIVED", 1: "killed"}  # by pytest's exit status
-_SECONDS = 600  # for the tests of one bug
+_SECONDS = 1200  # for the tests of one bug
 
 
 def main() -> None:
@@ -71,7 +70,7 @@ def tried(mutation, copies: queue.SimpleQueue) -> str:
     try:
         path.write_text(mutation.applied(source))
         outcome, evidence = tested(mutation.tests, copy)
-    except (ValueError, subprocess.TimeoutExpired) as error:
+    except (ValueError, TimeoutError) as error:
         outcome, evidence = "not tried", str(error)
     finally:
         path.write_text(source)
@@ -83,16 +82,11 @@ def tried(mutation, copies: queue.SimpleQueue) -> str:
 def tested(tests: str, copy: pathlib.Path) -> tuple[str, str]:
     """The outcome of the tests in a copy, and the first that failed, or what else there was."""
     file, *options = shlex.split(tests)
-    command = [sys.executable, "-m", "pytest", "-x", "-n0", "-rfE", "--no-header", "--tb=no"]
-    # No compiled files: the next bug may be as long and made in the same second.
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [*command, f"tests/{file}", *options],
-        cwd=copy, env=environment, capture_output=True, text=True, timeout=_SECONDS,
-    )  # fmt: skip
-    lines = done.stdout.strip().splitlines() or [done.stderr.strip()]
+    arguments = ["-x", "-n0", "-rfE", "--no-header", "--tb=no", f"tests/{file}", *options]
+    status, output = forks.tested(arguments, copy, _SECONDS)
+    lines = output.strip().splitlines() or [""]
     failed = itertools.chain((line for line in lines if line.startswith("FAILED")), lines[-1:])
-    return OUTCOMES.get(done.returncode, "not tried"), next(failed)
+    return OUTCOMES.get(status, "not tried"), next(failed)
 
 
 if __name__ == "__main__":

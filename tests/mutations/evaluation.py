@@ -16,6 +16,13 @@ MUTATIONS = [
         "test_evaluation.py -k perturbed_differently",
     ),
     (
+        "weights as constants although the model draws random numbers",
+        "evaluation/evaluator.py",
+        "            if list(map(id, scope.state_mapping.values())) == list(map(id, constants)):\n",
+        "            if True:\n",
+        "test_robustness.py -k still_draw_anew",
+    ),
+    (
         "epsilons of the first batch for all",
         "evaluation/accuracy.py",
         "epsilons[seen : seen + size]",
@@ -164,7 +171,7 @@ MUTATIONS = [
         "evaluation/evaluator.py",
         "attack.for_accuracy() if source is None else attack",
         "attack.for_accuracy()",
-        "test_robustness.py -k transfer",
+        "test_robustness.py -k beyond_what_fools_its_source",
     ),
     (
         "worst-case images of what was not attacked",
@@ -270,5 +277,12 @@ MUTATIONS = [
         "(row[-1], perturbed_probabilities[i])",
         "(row[-1], probabilities[i])",
         "test_plotting.py -k perturbed_images",
+    ),
+    (
+        "evaluator starts alike in every batch",
+        "evaluation/evaluator.py",
+        "tf.constant([self.seed, i]),",
+        "tf.constant([self.seed, 0]),",
+        "test_robustness.py -k at_random_anew",
     ),
 ]

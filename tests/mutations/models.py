@@ -198,4 +198,11 @@ MUTATIONS = [
         "(high <= num_classes)",
         "test_attacks.py -k bad_batch_is_named",
     ),
+    (
+        "published networks all of ten classes",
+        "models/pretrained.py",
+        "classifier(num_classes=len(weights[-1]))",
+        "classifier(num_classes=10)",
+        "test_pretrained.py -k any_number_of_classes",
+    ),
 ]

@@ -125,8 +125,8 @@ MUTATIONS = [
     (
         "generator lowers the loss, not the probability",
         "training/generator.py",
-        "loss = losses.probability(margins) + c_g",
-        "loss = losses.cross_entropy(margins) + c_g",
+        "loss = losses.probability(losses.margin(z, labels)) + c_g",
+        "loss = losses.cross_entropy(losses.margin(z, labels)) + c_g",
         "test_training.py -k generator_training_is_eq_9",
     ),
     (
@@ -289,5 +289,33 @@ MUTATIONS = [
         "finite=False",
         "finite=True",
         "test_robust_accuracy.py -k diverges",
+    ),
+    (
+        "TRADES starts at the same point in every step",
+        "training/trades.py",
+        "seed=self._step_seed(),",
+        "seed=(self.seed, 0),",
+        "test_trades.py -k starts_at_another",
+    ),
+    (
+        "accuracy of the clean images called that under attack",
+        "training/classifier_base.py",
+        '"adversarial_accuracy": adversarial.correct',
+        '"adversarial_accuracy": clean.correct',
+        "test_trades.py -k accuracies_are",
+    ),
+    (
+        "robust accuracy by other random starts after every epoch",
+        "training/robust_accuracy.py",
+        "self.attack, self.seed)))",
+        "self.attack, int(self.model.optimizer.iterations))))",
+        "test_robust_accuracy.py -k 'every_epoch and plain'",
+    ),
+    (
+        "TRADES attacks a clean output in training mode",
+        "training/trades.py",
+        "    clean = logits(images)\n\n    def uphill",
+        "    clean = logits(images, training=True)\n\n    def uphill",
+        "test_trades.py -k without_its_dropout",
     ),
 ]

@@ -17,7 +17,7 @@ _NAMES = tuple(field.name for field in dataclasses.fields(Budget))
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configs.Config):
     """The budget of the attacks; the defaults are AutoAttack's."""
 
     pgd_steps: int = option(100, "Number of steps of the longer PGD.")
@@ -31,9 +31,6 @@ class Config:
     chunk_size: int = option(
         CHUNK, "Number of images evaluated as a unit of work of their own.", before=CHUNK
     )
-
-    def __post_init__(self):
-        configs.require_range(self, *((name, 1, math.inf) for name in (*_NAMES, "chunk_size")))
 
     def budget(self) -> Budget:
         return Budget(**{name: getattr(self, name) for name in _NAMES})

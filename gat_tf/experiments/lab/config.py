@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 import pathlib
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import keras
 
@@ -20,35 +21,94 @@ class ConfigError(ValueError):
 
 
 _REQUIRED = object()
+SEED: dict[str, Any] = {"low": 0, "high": 2**31 - 1}  # what TensorFlow takes
 
 
 def option(
-    default: Any, help: str, *, affects_results: bool = True, before: Any = _REQUIRED
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float = math.inf,
+    choices: Collection | None = None,
+    rising: bool = False,
+    may_be_empty: bool = False,
+    check: Callable[[Any], None] | None = None,
+    affects_results: bool = True,
+    before: Any = _REQUIRED,
 ) -> Any:
-    """A field of a configuration.
+    """A field of a `Config`. What is said of its value holds for each value of a tuple.
 
     Args:
         default: The paper's value, or ours where the paper has none; the help says which.
-        help: Description, for `--help`.
+        help: Description, for `--help`, which adds the choices.
+        low: The smallest number that is allowed. By default 1 for whole numbers and 0 for others.
+        high: The largest; infinity itself is not allowed.
+        choices: The values that are allowed.
+        rising: Whether each value of a tuple must be larger than the one before it.
+        may_be_empty: Whether a tuple may be empty.
+        check: Raises ConfigError for a value that is not allowed.
         affects_results: Whether a unit's result depends on it. Other fields choose which units are
             run, where, and from which folder. They may differ between runs that share a folder.
         before: For a setting added later: the value that describes the earlier behaviour. A stored
             configuration without the setting has this value.
     """
-    metadata = {"help": help, "affects_results": affects_results, "before": before}
+    metadata = {
+        "help": help, "low": low, "high": high, "choices": choices, "rising": rising,
+        "may_be_empty": may_be_empty, "check": check, "affects_results": affects_results,
+        "before": before,
+    }  # fmt: skip
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def fingerprint(config: Any) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The base of all configurations: their values are those that their options allow.
+
+    Raises:
+        ConfigError: A value is not allowed.
+    """
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            values = value if isinstance(value, tuple) else () if value is None else (value,)
+            if value == () and not field.metadata["may_be_empty"]:
+                raise ConfigError(f"Expected at least one value in {field.name}. Received: none")
+            for one in values:
+                _require_allowed(field, one)
+            if field.metadata["rising"] and list(values) != sorted(set(values)):
+                raise ConfigError(
+                    f"Expected {field.name} to rise from one to the next. Received: {value}"
+                )
+
+
+C = TypeVar("C", bound=Config)
+
+
+def _require_allowed(field: dataclasses.Field, value: Any) -> None:
+    rules = field.metadata
+    if rules["choices"] is not None:
+        require_known(field.name, value, rules["choices"])
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        low = rules["low"]
+        if low is None:
+            low = 1 if "int" in str(field.type) else 0
+        require_number(field.name, value, low, rules["high"])
+    if rules["check"] is not None:
+        rules["check"](value)
+
+
+def fingerprint(config: Config) -> dict:
     """The fields that affect a unit's result, as JSON values."""
     fields = dataclasses.fields(config)
     chosen = {f.name: getattr(config, f.name) for f in fields if f.metadata["affects_results"]}
     return json.loads(json.dumps(chosen))
 
 
-def _before(config: Any) -> dict:
+def _before(config: Config | type[Config]) -> dict:
     """The settings that were added later, with the values that describe the earlier behaviour."""
     fields = dataclasses.fields(config)
     values = {f.name: f.metadata["before"] for f in fields if f.metadata["affects_results"]}
@@ -56,7 +116,7 @@ def _before(config: Any) -> dict:
     return json.loads(json.dumps(added))
 
 
-def from_file(config_class: type, path: pathlib.Path, experiment: str) -> Any:
+def from_file(config_class: type[C], path: pathlib.Path, experiment: str) -> C:
     """The configuration that `bind_folder` has written into a file.
 
     Raises:
@@ -87,7 +147,12 @@ def _as_tuples(value):
 
 
 def bind_folder(
-    experiment: str, config: Any, output_dir: pathlib.Path, *, flag: str = "output_dir", **also: Any
+    experiment: str,
+    config: Config,
+    output_dir: pathlib.Path,
+    *,
+    flag: str = "output_dir",
+    **also: Config,
 ) -> None:
     """Binds a folder to a configuration: writes it there, or checks that it is the stored one.
 
@@ -132,9 +197,8 @@ def bind_folder(
         ) from error
     if theirs.pop("format", None) != FORMAT:
         raise ConfigError(
-            f"{output_dir} was written by an older version of gat_tf. "
-            f"`python -m gat_tf.experiments.record --migrate {output_dir}` brings it up to date; "
-            f"or choose another --{flag}."
+            f"{output_dir} was written by another version of gat_tf, in another format. Choose "
+            f"another --{flag}."
         )
     theirs = {**together(_before), **theirs}
     different = [
@@ -149,36 +213,19 @@ def bind_folder(
         )
 
 
-def require_known(kind: str, names: Any, known: Any) -> None:
-    """Raises ConfigError unless there are names, all of them known ones."""
-    for name in names or ["none at all"]:
-        if name not in known:
-            expected = ", ".join(map(str, known))
-            raise ConfigError(f"Expected {kind} to be one of {expected}. Received: {name}")
+def require_known(name: str, value: Any, known: Collection) -> None:
+    """Raises ConfigError unless the value is a known one."""
+    if value not in known:
+        expected = ", ".join(map(str, known))
+        raise ConfigError(f"Expected {name} to be one of {expected}. Received: {value}")
 
 
-def require_values(config: Any, *names: str) -> None:
-    """Raises ConfigError unless there is at least one value in each of the fields."""
-    for name in names:
-        if not getattr(config, name):
-            raise ConfigError(f"Expected at least one value in {name}. Received: none")
-
-
-def require_seeds(seeds: tuple[int, ...]) -> None:
-    """Raises ConfigError unless there are seeds, all of them valid in TensorFlow."""
-    if not seeds or min(seeds) < 0 or max(seeds) >= 2**31:
-        raise ConfigError(f"Expected seeds of at least 0 and below 2**31. Received: {seeds}")
-
-
-def require_range(config: Any, *fields: tuple[str, float, float]) -> None:
-    """Raises ConfigError unless each (name, low, high) holds, of a number or of each of several."""
-    for name, low, high in fields:
-        value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else () if value is None else (value,):
-            if not low <= number <= high or number == math.inf:
-                raise ConfigError(
-                    f"Expected {name} to be a finite number in [{low}, {high}]. Received: {number}"
-                )
+def require_number(name: str, value: float, low: float, high: float) -> None:
+    """Raises ConfigError unless the value is finite, from `low` to `high`."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ConfigError(
+            f"Expected {name} to be a finite number in [{low}, {high}]. Received: {value}"
+        )
 
 
 def require_precision(precision: str) -> None:

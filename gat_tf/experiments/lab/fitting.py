@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -257,7 +256,14 @@ def training_data(
 
 
 class _Watch(keras.callbacks.Callback):
-    def __init__(self, training: Training, seed: int, folder: Any, shared_folder: Any, report: Any):
+    def __init__(
+        self,
+        training: Training,
+        seed: int,
+        folder: pathlib.Path,
+        shared_folder: pathlib.Path,
+        report: Callable[[str], None],
+    ):
         super().__init__()
         self.training = training
         self.seed = seed
@@ -348,17 +354,15 @@ class _Watch(keras.callbacks.Callback):
         p = self.progress
         epochs = self.training.epochs
         left = (epochs - p.epochs) * p.seconds_per_epoch
-        soonest = max(p.best_epoch + self.training.patience, self.training.min_epochs) - p.epochs
-        until_patience = soonest * p.seconds_per_epoch
-        time_left = (
-            "done"
-            if self.finished
-            else f"{duration(min(left, until_patience))} to {duration(left)} left"
-        )
+        first_stop = max(p.best_epoch + self.training.patience, self.training.min_epochs)
+        until_patience = (first_stop - p.epochs) * p.seconds_per_epoch
+        soonest, latest = duration(min(left, until_patience)), duration(left)
+        time_left = f"{latest} left" if soonest == latest else f"{soonest} to {latest} left"
+        outcome = p.failure or ("done" if self.finished else time_left)
         described = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in metrics.items())
         self.report(
             f"epoch {p.epochs}/{epochs}, {described} (best epoch {p.best_epoch}), "
-            f"{p.seconds_per_epoch:.1f} s/epoch, {p.failure or time_left}"
+            f"{p.seconds_per_epoch:.1f} s/epoch, {outcome}"
         )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -14,12 +14,14 @@ from absl import app, flags, logging
 
 from gat_tf.data import DatasetNotFoundError
 from gat_tf.experiments.lab import executors, files, monitoring
-from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.config import C, ConfigError
 
 _ERRORS = (ConfigError, DatasetNotFoundError, files.BrokenFileError, files.FullDiskError)
 
 
-def main(config_class: type, presets: dict, run: Callable, name: str) -> None:
+def main(
+    config_class: type[C], presets: dict[str, C], run: Callable[[C, str], dict], name: str
+) -> None:
     """Runs an experiment from the command line.
 
     Args:
@@ -94,90 +96,79 @@ def _define_flags(config_class, presets, name):
     types = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         text, default = field.metadata["help"], field.default
+        if choices := field.metadata["choices"]:
+            text += f" Choices: {', '.join(map(str, choices))}."
         if types[field.name] is bool:
             flags.DEFINE_bool(field.name, default, text, module_name=module)
             continue
         if default is dataclasses.MISSING:
             default = field.default_factory()
-        parser = parser_of(types[field.name])
+        parser = Parser(types[field.name])
         flags.DEFINE(parser, field.name, default, text, module_name=module, serializer=parser)
     if "datasets" in types:
         flags.DEFINE_alias("dataset", "datasets", module_name=module)
 
 
-def parser_of(kind: Any) -> flags.ArgumentParser:
-    """Returns the parser of a field's type."""
-    return DictParser(kind) if typing.get_origin(kind) is dict else Parser(kind)
-
-
 class Parser(flags.ArgumentParser, flags.ArgumentSerializer):
-    """Text to a value of a field's type: 1/3, 0:10 and 1,2,3 are understood; none is None."""
+    """Text to a value of a field's type.
 
-    def __init__(self, kind):
-        self.optional = type(None) in typing.get_args(kind)
-        if self.optional:
-            (kind,) = set(typing.get_args(kind)) - {type(None)}
-        self.many = typing.get_origin(kind) is tuple
-        self.item = typing.get_args(kind)[0] if self.many else kind
+    1/3, 0:10 and 1,2,3 are understood, and none is None. A dict is written as gat.c_g=0.3,... and
+    several values in it as 0.1:0.3:1.
+    """
+
+    def __init__(self, kind: Any):
+        self.kind = kind
 
     def parse(self, argument):
         if not isinstance(argument, str):
             return argument
-        if self.optional and argument.lower() == "none":
-            return None
         try:
-            if self.many:
-                parts = [part.strip() for part in argument.split(",") if part.strip()]
-                return tuple(value for part in parts for value in self._items(part))
-            return self._item(argument)
+            return _parsed(self.kind, argument)
         except (KeyError, ValueError, ZeroDivisionError):
             raise ValueError(f"expected {self.flag_type()}, received {argument!r}") from None
 
-    def _items(self, text):
-        if self.item is int and ":" in text:
-            start, stop = text.split(":")
-            return range(int(start), int(stop))
-        return [self._item(text)]
-
-    def _item(self, text):
-        if self.item is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return float(Fraction(text)) if self.item is float else self.item(text)
-
     def serialize(self, value):
-        return ",".join(map(str, value)) if self.many and value is not None else str(value)
+        return _text(value, ",")
 
     def flag_type(self):
-        return f"{self.item.__name__}{'s, separated by commas' if self.many else ''}"
+        item, *others = typing.get_args(self.kind) or (self.kind,)
+        if typing.get_origin(self.kind) is dict:
+            many = typing.get_origin(others[0]) is tuple
+            return "name=value:value,..." if many else "name=value,..."
+        many = typing.get_origin(self.kind) is tuple
+        return f"{item.__name__}{'s, separated by commas' if many else ''}"
 
 
-class DictParser(flags.ArgumentParser, flags.ArgumentSerializer):
-    """Text such as gat.c_g=0.3,dropout.rate=0.2 to a dict; several values as in 0.1:0.3:1."""
+def _parsed(kind: Any, text: str) -> Any:
+    arguments = typing.get_args(kind)
+    if type(None) in arguments:
+        (kind,) = set(arguments) - {type(None)}
+        return None if text.lower() == "none" else _parsed(kind, text)
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if typing.get_origin(kind) is dict:
+        pairs = (part.split("=") for part in parts)
+        return {name.strip(): _of_dict(arguments[1], value) for name, value in pairs}
+    if typing.get_origin(kind) is tuple:
+        return tuple(value for part in parts for value in _items(arguments[0], part))
+    if kind is bool:
+        return {"true": True, "false": False}[text.lower()]
+    return float(Fraction(text)) if kind is float else kind(text)
 
-    def __init__(self, kind):
-        self.many = typing.get_origin(typing.get_args(kind)[1]) is tuple
 
-    def parse(self, argument):
-        if not isinstance(argument, str):
-            return argument
-        try:
-            parts = [part.strip() for part in argument.split(",") if part.strip()]
-            return {name.strip(): self._value(text) for name, text in (p.split("=") for p in parts)}
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f"expected {self.flag_type()}, received {argument!r}") from None
+def _of_dict(kind: Any, text: str) -> Any:
+    if kind is float:
+        return _parsed(float, text)
+    return tuple(_parsed(float, part) for part in text.split(":"))
 
-    def _value(self, text):
-        values = tuple(float(Fraction(part)) for part in text.split(":"))
-        if self.many:
-            return values
-        (value,) = values
-        return value
 
-    def serialize(self, value):
-        def text(v):
-            return ":".join(map(str, v)) if self.many else str(v)
+def _items(kind: Any, text: str) -> Iterable:
+    if kind is int and ":" in text:
+        start, stop = text.split(":")
+        return range(int(start), int(stop))
+    return [_parsed(kind, text)]
 
-        return ",".join(f"{name}={text(v)}" for name, v in value.items())
 
-    def flag_type(self):
-        return "name=value:value,..." if self.many else "name=value,..."
+def _text(value: Any, separator: str) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_text(v, ':')}" for name, v in value.items())
+    return separator.join(map(str, value)) if isinstance(value, tuple) else str(value)

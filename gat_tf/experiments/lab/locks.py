@@ -7,7 +7,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import IO
 
 from gat_tf.experiments.lab.config import ConfigError
 
@@ -42,7 +42,7 @@ def wait(paths: Iterable[pathlib.Path]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _try(file: Any) -> bool:
+def _try(file: IO[bytes]) -> bool:
     try:
         if sys.platform == "win32":
             file.seek(0)
@@ -60,7 +60,7 @@ def _try(file: Any) -> bool:
     return True
 
 
-def _release(file: Any) -> None:
+def _release(file: IO[bytes]) -> None:
     if sys.platform == "win32":
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import types
 from collections.abc import Iterable
 from typing import Any
 
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, files
-from gat_tf.experiments.lab.config import FORMAT
+from gat_tf.experiments.lab.config import FORMAT, Config
 from gat_tf.experiments.lab.units import Units, say
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 
@@ -19,9 +20,14 @@ class ResultsError(ValueError):
 
 
 def write(
-    name: str, config: Any, output_dir: pathlib.Path, units: list[dict], seconds: float, **more: Any
+    name: str,
+    config: Config,
+    output_dir: pathlib.Path,
+    units: list[dict],
+    seconds: float,
+    **more: Any,
 ) -> dict:
-    """Writes an experiment's results from its units.
+    """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
 
     Args:
         name: Of the experiment's module, such as `gat_tf.experiments.fig2`, whose `summarise`,
@@ -35,42 +41,19 @@ def write(
     Returns:
         What `load` gives for the folder.
     """
-    module = experiment(name)
-    found = {"summary": module.summarise(units), "verdicts": module.verdicts(units)}
-    return save(name, config, output_dir, units, seconds, **more, **found)
-
-
-def save(
-    name: str,
-    config: Any,
-    output_dir: pathlib.Path,
-    units: list[dict],
-    seconds: float,
-    **found: Any,
-) -> dict:
-    """Writes `results.json`, `<experiment>.md` and each figure as PNG and PDF.
-
-    Arguments and result are those of `write`; `found` is what belongs into results.json.
-    """
-    path = output_dir / "results.json"
     results = {
         "experiment": name,
         "format": FORMAT,
         "config": configs.fingerprint(config),
-        "wall_seconds": round(_seconds_before(path) + seconds, 1),
+        "wall_seconds": round(_seconds_before(output_dir / "results.json") + seconds, 1),
         "environment": devices.environment(),
-        **found,
+        **more,
+        **_conclusions(name, units),
     }
     if devices.is_chief():
-        files.write_json(path, results)
-    results["units"] = units
-    if devices.is_chief():
-        module = experiment(name)
-        with files.replacing(output_dir / f"{_file_name(name)}.md") as table:
-            table.write_text(module.table(results), encoding="utf-8")
-        draw(results, output_dir, ("png", "pdf"))
-        say(f"{module.table(results)}\nResults, tables and figures are in {output_dir}/.")
-    return results
+        described = _write_files({**results, "units": units}, output_dir, ("png", "pdf"))
+        say(f"{described}\nResults, tables and figures are in {output_dir}/.")
+    return {**results, "units": units}
 
 
 def remake(folder: pathlib.Path) -> None:
@@ -79,14 +62,26 @@ def remake(folder: pathlib.Path) -> None:
     The record's information about its run is kept: configuration, time and environment.
     """
     found = load(folder)
-    module, units = experiment(found["experiment"]), found.pop("units")
-    if hasattr(module, "summarise"):
-        found |= {"summary": module.summarise(units), "verdicts": module.verdicts(units)}
-    files.write_json(folder / "results.json", found)
-    found["units"] = units
-    with files.replacing(folder / f"{_file_name(found['experiment'])}.md") as table:
-        table.write_text(module.table(found), encoding="utf-8")
-    draw(found, folder, ("png",))
+    _write_files({**found, **_conclusions(found["experiment"], found["units"])}, folder, ("png",))
+
+
+def _conclusions(name: str, units: list[dict]) -> dict:
+    module = experiment(name)
+    if not hasattr(module, "summarise"):  # one evaluation, which is not summarised
+        return {}
+    return {"summary": module.summarise(units), "verdicts": module.verdicts(units)}
+
+
+def _write_files(results: dict, folder: pathlib.Path, formats: Iterable[str]) -> str:
+    """Writes the files of results with their units; returns the table."""
+    stored = {key: value for key, value in results.items() if key != "units"}
+    files.write_json(folder / "results.json", stored)
+    described = table(results)
+    file_name = results["experiment"].removesuffix(".command").rpartition(".")[2]
+    with files.replacing(folder / f"{file_name}.md") as path:
+        path.write_text(described, encoding="utf-8")
+    draw(results, folder, formats)
+    return described
 
 
 def draw(results: dict, output_dir: pathlib.Path, formats: Iterable[str]) -> None:
@@ -133,7 +128,7 @@ def load(path: str | pathlib.Path, name: str | None = None) -> dict:
     return {**results, "units": Units(folder / "units").read_all()}
 
 
-def experiment(name: str) -> Any:
+def experiment(name: str) -> types.ModuleType:
     """Returns the module of an experiment of this package."""
     if not name.startswith("gat_tf."):
         raise ResultsError(f"Expected results of an experiment of gat_tf. Received: {name!r}.")
@@ -179,10 +174,6 @@ def made_with(results: dict) -> str:
         f"{len(units)} unit(s){trained}, on {', '.join(devices_used)}; "
         f"TensorFlow {', '.join(tensorflow)}, Keras {', '.join(keras)}.{mixed}"
     )
-
-
-def _file_name(name: str) -> str:
-    return name.removesuffix(".command").rpartition(".")[2]
 
 
 def _seconds_before(path: pathlib.Path) -> float:

@@ -6,9 +6,9 @@ import functools
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from gat_tf._types import Numbers
 
@@ -73,56 +73,11 @@ def image_error(*accuracies: Numbers, images: int, population: float) -> float:
     Raises:
         ValueError: If `images` is not between 1 and `population`.
     """
-    _check_images(images, population)
+    if not 1 <= images <= population:
+        raise ValueError(f"Expected 1 to {population} images, the population. Received: {images}.")
     shares = [(images * float(np.mean(a)) / 100 + 1) / (images + 2) for a in accuracies]
     variance = sum(p * (1 - p) for p in shares) / (images + 2)
     return 100 * math.sqrt((1 - images / population) * variance)
-
-
-def two_way_errors(differences: Any, population: int) -> tuple[float, float]:
-    """Estimates standard errors over seeds and over images, as crossed random effects.
-
-    The difference of seed s on image i is μ + α_s + β_i + γ_si. The variance of the mean over S
-    seeds and n of N images, as an estimate for all N, is
-
-        σ_α²/S + σ_β²·(1/n - 1/N) + σ_γ²/(S·n)
-
-    The spread of the means of seeds shows the first and the last term. The error over images is
-    the second. The whole standard error is `math.hypot` of the two.
-
-    Args:
-        differences: `[seeds, images]`, two seeds and two images or more: the outcome of an image
-            (1 if it is right, else 0) with one method less that with the other.
-        population: N, the number of images that they were drawn from.
-
-    Returns:
-        The error over seeds and the error over images, in the unit of `differences`. The second,
-        times 100, is a `Claim.image_error` in points.
-
-    Raises:
-        ValueError: If `differences` has another shape, or more images than `population`.
-    """
-    differences = np.asarray(differences, dtype=float)
-    if differences.ndim != 2 or min(differences.shape) < 2:
-        raise ValueError(
-            "Expected `differences` to be [seeds, images] with two or more of each. Received: "
-            f"shape {differences.shape}."
-        )
-    seeds, images = differences.shape
-    _check_images(images, population)
-    of_seeds, of_images = differences.mean(axis=1), differences.mean(axis=0)
-    rest = differences - of_seeds[:, None] - of_images + differences.mean()
-    rest_variance = (rest**2).sum() / ((seeds - 1) * (images - 1))
-    image_variance = max(0.0, of_images.var(ddof=1) - rest_variance / seeds)
-    return (
-        float(math.sqrt(of_seeds.var(ddof=1) / seeds)),
-        float(math.sqrt(image_variance * (1 / images - 1 / population))),
-    )
-
-
-def _check_images(images, population):
-    if not 1 <= images <= population:
-        raise ValueError(f"Expected 1 to {population} images, the population. Received: {images}.")
 
 
 @functools.cache
@@ -159,23 +114,8 @@ def t_p_value(t: float, freedom: float) -> float:
     """
     if freedom > 1e6:  # where the two differ in the far tail alone
         return math.erfc(abs(t) / math.sqrt(2))
-    return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
-
-
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """Regularised incomplete beta function by its continued fraction (DLMF 8.17.22)."""
-    if x in (0.0, 1.0):
-        return x
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly
-        return 1 - _incomplete_beta(1 - x, b, a)
-    fraction = 1.0
-    for m in range(30 + round(3 * math.sqrt(a + b)), 0, -1):
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        fraction = 1 + even / (1 + odd / fraction)
-    fraction = 1 - (a + b) * x / (a + 1) / fraction
-    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    return math.exp(a * math.log(x) + b * math.log1p(-x) - log_beta) / (a * fraction)
+    half, x = (np.float64(v) for v in (freedom / 2, freedom / (freedom + t * t)))
+    return float(tf.math.betainc(half, np.float64(0.5), x))
 
 
 def _root(rising: Callable[[float], float], low: float, high: float) -> float:

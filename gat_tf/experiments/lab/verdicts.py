@@ -16,9 +16,8 @@ other. Of the claims that are decided together the paper's are one family and th
 another: what we ask in addition does not weaken the test of what the paper says.
 
 **Seeds and images.** An accuracy on a sample of the test images also depends on the sample. All
-seeds share it, so the spread over seeds does not show this error. `image_error` bounds it from
-accuracies, `two_way_errors` estimates it from each image's outcome. With a standard error over
-seeds s and one over images e, the interval is
+seeds share it, so the spread over seeds does not show this error. `image_error` bounds it
+from accuracies. With a standard error over seeds s and one over images e, the interval is
 
     mean ± √((t·s)² + (z·e)²)
 
@@ -33,18 +32,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Sequence
 
 import numpy as np
 
 from gat_tf._types import Numbers
 from gat_tf.experiments.lab.significance import holm, t_critical, two_way_p_value, z_critical
+from gat_tf.experiments.lab.tables import table
 
 MINIMUM_SEEDS = 3
-_MOST_SEEDS = 10**6
 _ROUNDING = 1e-9  # A smaller standard deviation over seeds is rounding error.
-_NORMAL = statistics.NormalDist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,71 +183,6 @@ def _verdict(claim: Claim, measured: dict, p: float, level: float) -> str:
     return "holds" if measured["mean"] > 0 else "does not hold"
 
 
-def seeds_needed(
-    effect: float, spread: float, claims: int, power: float = 0.8, confidence: float = 0.95
-) -> int | None:
-    """Returns how many seeds show an effect with the power wanted.
-
-    The level is the strictest of Holm's method, `(1 - confidence) / claims`. Images are taken to be
-    the whole test set: the error of a sample does not fall with more seeds.
-
-    Args:
-        effect: The true mean difference.
-        spread: The standard deviation of the differences over seeds, in the same unit.
-        claims: How many are decided together.
-        power: The probability that the difference is found, in (0, 1).
-        confidence: As in `decide`.
-
-    Returns:
-        The number, three at least; None if it is above a million, which includes an effect of zero,
-        and if effect or spread are not known or the spread is zero.
-
-    Raises:
-        ValueError: If `power` is not in (0, 1).
-    """
-    if not 0 < power < 1:
-        raise ValueError(f"Expected `power` between 0 and 1. Received: {power}.")
-    size = effect / spread if spread > 0 else math.nan
-    if not math.isfinite(size):
-        return None
-    level = (1 - confidence) / claims
-
-    def enough(seeds):
-        return _power(size * math.sqrt(seeds), seeds - 1, level) >= power
-
-    high = MINIMUM_SEEDS
-    while not enough(high):
-        high *= 2
-        if high > _MOST_SEEDS:
-            return None
-    low = max(MINIMUM_SEEDS - 1, high // 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _power(shift: float, freedom: int, level: float) -> float:
-    """Probability that |t| exceeds its critical value if the mean is `shift` standard errors away.
-
-    That of a normal variable given the estimated deviation, averaged over its distribution: the
-    estimate over the truth is u with ν·u² chi-square of ν degrees of freedom.
-    """
-    critical = t_critical(1 - level, freedom)
-    half = freedom / 2
-    reach = 10 / math.sqrt(2 * freedom)  # ten standard deviations of u
-    u = np.linspace(max(1e-9, 1 - reach), 1 + reach, 2001)
-    log_density = (
-        math.log(2)
-        + half * math.log(half)
-        - math.lgamma(half)
-        + (freedom - 1) * np.log(u)
-        - half * u**2
-    )
-    found = [_NORMAL.cdf(shift - critical * v) + _NORMAL.cdf(-shift - critical * v) for v in u]
-    return float(np.trapezoid(np.exp(log_density) * found, u))
-
-
 def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
     """Renders what `decide` returned as a Markdown table.
 
@@ -275,11 +207,7 @@ def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
         for origin, text in (("paper", "of the paper"), ("beyond", "beyond it"))
         if origin in origins
     )
-    lines = [
-        f"| claim | origin | verdict | seeds | {difference} [{percent} interval, uncorrected] "
-        f"| p, corrected (Holm) for {families} |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for v, unit in zip(verdicts, units, strict=True):
         claim = v["claim"]
         if v["kind"] == "not below":
@@ -295,16 +223,7 @@ def markdown(verdicts: Sequence[dict], digits: int = 1) -> str:
             low, high = v["interval"]
             evidence = f"{mean} [{low:+.{digits}f}, {high:+.{digits}f}]{own}"
             p = "< 0.001" if v["p_holm"] < 0.001 else f"{v['p_holm']:.3f}"
-        lines.append(f"| {claim} | {v['origin']} | {verdict} | {v['seeds']} | {evidence} | {p} |")
-    return "\n".join(lines) + "\n"
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Returns mean and standard deviation; the latter is None with one value."""
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def plus_minus(values: Sequence[float], digits: int = 1) -> str:
-    """Returns mean ± standard deviation as a table's cell."""
-    mean, std = mean_and_std(values)
-    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+        rows.append([claim, v["origin"], verdict, str(v["seeds"]), evidence, p])
+    evidence = f"{difference} [{percent} interval, uncorrected]"
+    head = ["claim", "origin", "verdict", "seeds", evidence, f"p, corrected (Holm) for {families}"]
+    return "\n".join(table(head, rows)) + "\n"

@@ -8,13 +8,15 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from gat_tf import attacks, data, evaluation
-from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.significance import image_error
-from gat_tf.experiments.lab.verdicts import plus_minus
+from gat_tf.experiments.lab.tables import by_dataset, plus_minus, spread
+from gat_tf.experiments.lab.tables import table as markdown
+from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import Measurement, sampling_error
 from gat_tf.experiments.robgan import images, settings
 from gat_tf.experiments.robgan.measuring import Runner
@@ -30,7 +32,10 @@ class Config(settings.Config):
     """Settings of Rob-GAN's Table 1, Fig. 2 and Fig. 6."""
 
     epsilons: tuple[float, ...] = option(
-        _SWEPT, "Values of δmax in the figures, of pixels in [-1, 1], rising (paper)."
+        _SWEPT,
+        "Values of δmax in the figures, of pixels in [-1, 1], rising (paper).",
+        high=2,
+        rising=True,
     )
     attacked_images: int | None = option(
         None,
@@ -39,20 +44,10 @@ class Config(settings.Config):
     )
     evaluation_steps: int = option(20, "Number of PGD steps, each a fifth of δmax (paper).")
 
-    def __post_init__(self):
-        super().__post_init__()
-        configs.require_values(self, "epsilons")
-        configs.require_range(
-            self, ("epsilons", 0, 2), ("evaluation_steps", 1, INF), ("attacked_images", 1, INF)
-        )
-        if list(self.epsilons) != sorted(set(self.epsilons)):
-            raise ConfigError(
-                f"Expected epsilons to rise from one to the next. Received: {self.epsilons}"
-            )
-
 
 PRESETS = settings.presets(
     Config,
+    large={"attacked_images": 2_000},
     reduced={"attacked_images": 1_000},
     quick={"attacked_images": 200, "evaluation_steps": 10, "epsilons": _SWEPT[::2]},
 )
@@ -87,7 +82,9 @@ def run(
     return runner.write()
 
 
-def _measurement(runner: Any, network: Network, splits: Any, epsilons: Any) -> Measurement:
+def _measurement(
+    runner: Runner, network: Network, splits: Sequence[str], epsilons: Sequence[float]
+) -> Measurement:
     folder, c, (dataset, _, name, seed) = runner.networks, runner.config, network
 
     def measured():
@@ -120,7 +117,7 @@ class _StepsOfAFifth(attacks.PGD):
 
 
 def pgd_accuracies(
-    classifier: Any, splits: dict[str, data.Split], epsilons: Sequence[float], steps: int
+    classifier: keras.Model, splits: dict[str, data.Split], epsilons: Sequence[float], steps: int
 ) -> dict[str, list[float]]:
     """Accuracies in [0, 1] under PGD as the paper evaluates: sign steps of ε/5, no random start.
 
@@ -155,12 +152,6 @@ def pgd_accuracies(
         split: [round(float(accuracy(split, epsilon)), 6) for epsilon in epsilons]
         for split in splits
     }
-
-
-def by_dataset(units: list[dict]) -> dict[str, list[dict]]:
-    """The units of each data set."""
-    names = dict.fromkeys(u["dataset"] for u in units)
-    return {name: [u for u in units if u["dataset"] == name] for name in names}
 
 
 def merged(units: list[dict]) -> dict[str, list[dict]]:
@@ -238,15 +229,6 @@ def _mean_curves(units: list[dict], name: str) -> dict:
     }
 
 
-def spread(curves: Any) -> dict:
-    """Mean and standard deviation over the first axis, the latter None where it has length one."""
-    values = np.array(curves, np.float64)
-    return {
-        "mean": values.mean(axis=0).tolist(),
-        "std": values.std(axis=0, ddof=1).tolist() if len(values) > 1 else None,
-    }
-
-
 def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[str]:
     """The points of a data set's curves as lines of Markdown.
 
@@ -258,23 +240,29 @@ def table(results: dict, dataset: str, paper: dict[str, list[float]]) -> list[st
     ours = merged(results["units"])[dataset]
     epsilons = next(iter(next(iter(ours[0]["curves"].values())).values()))["epsilons"]
     counts = ", ".join(f"{n} {split}" for split, n in ours[0]["images"].items())
-    lines = [
-        f"**{dataset}**, accuracy in % under PGD in L∞ against δmax (pixels in [-1, 1]), on "
-        f"{counts} images, mean ± standard deviation over {len(ours)} seed(s)",
-        "",
-        f"| classifier | images | {' | '.join(f'{e:g}' for e in epsilons)} |",
-        f"|{'---|' * (2 + len(epsilons))}",
-    ]
+    rows = []
     for name in measured(ours):
         title, those = CLASSIFIERS[name].title, having(ours, name)
         for split in those[0]["curves"][name]:
             columns = np.transpose([accuracies(u, name, split) for u in those]).tolist()
-            cells = [plus_minus(column) for column in columns]
-            lines.append(f"| {title} | {split} | {' | '.join(cells)} |")
+            rows.append([title, split, *map(plus_minus, columns)])
         if name in paper:
-            cells = [f"{value:.2f}" for value in paper[name]]
-            lines.append(f"| {title}, the paper's | test | {' | '.join(cells)} |")
-    return [*lines, ""]
+            rows.append([f"{title}, the paper's", "test", *(f"{v:.2f}" for v in paper[name])])
+    return [
+        f"**{dataset}**, accuracy in % under PGD in L∞ against δmax (pixels in [-1, 1]), on "
+        f"{counts} images, mean ± standard deviation over {len(ours)} seed(s)",
+        "",
+        *markdown(["classifier", "images", *(f"{e:g}" for e in epsilons)], rows),
+        "",
+    ]
+
+
+def tables(results: dict) -> str:
+    """The points of the curves and the verdicts as Markdown, by data set."""
+    lines = []
+    for dataset, found in results["verdicts"].items():
+        lines += [*table(results, dataset, {}), verdicts_markdown(found)]
+    return "\n".join(lines)
 
 
 def panel(dataset: str, curves: dict, paper: dict[str, list[float]]) -> Any:

@@ -4,8 +4,8 @@
     python -m gat_tf.experiments.robgan.fig2 --dataset=cifar10 --data_dir=...       # the paper's
 
 The paper's claim: under PGD an adversarially trained classifier is far more accurate on its
-training images than on test images, at every δmax (left), and its local Lipschitz value ‖∂ℓ/∂x‖₂
-is as much larger on the test images, more so as training goes on (right).
+training images than on test images, at every δmax (left). Its local Lipschitz value ‖∂ℓ/∂x‖₂ is
+larger on test images, and this gap grows during training (right).
 
 A unit of work is one data set and seed.
 """
@@ -16,8 +16,8 @@ import pathlib
 from typing import Any
 
 from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.tables import spread
 from gat_tf.experiments.lab.verdicts import Claim, decide
-from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import curves
 from gat_tf.experiments.robgan.curves import PRESETS, Config
 
@@ -43,8 +43,7 @@ def summarise(units: list[dict]) -> dict:
     summary = curves.summarise(units)
     for dataset, ours in curves.merged(units).items():
         summary[dataset]["lipschitz"] = {
-            split: curves.spread([_lipschitz(u, split) for u in ours])
-            for split in ("train", "test")
+            split: spread([_lipschitz(u, split) for u in ours]) for split in ("train", "test")
         }
     return summary
 
@@ -78,12 +77,7 @@ def verdicts(units: list[dict]) -> dict:
     }
 
 
-def table(results: dict) -> str:
-    """The points of the left panel and the verdicts as Markdown, by data set."""
-    lines = []
-    for dataset, found in results["verdicts"].items():
-        lines += [*curves.table(results, dataset, {}), verdicts_markdown(found)]
-    return "\n".join(lines)
+table = curves.tables
 
 
 def figures(results: dict) -> dict:

@@ -16,7 +16,6 @@ import pathlib
 
 from gat_tf.experiments.lab import flags
 from gat_tf.experiments.lab.verdicts import Claim, decide
-from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import sampling_error
 from gat_tf.experiments.robgan import curves
 from gat_tf.experiments.robgan.curves import PRESETS, Config, summarise  # noqa: F401
@@ -61,12 +60,7 @@ def _claims(units: list[dict]) -> list[Claim]:
     ]
 
 
-def table(results: dict) -> str:
-    """The points of the curves and the verdicts as Markdown, by data set."""
-    lines = []
-    for dataset, found in results["verdicts"].items():
-        lines += [*curves.table(results, dataset, {}), verdicts_markdown(found)]
-    return "\n".join(lines)
+table = curves.tables
 
 
 def figures(results: dict) -> dict:

@@ -25,17 +25,16 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import augmentation, data, evaluation, models
-from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags
 from gat_tf.experiments.lab.config import ConfigError, option
-from gat_tf.experiments.lab.verdicts import Claim, decide, mean_and_std, plus_minus
+from gat_tf.experiments.lab.tables import by_dataset, mean_and_std, plus_minus
+from gat_tf.experiments.lab.tables import table as markdown
+from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import Measurement
 from gat_tf.experiments.robgan import settings
-from gat_tf.experiments.robgan.curves import by_dataset
 from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import GANS, Network
-from gat_tf.experiments.robgan.settings import INF
 
 NAME = "gat_tf.experiments.robgan.fig7"
 NAMES = ("robgan", "acgan_attack", "split", "acgan", "split_equal")
@@ -51,14 +50,8 @@ class Config(settings.Config):
     shown_classes: int = option(10, "Number of classes in the picture, a row each (ours).")
     shown_images: int = option(10, "Number of images of each class in the picture (ours).")
     diversity_images: int = option(
-        100, "Number of images of each class from which its diversity is measured (ours)."
+        100, "Number of images of each class from which its diversity is measured (ours).", low=2
     )
-
-    def __post_init__(self):
-        super().__post_init__()
-        configs.require_range(
-            self, ("shown_classes", 1, INF), ("shown_images", 1, INF), ("diversity_images", 2, INF)
-        )
 
 
 PRESETS = settings.presets(Config, quick={"diversity_images": 20})
@@ -87,7 +80,7 @@ def _require_pairs(networks: Any, dataset: str) -> None:
         )
 
 
-def _measurement(runner: Any, dataset: str, seed: int) -> Measurement:
+def _measurement(runner: Runner, dataset: str, seed: int) -> Measurement:
     networks = {name: Network(dataset, "gan", name, seed) for name in NAMES}
     folder, c, classes = runner.networks, runner.config, data.CLASSES[dataset]
 
@@ -184,22 +177,30 @@ def table(results: dict) -> str:
     """The diversities and the verdicts as Markdown, by data set."""
     lines = []
     for dataset, ours in by_dataset(results["units"]).items():
+        diversities = {
+            "real test images" if name == "real" else GANS[name].title: [
+                u["diversity"][name] for u in ours
+            ]
+            for name in ours[0]["diversity"]
+        }
         lines += [
             f"**{dataset}**, root mean square distance of a pixel (in [-1, 1]) between two images "
             f"of a class, {ours[0]['images_of_each_class']} images per class, over {len(ours)} "
             "seed(s); 0 is one fixed image per class",
             "",
-            "| images | mean over classes | least class |",
-            "|---|---|---|",
+            *markdown(
+                ["images", "mean over classes", "least class"],
+                [
+                    [
+                        title,
+                        *(plus_minus([float(of(d)) for d in found], 3) for of in (np.mean, np.min)),
+                    ]
+                    for title, found in diversities.items()
+                ],
+            ),
+            "",
+            verdicts_markdown(results["verdicts"][dataset]),
         ]
-        for name in ours[0]["diversity"]:
-            title = "real test images" if name == "real" else GANS[name].title
-            cells = [
-                plus_minus([float(of(u["diversity"][name])) for u in ours], 3)
-                for of in (np.mean, np.min)
-            ]
-            lines.append(f"| {title} | {' | '.join(cells)} |")
-        lines += ["", verdicts_markdown(results["verdicts"][dataset])]
     return "\n".join(lines)
 
 

@@ -30,17 +30,15 @@ from typing import Any
 
 import numpy as np
 
-from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags, units
 from gat_tf.experiments.lab.config import ConfigError, option
-from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
+from gat_tf.experiments.lab.tables import by_dataset, plus_minus, spread
+from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.robgan import settings
-from gat_tf.experiments.robgan.curves import by_dataset, spread
 from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import GANS, Network
 from gat_tf.experiments.robgan.scoring import Scorer
-from gat_tf.experiments.robgan.settings import INF
 from gat_tf.experiments.settings import PRESETS as TABLE2_PRESETS
 
 NAME = "gat_tf.experiments.robgan.fig8"
@@ -56,7 +54,8 @@ class Config(settings.Config):
 
     gans: tuple[str, ...] = option(
         tuple(GANS),
-        f"Ways of training a generator, of {', '.join(GANS)}; all but the last are the paper's.",
+        "Ways of training a generator; all but the last choice are the paper's.",
+        choices=GANS,
         affects_results=False,
     )
     score_network: str = option(
@@ -64,7 +63,7 @@ class Config(settings.Config):
         "Network that scores the images: inception (paper), baseline, or a .keras file; see above.",
     )
     score_images: int = option(
-        50_000, "Number of generated images that are scored at each snapshot (paper)."
+        50_000, "Number of generated images that are scored at each snapshot (paper).", low=2
     )
     score_splits: int = option(10, "Number of parts of the inception score (paper).")
     table2_dir: str = option(
@@ -75,16 +74,13 @@ class Config(settings.Config):
     )
     table2_preset: str = option(
         "paper",
-        "How the baseline is trained in a folder that is empty, one of "
-        f"{', '.join(TABLE2_PRESETS)}.",
+        "How the baseline is trained in a folder that is empty.",
+        choices=TABLE2_PRESETS,
         affects_results=False,
     )
 
     def __post_init__(self):
         super().__post_init__()
-        configs.require_known("gan", self.gans, GANS)
-        configs.require_known("table2_preset", [self.table2_preset], TABLE2_PRESETS)
-        configs.require_range(self, ("score_images", 2, INF), ("score_splits", 1, INF))
         if self.score_images < self.score_splits:
             raise ConfigError(
                 "Expected at least as many score_images as score_splits. "
@@ -102,7 +98,10 @@ def _of_table2(preset: str, score_images: int) -> dict:
 
 
 PRESETS = settings.presets(
-    Config, reduced=_of_table2("reduced", 2_000), quick=_of_table2("quick", 500)
+    Config,
+    large=_of_table2("full", 10_000),
+    reduced=_of_table2("reduced", 2_000),
+    quick=_of_table2("quick", 500),
 )
 
 

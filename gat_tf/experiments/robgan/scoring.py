@@ -14,13 +14,14 @@ from gat_tf.experiments import networks as table2
 from gat_tf.experiments.lab import units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.robgan import images
+from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import GANS, Network
 
 
 class Scorer:
     """Scores the snapshots of a data set's generators, in the eyes of one network."""
 
-    def __init__(self, runner: Any, dataset: str):
+    def __init__(self, runner: Runner, dataset: str):
         self.config = runner.config
         self.networks = runner.networks
         self.dataset = dataset

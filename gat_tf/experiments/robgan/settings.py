@@ -15,25 +15,31 @@ INF = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configs.Config):
     """How the networks are trained; the defaults are the paper's or its authors' code's."""
 
     PRESETS: ClassVar[dict[str, str]] = {
         "paper": "the paper's networks and data",
+        "large": "all of CIFAR-10, a quarter of the width and a fifth of the epochs, hours per "
+        "network on two cores that compute in bfloat16",
         "reduced": "real CIFAR-10, networks of an eighth of the width, hours on two cores",
         "quick": "built-in images and narrow networks, minutes on two cores",
     }
 
     datasets: tuple[str, ...] = option(
-        ("cifar10", "imagenet143"), "Data sets (paper).", affects_results=False
+        ("cifar10", "imagenet143"),
+        "Data sets (paper).",
+        choices=data.CLASSES,
+        affects_results=False,
     )
     seeds: tuple[int, ...] = option(
-        (0,), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False
+        (0,), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False, **configs.SEED
     )
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
     strategy: str = option(
         "mirrored",
-        f"tf.distribute strategy of what is trained, one of {', '.join(devices.ONE_MACHINE)}.",
+        "tf.distribute strategy of what is trained.",
+        choices=devices.ONE_MACHINE,
         affects_results=False,
     )
     networks_dir: str = option(
@@ -43,16 +49,18 @@ class Config:
         affects_results=False,
     )
     image_size: int = option(
-        64, "Height and width of ImageNet-143's images, 64 or 128 (paper); CIFAR's have 32."
+        64, "Height and width of ImageNet-143's images (paper); CIFAR's have 32.", choices=(64, 128)
     )
     train_size: int | None = option(None, "Number of training images; none is all (paper).")
     test_size: int | None = option(None, "Number of test images; none is all (paper).")
-    width: float = option(1.0, "Factor on the filters of every network; 1 is the paper's.")
+    width: float = option(
+        1.0, "Factor on the filters of every network; 1 is the paper's.", low=1e-9
+    )
     batch_size: int = option(
         64, "Number of images in a minibatch of joint training, over all devices (paper)."
     )
     epochs: int = option(
-        100, "Number of epochs of joint training (paper; at most 200 in its code)."
+        100, "Number of epochs of joint training (paper; at most 200 in its code).", high=9999
     )
     learning_rate: float = option(
         2e-4, "Learning rate of both Adam optimizers of joint training, with β (0, 0.9) (paper)."
@@ -69,6 +77,7 @@ class Config:
         None,
         "δmax of joint training, of pixels in [-1, 1]; none is 0.07 for images of 32 pixels and "
         "1/32 for larger ones (paper).",
+        high=2,
     )
     attack_steps: int = option(
         5, "Number of PGD steps of joint training and of the classifiers' training (paper)."
@@ -80,6 +89,7 @@ class Config:
         "float32",
         "Keras dtype policy of the training; auto is mixed_bfloat16 on a CPU that computes in "
         "bfloat16 and float32 elsewhere (ours). Networks are kept and measured in float32.",
+        check=configs.require_precision,
         before="float32",
     )
     snapshots: int = option(20, "Number of generators kept during joint training (ours).")
@@ -88,6 +98,8 @@ class Config:
         "Number of epochs of each stage of fine-tuning (paper). The first stage of the rival, "
         "adversarial training, is longer by the epochs of joint training, so that both see the "
         "images as often (ours).",
+        low=0,
+        high=9999,
     )
     classifier_learning_rate: float = option(
         1e-3,
@@ -100,6 +112,7 @@ class Config:
     classifier_epsilon: float = option(
         1 / 32,
         "δmax of the classifiers' training, of pixels in [-1, 1], in PGD steps of a fifth (paper).",
+        high=2,
     )
     fake_weight: float = option(0.3, "Weight of the generated images in eq. 10, λ (paper).")
     fake_images: int = option(
@@ -115,38 +128,13 @@ class Config:
     )
 
     def __post_init__(self):
-        configs.require_known("data set", self.datasets, data.CLASSES)
-        configs.require_known("strategy", [self.strategy], devices.ONE_MACHINE)
-        configs.require_known("image_size", [self.image_size], (64, 128))
-        configs.require_seeds(self.seeds)
-        configs.require_precision(self.precision)
-        configs.require_values(self, "classifier_epochs")
-        configs.require_range(
-            self,
-            ("width", 1e-9, INF),
-            ("batch_size", 1, INF),
-            ("epochs", 1, 9999),
-            ("learning_rate", 0, INF),
-            ("halving_epochs", 1, INF),
-            ("discriminator_steps", 1, INF),
-            ("attack_epsilon", 0, 2),
-            ("attack_steps", 1, INF),
-            ("attack_step_size", 0, INF),
-            ("snapshots", 1, INF),
-            ("classifier_epochs", 0, 9999),
-            ("classifier_learning_rate", 0, INF),
-            ("classifier_batch_size", 1, INF),
-            ("classifier_epsilon", 0, 2),
-            ("fake_weight", 0, INF),
-            ("fake_images", 1, INF),
-            ("lipschitz_images", 1, INF),
-        )
+        super().__post_init__()
         if not sum(self.classifier_epochs):
             raise ConfigError("Expected classifier_epochs of at least 1 in all. Received: 0")
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(configs.Config):
     """How networks are trained beyond the settings: what no flag chooses, and changed once.
 
     It is stored with the settings, so that a folder from before a change is not continued with
@@ -171,6 +159,16 @@ RECIPE = Recipe()
 
 PRESETS = {
     "paper": {},
+    # 15,620 updates of the generator. All that is shorter, is so by the same factor.
+    "large": {
+        "datasets": ("cifar10",),
+        "networks_dir": "runs/robgan-networks-large",
+        "width": 1 / 4,
+        "epochs": 20,
+        "halving_epochs": 10,
+        "precision": "mixed_bfloat16",
+        "classifier_epochs": (4, 4, 2, 2),
+    },
     # Real images, narrow networks and few steps: to see that everything works, not how well.
     "reduced": {
         "datasets": ("cifar10",),
