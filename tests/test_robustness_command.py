@@ -323,7 +323,12 @@ def test_folder_of_images_is_resized_to_the_model(grey, tmp_path):
     halved = grey_image.reshape(28, 2, 28, 2).mean(axis=(1, 3))  # bilinear, at the pixels' middle
     np.testing.assert_allclose(images[0, :, :, 0], halved / 255, atol=1.5 / 255)
     assert labels.tolist() == [2]
-    (tmp_path / "images" / "3").rmdir()
+    for name in "0123":
+        for i in range(3):
+            keras.utils.save_img(tmp_path / "images" / name / f"b{i}.png", image, scale=False)
+    few = dataclasses.replace(config, images=4)  # not only of the first class
+    assert command.load_images(few, (None, 28, 28, 1))[1].tolist() == [0, 1, 2, 2]
+    shutil.rmtree(tmp_path / "images" / "3")
     with pytest.raises(ConfigError, match=r"the 4 classes.*Received: 3, 0, 1, 2\. In a folder, an"):
         command.run(config, tmp_path / "out")
 
@@ -383,7 +388,9 @@ def test_images_that_do_not_fit_the_model_are_named(grey, images, message, tmp_p
 @pytest.mark.parametrize("shape", [[16, 1, 1], [4, 4, 2], [1, 5, 1], [4, 4, 13], [4, 4, 3]])
 def test_worst_images_of_any_shape_are_drawn(shape, tmp_path):
     pixels = base64.b64encode(bytes(math.prod(shape))).decode()
-    worst = [{"image": 0, "label": 1, "epsilon": 0.1, "shape": shape, "pixels": pixels}]
+    worst = [
+        {"image": 0, "label": 1, "name": "bee", "epsilon": 0.1, "shape": shape, "pixels": pixels}
+    ]
     made = {
         "config": {"hard_label_images": 1}, "norm": "L2", "epsilon": 0.1, "images": 1,
         "clean_accuracy": 1.0, "worst_case_accuracy": 0.0, "attacks": [], "curve": None,

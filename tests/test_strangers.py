@@ -100,10 +100,10 @@ def test_mobilenet_of_pixels_from_minus_1_to_1(tmp_path, monkeypatch):
     x = images / np.float32(127.5) - 1
     # Untrained, it hardly tells images apart.
     kernel, bias = model.layers[-1].get_weights()
-    features = keras.Model(model.input, model.layers[-2].output).predict(x, verbose=0)
+    features = keras.Model(model.input, model.layers[-2].output)(x, training=False).numpy()
     kernel /= np.std(features @ kernel, axis=0)
     model.layers[-1].set_weights([kernel, bias - features.mean(axis=0) @ kernel])
-    labels = np.argmax(model.predict(x, verbose=0), axis=1)
+    labels = np.argmax(model(x, training=False), axis=1)
     seen = []
 
     def measured(model, dataset, norm, epsilon, *, bounds, batch_size, from_logits, **_):
@@ -123,9 +123,26 @@ def test_mobilenet_of_pixels_from_minus_1_to_1(tmp_path, monkeypatch):
     assert np.abs(eta).max() == pytest.approx(16 / 255, rel=1e-3)
     assert (np.abs(eta) > 0.9 * 16 / 255).mean() > 0.8  # the gradient is there, and followed
     assert (found.adversarial.min() >= -1) & (found.adversarial.max() <= 1)
-    after = np.argmax(model.predict(found.adversarial, verbose=0), axis=1)
+    after = np.argmax(model(found.adversarial, training=False), axis=1)
     np.testing.assert_array_equal(found.robust, after == labels)
     assert found.robust.mean() < 1
+
+
+@keras.saving.register_keras_serializable("strangers")
+class Noise(LAYERS.Layer):
+    """Adds noise in inference too, as some defences do."""
+
+    def call(self, inputs):
+        return inputs + 0.3 * keras.random.normal(keras.ops.shape(inputs))
+
+
+def randomised():
+    inputs = keras.Input((4, 4, 1))
+    x = LAYERS.Flatten()(Noise()(inputs))
+    model = keras.Model(inputs, LAYERS.Dense(2, "softmax")(x))
+    kernel = np.tile(np.float32([[-0.5, 0.5]]), (16, 1))
+    model.set_weights([kernel, -kernel.sum(axis=0) * np.float32(0.38)])
+    return model
 
 
 def test_randomised_model_fails_its_check(tmp_path):
@@ -133,12 +150,7 @@ def test_randomised_model_fails_its_check(tmp_path):
     images = byte_images(12, (4, 4, 1), rng)
     labels = np.arange(12) % 2
     images[labels == 0] //= 2
-    inputs = keras.Input((4, 4, 1))
-    x = LAYERS.Dropout(0.5)(LAYERS.Flatten()(inputs), training=True)  # Monte Carlo dropout
-    model = keras.Model(inputs, LAYERS.Dense(2, "softmax")(x))
-    kernel = np.tile(np.float32([[-0.5, 0.5]]), (16, 1))
-    model.set_weights([kernel, -kernel.sum(axis=0) * np.float32(0.38)])
-    results = evaluated(model, images, labels, tmp_path, epsilon=0.05)
+    results = evaluated(randomised(), images, labels, tmp_path, epsilon=0.05)
     checks = {c["check"]: c for c in results["checks"]}
     found = checks["the model gives the same logits twice"]
     assert not found["passed"]
@@ -148,13 +160,26 @@ def test_randomised_model_fails_its_check(tmp_path):
     assert "the accuracies above may be too high" in text
 
 
+def test_layer_that_only_the_stranger_has_is_named(tmp_path):
+    randomised().save(tmp_path / "stranger.keras")
+    known = dict(keras.saving.get_custom_objects())
+    keras.saving.get_custom_objects().clear()
+    try:
+        with pytest.raises(ConfigError, match=r"no classes that are not registered[\s\S]*Noise"):
+            command.load_model(str(tmp_path / "stranger.keras"))
+    finally:
+        keras.saving.get_custom_objects().update(known)
+
+
 def test_multi_label_model_is_refused_by_name(tmp_path):
     rng = np.random.default_rng(4)
     images = byte_images(12, (4, 4, 1), rng)
     model = keras.Sequential([keras.Input((4, 4, 1)), LAYERS.Flatten(), LAYERS.Dense(3, "sigmoid")])
     for from_logits in (False, True):
+        folder = tmp_path / str(from_logits)
+        folder.mkdir()
         with pytest.raises(ConfigError, match=r"stranger\.keras on .*Multi-label classification"):
-            evaluated(model, images, np.arange(12) % 3, tmp_path, from_logits=from_logits)
+            evaluated(model, images, np.arange(12) % 3, folder, from_logits=from_logits)
     with pytest.raises(ConfigError, match=r"integer labels \[N\].*\(12, 3\)"):
         evaluated(model, images, rng.integers(0, 2, (12, 3)), tmp_path)
 

@@ -24,6 +24,7 @@ import hashlib
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
@@ -82,7 +83,10 @@ class Config(budget.Config):
         low=-math.inf,
     )
     high: float = option(1.0, "Largest pixel value that the model takes.", low=-math.inf)
-    images: int | None = option(None, "Number of test images, from the first; none means all.")
+    images: int | None = option(
+        None,
+        "Number of test images, from the first, or of a folder evenly spread; none means all.",
+    )
     batch_size: int = option(100, "Number of images attacked at a time.")
     seed: int = option(0, "Seed of the attacks' random choices.", **configs.SEED)
     save_images: bool = option(
@@ -173,7 +177,8 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         if isinstance(error, ConfigError | files.BrokenFileError):
             raise
         raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
-    result["worst"] = _worst(result, images, labels)
+    names = data.class_names(config.dataset, config.data_dir)
+    result["worst"] = _worst(result, images, labels, names)
     fooled = pictures.read([kept.path(name, ".npz") for name in tasks])
     if config.save_images:
         pictures.save(output_dir / "worst_case_images.npz", fooled)
@@ -181,7 +186,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         fooled,
         images,
         logits_of(model, config.from_logits),
-        data.class_names(config.dataset, config.data_dir),
+        names,
         (config.low, config.high),
     )
     seconds = time.time() - started
@@ -240,8 +245,11 @@ def load_images(config: Config, input_shape: Any = None) -> tuple[np.ndarray, np
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if config.images is not None:
-        images, labels = images[: config.images], labels[: config.images]
+    if config.images is not None and config.images < len(labels):
+        chosen = np.arange(config.images)
+        if config.dataset not in data.CLASSES and pathlib.Path(config.dataset).is_dir():
+            chosen = chosen * len(labels) // config.images  # one class comes after the other
+        images, labels = images[chosen], labels[chosen]
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / 255
         images = config.low + (config.high - config.low) * images
@@ -277,7 +285,9 @@ def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> 
         )
 
 
-def _worst(result: dict, images: np.ndarray, labels: np.ndarray) -> list[dict]:
+def _worst(
+    result: dict, images: np.ndarray, labels: np.ndarray, names: Sequence[str] | None
+) -> list[dict]:
     """Of the correctly classified images, those fooled at the smallest ε."""
     if result["curve"] is None:
         return []
@@ -290,6 +300,7 @@ def _worst(result: dict, images: np.ndarray, labels: np.ndarray) -> list[dict]:
             {
                 "image": i,
                 "label": int(labels[i]),
+                "name": f"class {labels[i]}" if names is None else names[labels[i]],
                 "epsilon": epsilon,
                 "shape": list(pixels.shape),
                 "pixels": base64.b64encode(pixels.tobytes()).decode(),
@@ -431,6 +442,6 @@ def _overview(results: dict) -> Figure:
             np.frombuffer(base64.b64decode(found["pixels"]), np.uint8).reshape(found["shape"]) / 255
             for found in worst
         ]
-        titles = [f"class {found['label']}\nε {found['epsilon']:.3g}" for found in worst]
+        titles = [f"{found['name']}\nε {found['epsilon']:.3g}" for found in worst]
         strip(images, titles, label="clean images\nthat fall first", figure=rows[1, 0])
     return figure

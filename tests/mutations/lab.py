@@ -2,6 +2,20 @@
 
 MUTATIONS = [
     (
+        "bar that starts anew in every epoch",
+        "experiments/lab/monitoring.py",
+        "        self._done += 1\n",
+        "        self._done = batch + 1\n",
+        "test_lab_monitoring.py -k counts_all_steps",
+    ),
+    (
+        "validation missing in TensorBoard",
+        "experiments/lab/fitting.py",
+        "logs.update(metrics)  # for",
+        "dict(logs).update(metrics)  # for",
+        "test_lab_monitoring.py -k terminal",
+    ),
+    (
         "lock not taken",
         "experiments/lab/units.py",
         "with locks.held(self._lock(name)) as ours:",
