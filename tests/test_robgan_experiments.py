@@ -15,7 +15,7 @@ import tensorflow as tf
 from gat_tf import data, evaluation, models
 from gat_tf.experiments.lab import files, fitting, results
 from gat_tf.experiments.lab.config import ConfigError
-from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, table1
+from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, robustness, table1
 from gat_tf.experiments.robgan.methods import (
     GANS,
     Network,
@@ -25,7 +25,14 @@ from gat_tf.experiments.robgan.methods import (
 )
 from gat_tf.experiments.robgan.networks import Networks
 
-RUNNERS = {"table1": table1, "fig2": fig2, "fig6": fig6, "fig7": fig7, "fig8": fig8}
+RUNNERS = {
+    "table1": table1,
+    "fig2": fig2,
+    "fig6": fig6,
+    "fig7": fig7,
+    "fig8": fig8,
+    "robustness": robustness,
+}
 OWN = {
     "table1": {
         "evaluation_steps": 2,
@@ -36,6 +43,18 @@ OWN = {
     "fig6": {"evaluation_steps": 2, "attacked_images": 20, "epsilons": (0.0, 0.1)},
     "fig7": {"shown_classes": 3, "shown_images": 2, "diversity_images": 4},
     "fig8": {"gans": ("robgan", "sngan"), "score_images": 30, "score_splits": 2},
+    "robustness": {
+        "classifiers": ("adversarial_training", "fine_tuned"),
+        "attacked_images": 20,
+        "pgd_steps": 2,
+        "restarts": 1,
+        "apgd_steps": 2,
+        "targets": 1,
+        "fab_steps": 2,
+        "queries": 3,
+        "hard_label_steps": 1,
+        "hard_label_images": 2,
+    },
 }
 TINY = {
     "datasets": ("shapes",),
@@ -189,6 +208,30 @@ def test_accuracies_are_those_of_pgd_written_plainly(finished, networks):
 def same_weights(a, b):
     for ours, theirs in zip(a.weights, b.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_strong_evaluation_is_in_the_unit_of_the_images(finished, networks):
+    test = data.draw_shapes(20, seed=2)
+    x, labels = test.images.astype(np.float32) / 127.5 - 1, test.labels
+    for name, source in (
+        ("adversarial_training", "robgan"),
+        ("fine_tuned", "adversarial_training"),
+    ):
+        unit = unit_of(finished, "robustness", name)
+        assert (unit["epsilon"], unit["bounds"], unit["norm"]) == (0.04, [-1, 1], "Linf")
+        assert (unit["source"], unit["images"]) == (source, 20)
+        model, pixels = networks.load(classifier(name)), tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            logits = model(pixels)
+            loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        right = logits.numpy().argmax(1) == labels
+        assert unit["clean_accuracy"] == right.mean()
+        attacked = np.clip(x + 0.04 * np.sign(tape.gradient(loss, pixels)), -1, 1)
+        rows = {row["name"]: row["accuracy"] for row in unit["attacks"]}
+        withstood = right & (model(attacked).numpy().argmax(1) == labels)
+        assert rows["fast gradient"] == pytest.approx(withstood.mean())
+        assert "PGD-2, transferred" in rows
 
 
 def test_fine_tuning_begins_with_the_discriminator_and_leaves_the_generator(networks):

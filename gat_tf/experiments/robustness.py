@@ -19,21 +19,20 @@ import math
 import pathlib
 from typing import Any, ClassVar
 
-import numpy as np
-
 from gat_tf import data, evaluation
 from gat_tf.experiments import measuring
-from gat_tf.experiments.lab import budget, flags
+from gat_tf.experiments.lab import budget, flags, strong
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.units import Units
-from gat_tf.experiments.lab.verdicts import Claim, decide, plus_minus
+from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import Measurement, Runner, sampling_error
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 from gat_tf.experiments.networks import Network
 
 NAME = "gat_tf.experiments.robustness"
+_TITLES = {name: method.title for name, method in METHODS.items()}
 INF = math.inf
 
 
@@ -165,7 +164,7 @@ def summarise(units: list[dict]) -> dict:
         ordered = sorted(units, key=lambda u: (u["norm"] == "L2", u["epsilon"]))
         summary[dataset] = {
             ball: {
-                method: _row(ours)
+                method: strong.row(ours)
                 for method in METHODS
                 if (ours := _of(units, dataset, ball, method))
             }
@@ -181,38 +180,6 @@ def _of(units: list[dict], dataset: Any, ball: Any, method: Any) -> list[dict]:
 
 def _ball(unit: dict) -> str:
     return f"{unit['norm']} {unit['epsilon']:.6g}"
-
-
-def _row(units: list[dict]) -> dict:
-    failed = [c["check"] for u in units for c in u["checks"] if not c["passed"]]
-    return {
-        "seeds": [u["seed"] for u in units],
-        "accuracy": {
-            "clean": [100 * u["clean_accuracy"] for u in units],
-            **{
-                row["name"]: [100 * u["attacks"][i]["accuracy"] for u in units]
-                for i, row in enumerate(units[0]["attacks"])
-            },
-            "worst case": [100 * u["worst_case_accuracy"] for u in units],
-        },
-        "curve": _curve([u["curve"] for u in units]),
-        "checks": sum(len(u["checks"]) for u in units),
-        "failed": {check: failed.count(check) for check in dict.fromkeys(failed)},
-    }
-
-
-def _curve(curves: list[dict]) -> dict:
-    """Mean and deviation; beyond the ε at which no image withstands PGD, none does."""
-    epsilons = max((c["epsilons"] for c in curves), key=len)
-    accuracies = np.zeros([len(curves), len(epsilons)])
-    for row, c in zip(accuracies, curves, strict=True):
-        row[: len(c["accuracy"])] = 100 * np.array(c["accuracy"])
-    several = len(curves) > 1
-    return {
-        "epsilons": epsilons,
-        "mean": accuracies.mean(axis=0).tolist(),
-        "std": accuracies.std(axis=0, ddof=1).tolist() if several else None,
-    }
 
 
 def verdicts(units: list[dict]) -> dict:
@@ -236,18 +203,13 @@ def _pairs(rows: Any) -> list[tuple[str, str]]:
 
 
 def _claim(dataset: Any, ball: Any, rows: Any, high: str, low: str, units: list[dict]) -> Claim:
-    worst = [
-        dict(zip(rows[m]["seeds"], rows[m]["accuracy"]["worst case"], strict=True))
-        for m in (high, low)
-    ]
-    seeds = sorted(worst[0].keys() & worst[1].keys())
-    ours, theirs = ([of[seed] for seed in seeds] for of in worst)
+    ours, theirs = strong.worst_cases(rows, high, low)
     images = _of(units, dataset, ball, high)[0]["images"]
     return Claim(
         f"{_readable(ball)}, worst case: {METHODS[high].title} above {METHODS[low].title}",
         [a - b for a, b in zip(ours, theirs, strict=True)],
         "beyond",
-        image_error=sampling_error(dataset, images, ours, theirs) if seeds else 0.0,
+        image_error=sampling_error(dataset, images, ours, theirs) if ours else 0.0,
     )
 
 
@@ -265,37 +227,13 @@ def table(results: dict) -> str:
     for dataset, balls in results["summary"].items():
         ours = [u for u in results["units"] if u["dataset"] == dataset]
         for ball, rows in balls.items():
-            columns = next(iter(rows.values()))["accuracy"]
-            seeds = max(len(row["seeds"]) for row in rows.values())
-            lines += [
-                f"**{dataset}**, {_readable(ball)}: robust accuracy in % on {ours[0]['images']} "
-                f"test images, mean ± standard deviation over {seeds} seed(s); from APGD-CE to "
-                "Square the composition, each on what withstood those before; HopSkipJump on the "
-                f"first {min(config['hard_label_images'], ours[0]['images'])} images",
-                "",
-                f"| training | {' | '.join(columns)} |",
-                f"|{'---|' * (1 + len(columns))}",
-            ]
-            for method, row in rows.items():
-                few = f" ({len(row['seeds'])} seed(s))" if len(row["seeds"]) != seeds else ""
-                cells = [plus_minus(values) for values in row["accuracy"].values()]
-                cells[-1] = f"**{cells[-1]}**"
-                lines.append(f"| {METHODS[method].title}{few} | {' | '.join(cells)} |")
-            lines += ["", _checks(rows), ""]
+            head = strong.described(
+                _readable(ball), ours[0]["images"], config["hard_label_images"],
+                strong.most_seeds(rows),
+            )  # fmt: skip
+            lines += [f"**{dataset}**, {head}", "", *strong.table(rows, _TITLES, "training")]
         lines.append(verdicts_markdown(results["verdicts"][dataset]))
     return "\n".join(lines)
-
-
-def _checks(rows: dict) -> str:
-    count = sum(row["checks"] for row in rows.values())
-    failed = [
-        f"{check} ({METHODS[method].title}, {times} of {len(row['seeds'])} seeds)"
-        for method, row in rows.items()
-        for check, times in row["failed"].items()
-    ]
-    if not failed:
-        return f"None of {count} checks for masked gradients failed."
-    return f"Of {count} checks for masked gradients these failed: {'; '.join(failed)}."
 
 
 def figures(results: dict) -> dict:
@@ -304,27 +242,16 @@ def figures(results: dict) -> dict:
 
 
 def _under_attacks(results):
-    from gat_tf.plotting import Dots, Series, dots
+    from gat_tf.plotting import dots
 
-    few = f"PGD-{min(20, results['config']['pgd_steps'])}"
-    shown = ["clean", f"{few}, transferred", "fast gradient", few, "worst case"]
+    steps = results["config"]["pgd_steps"]
     panels = []
     for dataset, balls in results["summary"].items():
         methods = [m for m in METHODS if any(m in rows for rows in balls.values())]
         for ball, rows in balls.items():
-            found = {m: rows[m]["accuracy"] if m in rows else {} for m in methods}
-            series = [
-                Series(
-                    attack,
-                    [accuracy.get(attack, []) for accuracy in found.values()],
-                    bars=attack == "worst case",
-                    look={"fillstyle": "none", "markersize": 6} if attack == "clean" else {},
-                )
-                for attack in shown
-            ]
-            title, names = f"{dataset}, {_readable(ball)}", [METHODS[m].title for m in methods]
-            panels.append(Dots(title, names, series, xlabel="accuracy, %", xlim_left=0))
-    return dots(panels, legend_columns=len(shown))
+            title, found = f"{dataset}, {_readable(ball)}", {m: rows.get(m, {}) for m in methods}
+            panels.append(strong.panel(title, found, _TITLES, steps))
+    return dots(panels, legend_columns=5)
 
 
 def _against_epsilon(results):
