@@ -319,6 +319,13 @@ def test_sngan_updates_its_generator_as_often_as_rob_gan(tmp_path, planned):
     np.testing.assert_allclose(first_images(theirs, epoch=1), later, atol=1e-6)
 
 
+@pytest.mark.parametrize(("most", "steps"), [(1, 1), (4, 3), (5, 3), (6, 6), (100, 6)])
+def test_steps_of_one_call_divide_an_epoch(tmp_path, planned, most, steps):
+    settings = {"batch_size": 8, "steps_per_execution": most}  # 6 steps an epoch
+    training = planned(Networks(config_for("table1", tmp_path, **settings)), gan("split"))
+    assert (training.steps_per_epoch, training.model.steps_per_execution) == (6, steps)
+
+
 def test_controls_are_what_they_are_called(networks, planned):
     head, generator = networks.load(classifier("robgan")), networks.load(gan("robgan"))
 

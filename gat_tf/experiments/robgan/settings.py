@@ -84,6 +84,12 @@ class Config:
         "bfloat16 and float32 elsewhere (ours). Networks are kept and measured in float32.",
         before="float32",
     )
+    steps_per_execution: int = option(
+        1,
+        "Number of training steps in one call of the compiled function, at most: the largest "
+        "number that divides an epoch. More save time on a GPU (ours).",
+        affects_results=False,
+    )
     snapshots: int = option(20, "Number of generators kept during joint training (ours).")
     classifier_epochs: tuple[int, ...] = option(
         (20, 20, 10, 10),
@@ -134,6 +140,7 @@ class Config:
             ("attack_epsilon", 0, 2),
             ("attack_steps", 1, INF),
             ("attack_step_size", 0, INF),
+            ("steps_per_execution", 1, INF),
             ("snapshots", 1, INF),
             ("classifier_epochs", 0, 9999),
             ("classifier_learning_rate", 0, INF),
