@@ -619,6 +619,22 @@ def test_paper_preset_is_the_papers():
     }
 
 
+def test_large_preset_is_a_quarter_of_the_paper_for_a_fifth_of_the_time():
+    paper, large = curves.PRESETS["paper"], curves.PRESETS["large"]
+    assert large.epochs * (50_000 // large.batch_size) == 15_620  # updates of the generator
+    assert (large.width, large.train_size, large.test_size) == (0.25, None, None)
+    assert large.precision == "mixed_bfloat16"
+    for ours, theirs in (
+        (large.epochs, paper.epochs),
+        (large.halving_epochs, paper.halving_epochs),
+        (sum(large.classifier_epochs), sum(paper.classifier_epochs)),
+    ):
+        assert ours == theirs / 5
+    assert (large.learning_rate, large.discriminator_steps) == (2e-4, None)
+    assert table1.PRESETS["large"].attacked_images is None
+    assert set(table1.PRESETS["large"].classifiers) == {*table1.NAMES, *table1.CONTROLS}
+
+
 @pytest.mark.parametrize(("train_size", "trained_on"), [(None, [0, 1, 2, 3]), (2, [0, 1])])
 def test_all_of_cifars_training_images_are_trained_on(monkeypatch, train_size, trained_on):
     def split(*pixels):

@@ -380,6 +380,13 @@ MUTATIONS = [
         "test_robgan_reports.py -k sample_of_images",
     ),
     (
+        "robgan: calls of several steps run over an epoch",
+        "experiments/robgan/networks.py",
+        "if steps_per_epoch % n == 0",
+        "",
+        "test_robgan_experiments.py -k steps_of_one_call",
+    ),
+    (
         "robgan robustness: images of another unit",
         "experiments/robgan/robustness.py",
         "            bounds=BOUNDS,\n",
