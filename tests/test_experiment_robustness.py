@@ -290,7 +290,7 @@ def test_failed_checks_are_named_with_how_often():
     ]
     row = robustness.summarise(units)["cifar10"]["Linf 0.0313725"]["gat"]
     assert (row["checks"], row["failed"]) == (5, {"falls": 2})
-    text = robustness._checks({"gat": row})
+    text = "\n".join(strong.table({"gat": row}, robustness._TITLES, "training"))
     assert "Of 5 checks" in text
     assert "falls (Adv. training (GAT), 2 of 3 seeds)" in text
 
