@@ -14,7 +14,10 @@ COMMANDS = (
     "experiments.fig3",
     "experiments.fig4",
     "experiments.robustness",
-    *(f"experiments.robgan.{name}" for name in ("table1", "fig2", "fig6", "fig7", "fig8")),
+    *(
+        f"experiments.robgan.{name}"
+        for name in ("table1", "fig2", "fig6", "fig7", "fig8", "robustness")
+    ),
     "experiments.record",
     "experiments.publish",
 )

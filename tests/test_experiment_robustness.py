@@ -17,7 +17,7 @@ from linear_networks import NETWORKS, path, times
 from gat_tf import attacks, data, models
 from gat_tf.experiments import methods, robustness
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab import files
+from gat_tf.experiments.lab import files, strong
 from gat_tf.experiments.lab import results as lab_results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.networks import Network, Networks
@@ -147,7 +147,7 @@ def test_curve_of_several_seeds_is_zero_where_one_has_ended():
         {"epsilons": [0, 1], "accuracy": [0.5, 0.0]},
         {"epsilons": [0, 1, 2], "accuracy": [0.7, 0.2, 0.0]},
     ]
-    found = robustness._curve(curves)
+    found = strong.mean_curve(curves)
     assert found["epsilons"] == [0, 1, 2]
     assert found["mean"] == pytest.approx([60, 10, 0])
     assert found["std"] == pytest.approx([100 * 0.2 / math.sqrt(2), 100 * 0.2 / math.sqrt(2), 0])
@@ -351,7 +351,7 @@ def test_failed_checks_are_named_with_how_often():
     ]
     row = robustness.summarise(units)["cifar10"]["Linf 0.0313725"]["gat"]
     assert (row["checks"], row["failed"]) == (5, {"falls": 2})
-    text = robustness._checks({"gat": row})
+    text = "\n".join(strong.table({"gat": row}, robustness._TITLES, "training"))
     assert "Of 5 checks" in text
     assert "falls (Adv. training (GAT), 2 of 3 seeds)" in text
 

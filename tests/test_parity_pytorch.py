@@ -377,7 +377,9 @@ def descend(network, loss, rate):
             p -= rate * gradient
 
 
-@pytest.mark.parametrize(("size", "class_loss"), [(32, "split"), (32, "acgan"), (64, "split")])
+@pytest.mark.parametrize(
+    ("size", "class_loss"), [(32, "split"), (32, "acgan"), (64, "split"), (128, "split")]
+)
 def test_a_step_of_robgan(size, class_loss):
     (d, their_d), (g, their_g) = discriminators(size), generators(size)
     attack = attacks.PGD(0.03, math.inf, 5, 0.0078, random_start=False, clip=(-1, 1))

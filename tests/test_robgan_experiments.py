@@ -15,7 +15,7 @@ import tensorflow as tf
 from gat_tf import data, evaluation, models
 from gat_tf.experiments.lab import files, fitting, results
 from gat_tf.experiments.lab.config import ConfigError
-from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, table1
+from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, robustness, table1
 from gat_tf.experiments.robgan.methods import (
     GANS,
     Network,
@@ -26,7 +26,14 @@ from gat_tf.experiments.robgan.methods import (
 from gat_tf.experiments.robgan.networks import Networks
 
 pytestmark = pytest.mark.usefixtures("eagerly")
-RUNNERS = {"table1": table1, "fig2": fig2, "fig6": fig6, "fig7": fig7, "fig8": fig8}
+RUNNERS = {
+    "table1": table1,
+    "fig2": fig2,
+    "fig6": fig6,
+    "fig7": fig7,
+    "fig8": fig8,
+    "robustness": robustness,
+}
 OWN = {
     "table1": {
         "evaluation_steps": 2,
@@ -37,6 +44,18 @@ OWN = {
     "fig6": {"evaluation_steps": 2, "attacked_images": 20, "epsilons": (0.0, 0.1)},
     "fig7": {"shown_classes": 3, "shown_images": 2, "diversity_images": 4},
     "fig8": {"gans": ("robgan", "sngan"), "score_images": 30, "score_splits": 2},
+    "robustness": {
+        "classifiers": ("adversarial_training", "fine_tuned"),
+        "attacked_images": 20,
+        "pgd_steps": 2,
+        "restarts": 1,
+        "apgd_steps": 2,
+        "targets": 1,
+        "fab_steps": 2,
+        "queries": 3,
+        "hard_label_steps": 1,
+        "hard_label_images": 2,
+    },
 }
 TINY = {
     "datasets": ("shapes",),
@@ -192,6 +211,30 @@ def same_weights(a, b):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_strong_evaluation_is_in_the_unit_of_the_images(finished, networks):
+    test = data.draw_shapes(20, seed=2)
+    x, labels = test.images.astype(np.float32) / 127.5 - 1, test.labels
+    for name, source in (
+        ("adversarial_training", "robgan"),
+        ("fine_tuned", "adversarial_training"),
+    ):
+        unit = unit_of(finished, "robustness", name)
+        assert (unit["epsilon"], unit["bounds"], unit["norm"]) == (0.04, [-1, 1], "Linf")
+        assert (unit["source"], unit["images"]) == (source, 20)
+        model, pixels = networks.load(classifier(name)), tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            logits = model(pixels)
+            loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        right = logits.numpy().argmax(1) == labels
+        assert unit["clean_accuracy"] == right.mean()
+        attacked = np.clip(x + 0.04 * np.sign(tape.gradient(loss, pixels)), -1, 1)
+        rows = {row["name"]: row["accuracy"] for row in unit["attacks"]}
+        withstood = right & (model(attacked).numpy().argmax(1) == labels)
+        assert rows["fast gradient"] == pytest.approx(withstood.mean())
+        assert "PGD-2, transferred" in rows
+
+
 def test_fine_tuning_begins_with_the_discriminator_and_leaves_the_generator(networks):
     head, tuned, other = (
         networks.load(classifier(n)) for n in ("robgan", "fine_tuned", "adversarial_training")
@@ -275,6 +318,13 @@ def test_sngan_updates_its_generator_as_often_as_rob_gan(tmp_path, planned):
     # An epoch of SN-GAN is five passes of two minibatches.
     ((later, _),) = theirs.batches(0).skip(10).take(1)
     np.testing.assert_allclose(first_images(theirs, epoch=1), later, atol=1e-6)
+
+
+@pytest.mark.parametrize(("most", "steps"), [(1, 1), (4, 3), (5, 3), (6, 6), (100, 6)])
+def test_steps_of_one_call_divide_an_epoch(tmp_path, planned, most, steps):
+    settings = {"batch_size": 8, "steps_per_execution": most}  # 6 steps an epoch
+    training = planned(Networks(config_for("table1", tmp_path, **settings)), gan("split"))
+    assert (training.steps_per_epoch, training.model.steps_per_execution) == (6, steps)
 
 
 def test_controls_are_what_they_are_called(networks, planned):
@@ -581,6 +631,22 @@ def test_paper_preset_is_the_papers():
         "sngan": (None, False),
         "split_equal": ("split_equal", True),
     }
+
+
+def test_large_preset_is_a_quarter_of_the_paper_for_a_fifth_of_the_time():
+    paper, large = curves.PRESETS["paper"], curves.PRESETS["large"]
+    assert large.epochs * (50_000 // large.batch_size) == 15_620  # updates of the generator
+    assert (large.width, large.train_size, large.test_size) == (0.25, None, None)
+    assert large.precision == "mixed_bfloat16"
+    for ours, theirs in (
+        (large.epochs, paper.epochs),
+        (large.halving_epochs, paper.halving_epochs),
+        (sum(large.classifier_epochs), sum(paper.classifier_epochs)),
+    ):
+        assert ours == theirs / 5
+    assert (large.learning_rate, large.discriminator_steps) == (2e-4, None)
+    assert table1.PRESETS["large"].attacked_images is None
+    assert set(table1.PRESETS["large"].classifiers) == {*table1.NAMES, *table1.CONTROLS}
 
 
 @pytest.mark.parametrize(("train_size", "trained_on"), [(None, [0, 1, 2, 3]), (2, [0, 1])])

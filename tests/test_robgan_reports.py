@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gat_tf.experiments.robgan import fig2, fig6, fig7, fig8, table1
+from gat_tf.experiments.robgan import fig2, fig6, fig7, fig8, robustness, table1
 
 EPSILONS = [0, 0.02, 0.04, 0.08]
 
@@ -278,6 +278,48 @@ def test_split_loss_at_equal_weight_is_compared_beyond_the_paper():
     assert (claim["origin"], claim["mean"], claim["unit"]) == ("beyond", 1, "")
 
 
-@pytest.mark.parametrize("module", [table1, fig2, fig6, fig7, fig8])
+@pytest.mark.parametrize("module", [table1, fig2, fig6, fig7, fig8, robustness])
 def test_no_units_give_no_rows(module):
     assert module.summarise([]) == module.verdicts([]) == {}
+
+
+def evaluated(classifier, seed, worst, epsilon=0.04):
+    """A unit of the strong evaluation."""
+    return {
+        "dataset": "cifar10",
+        "classifier": classifier,
+        "seed": seed,
+        "epsilon": epsilon,
+        "images": 100,
+        "clean_accuracy": 0.8,
+        "worst_case_accuracy": worst,
+        "attacks": [{"name": "fast gradient", "accuracy": 0.5}],
+        "curve": {"epsilons": [0, 0.04], "accuracy": [0.8, 0.4]},
+        "checks": [{"check": "more steps are no weaker", "passed": worst < 0.45}],
+    }
+
+
+def test_strong_evaluation_compares_the_worst_cases():
+    units = [
+        evaluated(name, seed, worst + 0.01 * seed, epsilon)
+        for epsilon in (0.08, 0.04)
+        for name, worst in (("fine_tuned", 0.45), ("robgan", 0.3), ("adversarial_training", 0.41))
+        for seed in (0, 1)
+    ]
+    units = [u for u in units if (u["classifier"], u["seed"]) != ("adversarial_training", 1)]
+    found = results_of(robustness, units) | {"config": {"hard_label_images": 50, "pgd_steps": 2}}
+    assert list(found["summary"]["cifar10"]) == ["0.04", "0.08"]
+    claims = found["verdicts"]["cifar10"]
+    assert [v["origin"] for v in claims] == ["beyond"] * 4
+    assert [v["claim"].split(",")[0] for v in claims] == 2 * ["δmax = 0.04"] + 2 * ["δmax = 0.08"]
+    assert [v["mean"] for v in claims] == pytest.approx([4, 15, 4, 15])
+    assert [v["seeds"] for v in claims] == [1, 2, 1, 2]
+    text = robustness.table(found)
+    assert "**cifar10**, L∞, δmax = 0.04 (pixels in [-1, 1]): robust accuracy" in text
+    assert "| Rob-GAN, fine-tuned | 80.0 ± 0.0 | 50.0 ± 0.0 | **45.5 ± 0.7** |" in text
+    assert "| Adv. training (1 seed(s)) | 80.0 | 50.0 | **41.0** |" in text
+    assert "these failed: more steps are no weaker (Rob-GAN, fine-tuned, 2 of 2 seeds)" in text
+    axes = robustness.figures(found)["robustness"].axes
+    assert [a.get_title(loc="left") for a in axes] == [
+        f"cifar10, L∞, δmax = {epsilon}" for epsilon in (0.04, 0.08)
+    ]

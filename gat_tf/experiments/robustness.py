@@ -18,14 +18,11 @@ import dataclasses
 import pathlib
 from typing import ClassVar
 
-import numpy as np
-
 from gat_tf import data, evaluation
 from gat_tf.experiments import measuring
-from gat_tf.experiments.lab import budget, flags, monitoring
+from gat_tf.experiments.lab import budget, flags, monitoring, strong
 from gat_tf.experiments.lab.config import option
-from gat_tf.experiments.lab.tables import by_dataset, plus_minus, spread
-from gat_tf.experiments.lab.tables import table as markdown
+from gat_tf.experiments.lab.tables import by_dataset
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
@@ -34,6 +31,7 @@ from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 from gat_tf.experiments.networks import Network
 
 NAME = "gat_tf.experiments.robustness"
+_TITLES = {name: method.title for name, method in METHODS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +180,11 @@ def summarise(units: list[dict]) -> dict:
     ordered = sorted(whole(units), key=lambda u: (u["norm"] == "L2", u["epsilon"]))
     return {
         dataset: {
-            ball: {method: _row(found) for method in METHODS if (found := _of(ours, ball, method))}
+            ball: {
+                method: strong.row(found)
+                for method in METHODS
+                if (found := _of(ours, ball, method))
+            }
             for ball in dict.fromkeys(map(_ball, ours))
         }
         for dataset, ours in by_dataset(ordered).items()
@@ -198,33 +200,6 @@ def _ball(unit: dict) -> str:
     return f"{unit['norm']} {unit['epsilon']:.6g}"
 
 
-def _row(units: list[dict]) -> dict:
-    failed = [c["check"] for u in units for c in u["checks"] if not c["passed"]]
-    return {
-        "seeds": [u["seed"] for u in units],
-        "accuracy": {
-            "clean": [100 * u["clean_accuracy"] for u in units],
-            **{
-                row["name"]: [100 * u["attacks"][i]["accuracy"] for u in units]
-                for i, row in enumerate(units[0]["attacks"])
-            },
-            "worst case": [100 * u["worst_case_accuracy"] for u in units],
-        },
-        "curve": _curve([u["curve"] for u in units]),
-        "checks": sum(len(u["checks"]) for u in units),
-        "failed": {check: failed.count(check) for check in dict.fromkeys(failed)},
-    }
-
-
-def _curve(curves: list[dict]) -> dict:
-    """Mean and deviation; beyond the ε at which no image withstands PGD, none does."""
-    epsilons = max((c["epsilons"] for c in curves), key=len)
-    accuracies = np.zeros([len(curves), len(epsilons)])
-    for row, c in zip(accuracies, curves, strict=True):
-        row[: len(c["accuracy"])] = 100 * np.array(c["accuracy"])
-    return {"epsilons": epsilons, **spread(accuracies)}
-
-
 def verdicts(units: list[dict]) -> dict:
     """By data set: is GAT, in the worst case over all attacks, above each other method?"""
     found = by_dataset(whole(units))
@@ -234,14 +209,10 @@ def verdicts(units: list[dict]) -> dict:
 def _claims(units: list[dict]) -> list[Claim]:
     (balls,) = summarise(units).values()
     tested = [{**u, "test_images": u["images"]} for u in units]
-
-    def worst(row: dict) -> dict[int, float]:
-        return dict(zip(row["seeds"], row["accuracy"]["worst case"], strict=True))
-
     return [
         above(
             f"{_readable(ball)}, worst case: {METHODS[high].title} above {METHODS[low].title}",
-            tested, worst(rows[high]), worst(rows[low]), "beyond",
+            tested, strong.worst_case(rows[high]), strong.worst_case(rows[low]), "beyond",
         )
         for ball, rows in balls.items()
         for high, low in _pairs(rows)
@@ -268,42 +239,12 @@ def table(results: dict) -> str:
     for dataset, balls in results["summary"].items():
         images = units[dataset][0]["images"]
         for ball, rows in balls.items():
-            seeds = max(len(row["seeds"]) for row in rows.values())
-            lines += [
-                f"**{dataset}**, {_readable(ball)}: robust accuracy in % on {images} "
-                f"test images, mean ± standard deviation over {seeds} seed(s); from APGD-CE to "
-                "Square the composition, each on what withstood those before; HopSkipJump on the "
-                f"first {min(config['hard_label_images'], images)} images",
-                "",
-                *markdown(
-                    ["training", *next(iter(rows.values()))["accuracy"]],
-                    [_cells(method, row, seeds) for method, row in rows.items()],
-                ),
-                "",
-                _checks(rows),
-                "",
-            ]
+            head = strong.described(
+                _readable(ball), images, config["hard_label_images"], strong.most_seeds(rows)
+            )
+            lines += [f"**{dataset}**, {head}", "", *strong.table(rows, _TITLES, "training")]
         lines.append(verdicts_markdown(results["verdicts"][dataset]))
     return "\n".join(lines)
-
-
-def _cells(method: str, row: dict, most_seeds: int) -> list[str]:
-    seeds = len(row["seeds"])
-    few = f" ({seeds} seed(s))" if seeds != most_seeds else ""
-    *others, worst = (plus_minus(values) for values in row["accuracy"].values())
-    return [f"{METHODS[method].title}{few}", *others, f"**{worst}**"]
-
-
-def _checks(rows: dict) -> str:
-    count = sum(row["checks"] for row in rows.values())
-    failed = [
-        f"{check} ({METHODS[method].title}, {times} of {len(row['seeds'])} seeds)"
-        for method, row in rows.items()
-        for check, times in row["failed"].items()
-    ]
-    if not failed:
-        return f"None of {count} checks for masked gradients failed."
-    return f"Of {count} checks for masked gradients these failed: {'; '.join(failed)}."
 
 
 def figures(results: dict) -> dict:
@@ -312,27 +253,16 @@ def figures(results: dict) -> dict:
 
 
 def _under_attacks(results):
-    from gat_tf.plotting import Dots, Series, dots
+    from gat_tf.plotting import dots
 
-    few = f"PGD-{min(20, results['config']['pgd_steps'])}"
-    shown = ["clean", f"{few}, transferred", "fast gradient", few, "worst case"]
+    steps = results["config"]["pgd_steps"]
     panels = []
     for dataset, balls in results["summary"].items():
         methods = [m for m in METHODS if any(m in rows for rows in balls.values())]
         for ball, rows in balls.items():
-            found = {m: rows[m]["accuracy"] if m in rows else {} for m in methods}
-            series = [
-                Series(
-                    attack,
-                    [accuracy.get(attack, []) for accuracy in found.values()],
-                    bars=attack == "worst case",
-                    look={"fillstyle": "none", "markersize": 6} if attack == "clean" else {},
-                )
-                for attack in shown
-            ]
-            title, names = f"{dataset}, {_readable(ball)}", [METHODS[m].title for m in methods]
-            panels.append(Dots(title, names, series, xlabel="accuracy, %", xlim_left=0))
-    return dots(panels, legend_columns=len(shown))
+            title, found = f"{dataset}, {_readable(ball)}", {m: rows.get(m, {}) for m in methods}
+            panels.append(strong.panel(title, found, _TITLES, steps))
+    return dots(panels, legend_columns=5)
 
 
 def _against_epsilon(results):

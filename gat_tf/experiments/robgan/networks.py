@@ -346,6 +346,11 @@ class Networks:
 
         def prepare():
             scheme = made["scheme"] = build()
+            # Else Keras would take more steps in an epoch than there are.
+            most = min(self.config.steps_per_execution, steps_per_epoch)
+            scheme.steps_per_execution = max(
+                n for n in range(1, most + 1) if steps_per_epoch % n == 0
+            )
             made["measured"] = scheme if self.config.precision == "float32" else _in_float32(build)
             made["measure"] = watch(made["measured"])
             return fitting.Training(

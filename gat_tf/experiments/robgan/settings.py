@@ -92,6 +92,12 @@ class Config(configs.Config):
         check=configs.require_precision,
         before="float32",
     )
+    steps_per_execution: int = option(
+        1,
+        "Number of training steps in one call of the compiled function, at most: the largest "
+        "number that divides an epoch. More save time on a GPU (ours).",
+        affects_results=False,
+    )
     snapshots: int = option(20, "Number of generators kept during joint training (ours).")
     classifier_epochs: tuple[int, ...] = option(
         (20, 20, 10, 10),
