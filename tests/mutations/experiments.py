@@ -417,13 +417,6 @@ MUTATIONS = [
         "test_robgan_experiments.py -k strong_evaluation",
     ),
     (
-        "robgan robustness: seeds of different networks paired",
-        "experiments/lab/strong.py",
-        "set.intersection",
-        "set.union",
-        "test_robgan_reports.py -k strong_evaluation",
-    ),
-    (
         "CIFAR's validation images not trained on",
         "experiments/robgan/images.py",
         "train = data.Split(*map(np.concatenate, zip(train, validation, strict=True)))",
