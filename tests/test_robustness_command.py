@@ -193,7 +193,8 @@ def test_chunks_that_others_have_computed_are_merged_to_the_whole(grey, tmp_path
     def wait(paths):
         assert [path.name for path in paths] == ["images-000010"]
         assert units.Units(folder).names() == ["images-000000", "images-000020"]
-        shutil.copy(tmp_path / "alone/units/images-000010.json", folder)
+        for path in (tmp_path / "alone/units").glob("images-000010.*"):
+            shutil.copy(path, folder)
         others.close()
 
     monkeypatch.setattr(locks, "wait", wait)
