@@ -133,6 +133,7 @@ def test_fast_gradient_curve_is_accuracy_at_each_epsilon(trained, shapes, attack
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("norm", [2, math.inf])
 def test_pgd_curve_never_rises_and_is_at_most_accuracy_at_each_epsilon(trained, shapes, norm):
     data = tf.data.Dataset.from_tensor_slices((shapes[0][:60], shapes[1][:60])).batch(25)
