@@ -1,6 +1,6 @@
 """Times two processes that share the units of a folder over one process alone, alternating.
 
-python benchmarks/processes.py [rounds]
+    python benchmarks/processes.py [rounds]
 
 Each process has a single thread. Wall time is that of the whole command, the start of Python
 included; processor time, which other work on the machine changes less, is that of the process that

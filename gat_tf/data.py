@@ -375,8 +375,8 @@ def _first_of_each_class(split: Split, size: int) -> Split:
 
 
 def _indices_of_each_class(labels: np.ndarray, size: int) -> np.ndarray:
-    classes = np.unique(labels)
-    each = _size_of_each_class(size, len(classes), np.bincount(labels).min())
+    classes, counts = np.unique(labels, return_counts=True)
+    each = _size_of_each_class(size, len(classes), counts.min())
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:each] for c in classes]))
 
 

@@ -170,7 +170,9 @@ class Npz:
                 f"integer labels [N] in {self.path}. Received: {received}"
                 + (" (one-hot? Save their argmax)" if labels.ndim == 2 else "")
             )
-        if len(labels) and labels.min() < 0:
+        if not len(labels):
+            raise ValueError(f"Expected images in {self.path}. Received: none in {pair[0]}")
+        if labels.min() < 0:
             raise ValueError(f"Expected labels from 0 in {self.path}. Received: {labels.min()}")
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
@@ -211,13 +213,18 @@ class Folder:
         inside = _subfolders(path)
         if inside and {name.lower() for name in inside} <= set(_SPLITS):
             self._folders = {_SPLITS[name.lower()]: path / name for name in inside}
+            if len(self._folders) < len(inside):
+                raise ValueError(
+                    f"Expected one folder for each split in {path}. Received: {', '.join(inside)}."
+                )
         self.splits = tuple(self._folders)
         names = {folder: tuple(_subfolders(folder)) for folder in self._folders.values()}
         for folder, classes in names.items():
             if len(classes) < 2:
                 raise ValueError(
                     f"Expected a subfolder of images for each class in {folder}, two or more. "
-                    f"Received: {', '.join(classes) or 'no subfolder'}."
+                    f"Received: {', '.join(classes) or 'no subfolder'}. (For a data set of "
+                    "TensorFlow Datasets of that name, start where no folder has it.)"
                 )
         first, ours = next(iter(names.items()))
         self.class_names: tuple[str, ...] | None = ours
@@ -285,6 +292,7 @@ class Tfds:
         info = self._builder.info
         keys = info.supervised_keys or ("image", "label")
         image, label = (dict(info.features.items()).get(key) for key in keys)
+        self._keys = keys
         names = getattr(label, "names", None)
         if len(getattr(image, "shape", None) or ()) != 3 or names is None:
             raise ValueError(
@@ -306,8 +314,8 @@ class Tfds:
 
         split = "train" if split == "all" else split
         images, labels, sizes = [], [], set()
-        dataset = self._builder.as_dataset(split=split, as_supervised=True)
-        for image, label in tfds.as_numpy(dataset):
+        for example in tfds.as_numpy(self._builder.as_dataset(split=split)):
+            image, label = (example[key] for key in self._keys)
             if self.image_size not in (None, image.shape[:2]):
                 image = np.asarray(tf.image.resize(image, self.image_size))
                 image = np.round(image).astype(np.uint8)

@@ -81,7 +81,7 @@ def unit_of_a_task(tmp_path, name):
     lock = tmp_path / "out/units/.locks" / name
     folder = str(tmp_path)
     return executors._computed(
-        lock, "an_experiment", {"strategy": "one_device"}, tmp_path / "out", folder
+        lock, "an_experiment", {"strategy": "one_device"}, tmp_path / "out", folder, False
     )
 
 

@@ -46,6 +46,16 @@ def test_bar_counts_all_steps_of_a_training_and_shows_its_validation(capsys, mon
     assert [how["finalize"] for *_, how in seen] == [False] * 6 + [True]
 
 
+def test_bar_counts_steps_that_are_made_in_one_call(monkeypatch):
+    bar, seen = monitoring.Bar(8), []
+    monkeypatch.setattr(bar._bar, "update", lambda done, *_, **how: seen.append(done))
+    for epoch in range(2):
+        bar.on_epoch_begin(epoch)
+        for last in (1, 3):  # Keras tells the last of the steps
+            bar.on_train_batch_end(last, {"loss": 1.0})
+    assert seen == [2, 4, 6, 8]
+
+
 def test_terminal_has_a_bar_and_a_log_has_lines(tmp_path, capsys, monkeypatch):
     lines = []
     monkeypatch.setattr(fitting, "_REPORT_SECONDS", 0)

@@ -76,6 +76,7 @@ def test_floats_stay_as_they_are(tmp_path):
         ({"images": IMAGES, "labels": np.eye(3)[LABELS]}, "one-hot. Save their argmax"),
         ({"images": IMAGES.astype(np.int64), "labels": LABELS}, "uint8 or floats.*int64"),
         ({"images": IMAGES, "labels": LABELS - 1}, "labels from 0.*-1"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "Expected images.*Received: none"),
     ],
 )  # fmt: skip
 def test_npz_of_something_else_is_named(arrays, message, tmp_path):
@@ -126,6 +127,14 @@ def test_folders_of_splits(tmp_path):
     splits = data.load(tmp_path)
     assert [len(s.labels) for s in splits[:3]] == [15, 9, 3]
     assert len(data.load_test(tmp_path).labels) == 3
+    write_folder(tmp_path / "validation", range(3))
+    with pytest.raises(ValueError, match=r"one folder for each split.*val, validation"):
+        data.load(tmp_path)
+
+
+def test_images_are_chosen_of_the_classes_that_are_there():
+    split = Split(IMAGES, np.repeat([0, 2], 12))
+    assert data._first_of_each_class(split, 4).labels.tolist() == [0, 0, 2, 2]
 
 
 def test_folders_that_are_no_data_set_are_named(tmp_path):

@@ -330,10 +330,36 @@ def test_folder_of_images_is_resized_to_the_model(grey, tmp_path):
         for i in range(3):
             keras.utils.save_img(tmp_path / "images" / name / f"b{i}.png", image, scale=False)
     few = dataclasses.replace(config, images=4)  # not only of the first class
-    assert command.load_images(few, (None, 28, 28, 1))[1].tolist() == [0, 1, 2, 2]
+    assert command.load_images(few, (None, 28, 28, 1))[1].tolist() == [0, 1, 2, 3]
+    assert command.load_images(config, (None, 28, 28, 1))[1].tolist() == [0, 1, 2, 3] * 3 + [2]
     shutil.rmtree(tmp_path / "images" / "3")
     with pytest.raises(ConfigError, match=r"the 4 classes.*Received: 3, 0, 1, 2\. In a folder, an"):
         command.run(config, tmp_path / "out")
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_range_of_pixels_is_judged_on_all_classes(high, dense_classifier):
+    """Images of one class after the other; with pixels up to 255 all are taken for the first."""
+    labels = np.repeat([0, 1], 120)
+    images = np.where(labels[:, None, None, None] == 0, 0.8, 0.2).astype(np.float32)
+    images[:30] = 0.1  # of the first hundred, 30 are wrong on the right range
+    kernel, bias = np.array([[10.0, -10.0]], np.float32), np.array([-5.0, 5.0])
+    model = dense_classifier(kernel, bias, (1, 1, 1))
+    given = Config(model="mine.keras", dataset="images.npz", high=high)
+    if high == 1:
+        command._require_range(model, images * high, labels, given)
+    else:
+        with pytest.raises(ConfigError, match="--high=1 "):
+            command._require_range(model, images * high, labels, given)
+
+
+def test_model_of_several_outputs_is_named(tmp_path):
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.GlobalAveragePooling2D()(images)
+    outputs = [keras.layers.Dense(10)(x), keras.layers.Dense(1)(x)]
+    keras.Model(images, outputs).save(tmp_path / "two.keras")
+    with pytest.raises(ConfigError, match=r"one output.*Received: 2 outputs"):
+        command.run(config_for(tmp_path / "two.keras"), tmp_path / "out")
 
 
 def test_other_images_in_the_same_file_are_not_mixed_in(grey, tmp_path):

@@ -245,11 +245,10 @@ def load_images(config: Config, input_shape: Any = None) -> tuple[np.ndarray, np
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if config.images is not None and config.images < len(labels):
-        chosen = np.arange(config.images)
-        if config.dataset not in data.CLASSES and pathlib.Path(config.dataset).is_dir():
-            chosen = chosen * len(labels) // config.images  # one class comes after the other
-        images, labels = images[chosen], labels[chosen]
+    chosen = np.arange(len(labels))
+    if config.dataset not in data.CLASSES and pathlib.Path(config.dataset).expanduser().is_dir():
+        chosen = _by_turns(labels)  # in a folder one class comes after the other
+    images, labels = images[chosen][: config.images], labels[chosen][: config.images]
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / 255
         images = config.low + (config.high - config.low) * images
@@ -257,8 +256,23 @@ def load_images(config: Config, input_shape: Any = None) -> tuple[np.ndarray, np
     return images.astype(np.float32), labels.astype(np.int64)
 
 
+def _by_turns(labels: np.ndarray) -> np.ndarray:
+    """The indices of the first image of each class, then of the second of each, and so on."""
+    turns = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        found = np.flatnonzero(labels == label)
+        turns[found] = np.arange(len(found))
+    return np.lexsort((labels, turns))
+
+
 def _require_fitting(model: keras.Model, images: np.ndarray, config: Config) -> None:
     """Raises ConfigError for images of another size, range or other classes than the model's."""
+    outputs = len(getattr(model, "outputs", None) or [model])  # a subclassed model names none
+    if outputs != 1:
+        raise ConfigError(
+            f"Expected a classifier, with one output, in {config.model}. Received: {outputs} "
+            "outputs. Save the model of the one output: keras.Model(model.inputs, output)"
+        )
     expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple) and len(expected) == 4:
         for ours, theirs in zip(expected[1:], images.shape[1:], strict=True):
@@ -313,7 +327,9 @@ def _require_range(
     model: keras.Model, images: np.ndarray, labels: np.ndarray, config: Config
 ) -> None:
     """Raises ConfigError if the model is far better on another common range of pixels."""
-    x, y = images[:_RANGE_IMAGES], labels[:_RANGE_IMAGES]
+    count = min(_RANGE_IMAGES, len(labels))
+    spread = np.arange(count) * len(labels) // count  # one class may come after the other
+    x, y = images[spread], labels[spread]
     if len(y) < _RANGE_IMAGES // 2 or getattr(model, "output_shape", (None, 1))[-1] == 1:
         return
     unit = (x - config.low) / (config.high - config.low)

@@ -45,7 +45,7 @@ def write(path: pathlib.Path, found: dict, first: int, labels: np.ndarray) -> No
 def save(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an `.npz` file: images `[M, H, W, C]`, labels, index and attack `[M]`."""
     with files.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # NumPy 2.0 and 2.1
 
 
 def read(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:

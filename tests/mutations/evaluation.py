@@ -285,4 +285,18 @@ MUTATIONS = [
         "tf.constant([self.seed, 0]),",
         "test_robustness.py -k at_random_anew",
     ),
+    (
+        "range of pixels judged on the first class alone",
+        "robustness/command.py",
+        "spread = np.arange(count) * len(labels) // count",
+        "spread = np.arange(count)",
+        "test_robustness_command.py -k judged_on_all_classes",
+    ),
+    (
+        "a folder's images class after class",
+        "robustness/command.py",
+        "np.lexsort((labels, turns))",
+        "np.lexsort((turns, labels))",
+        "test_robustness_command.py -k folder_of_images_is_resized",
+    ),
 ]

@@ -4,8 +4,8 @@ MUTATIONS = [
     (
         "bar that starts anew in every epoch",
         "experiments/lab/monitoring.py",
-        "        self._done += 1\n",
-        "        self._done = batch + 1\n",
+        "self._done = self._before + batch + 1",
+        "self._done = batch + 1",
         "test_lab_monitoring.py -k counts_all_steps",
     ),
     (

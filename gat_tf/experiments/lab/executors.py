@@ -21,7 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from gat_tf.experiments.lab import locks, units
+from gat_tf.experiments.lab import locks, monitoring, units
 from gat_tf.experiments.lab.config import ConfigError
 
 EXECUTORS = ("local", "ray")
@@ -75,7 +75,13 @@ class _Cluster(units.Executor):
         self._ray = ray
         module = sys.modules[run.__module__].__spec__  # by the name of its file
         values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-        self._work = (module and module.name, values, output_dir, os.getcwd())
+        if module is None:
+            raise ConfigError(
+                "Expected an experiment started as a module, python -m gat_tf.experiments...., "
+                f"which other machines can import. Received: the file {sys.argv[0]}"
+            )
+        folder, shown = os.getcwd(), monitoring.to_tensorboard()
+        self._work = (module.name, values, output_dir, folder, shown)
         resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
         self._task = ray.remote(max_retries=_RETRIES, **resources)(_computed)
         self._running: dict[pathlib.Path, Any] = {}
@@ -90,13 +96,17 @@ class _Cluster(units.Executor):
         running = {self._running[lock]: lock for lock in held}
         for task in self._ray.wait(list(running))[0]:
             try:
-                self._done[running[task]] = self._ray.get(task)
+                unit = self._ray.get(task)
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from error
+            if unit is None:  # its file has gone: once more
+                del self._running[running[task]]
+            else:
+                self._done[running[task]] = unit
 
 
 def _computed(
-    lock: pathlib.Path, module: str, values: dict, output_dir: Any, folder: str
+    lock: pathlib.Path, module: str, values: dict, output_dir: Any, folder: str, shown: bool
 ) -> dict | None:
     """A Ray task: runs an experiment up to one unit, and returns that unit."""
     os.chdir(folder)
@@ -107,7 +117,7 @@ def _computed(
     unit = _read(lock)  # this may be a repetition
     if unit is None:
         try:
-            with units.executed_by(_One(lock)):
+            with monitoring.tensorboard(shown), units.executed_by(_One(lock)):
                 experiment.run(experiment.Config(**values), output_dir)
         except _Found as found:
             unit = found.unit

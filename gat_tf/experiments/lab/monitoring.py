@@ -16,6 +16,11 @@ from gat_tf.experiments.lab.config import ConfigError
 _to_tensorboard = False
 
 
+def to_tensorboard() -> bool:
+    """Whether trainings are written for TensorBoard."""
+    return _to_tensorboard
+
+
 def in_terminal() -> bool:
     """Whether a person watches: then there are bars, in a log lines."""
     return devices.is_chief() and sys.stdout.isatty()
@@ -77,14 +82,15 @@ class Bar(keras.callbacks.Callback):
         super().__init__()
         self._bar = keras.utils.Progbar(steps, unit_name="step")
         self._bar.stateful_metrics = _Everything()
-        self._done = 0
+        self._done = self._before = 0
         self._values: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._values["epoch"] = epoch + 1
+        self._before = self._done
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._done += 1
+        self._done = self._before + batch + 1  # of several steps in a call, the last
         self._values["loss"] = float((logs or {}).get("loss", 0.0))
         self._show(finalize=False)
 

@@ -19,7 +19,7 @@ import math
 import pathlib
 
 from gat_tf import evaluation
-from gat_tf.experiments.lab import budget, flags, strong
+from gat_tf.experiments.lab import budget, flags, monitoring, strong
 from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.tables import by_dataset
 from gat_tf.experiments.lab.units import Units
@@ -97,7 +97,9 @@ def _measurement(runner: Runner, network: Network, epsilon: float) -> Measuremen
             from_logits=True,
             bounds=BOUNDS,
             budget=c.budget(),
+            chunk_size=c.chunk_size,
             seed=network.seed,
+            verbose=int(monitoring.in_terminal()),
             stage=budget.kept_in(Units(runner.units.path(name, ".parts")), digests),
         )
 
