@@ -118,6 +118,17 @@ def test_bounds_that_are_not_the_clip_are_named():
         training.GAT(schemes.classifier(), schemes.generator(), 0.1, bounds=(1, 0))
 
 
+def test_a_generator_that_ends_in_tanh_is_too_weak_for_0_to_255():
+    classifier = of_bytes(schemes.classifier())
+    for make in (
+        lambda **bounds: training.GAT(classifier, schemes.generator(), 0.1, **bounds),
+        lambda **bounds: training.GeneratorTraining(classifier, schemes.generator(), 0.1, **bounds),
+    ):
+        with pytest.warns(UserWarning, match=r"less than 1, in a range from 0 to 255.*Rescaling"):
+            make(bounds=(0, 255))
+        make(bounds=(-1, 1))  # no warning, which would be an error
+
+
 def test_bytes_are_images_of_a_model_that_takes_0_to_255():
     model, attack = of_bytes(schemes.classifier()), attacks.FastGradient(8, clip=(0, 255))
     eta = attack.perturbation(model, BYTES.astype(np.uint8), LABELS)

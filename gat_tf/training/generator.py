@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +16,8 @@ from gat_tf.gradients import ClassifierPass, logits_and_input_gradient
 from gat_tf.logits import Logits
 from gat_tf.training.base import ADAM_EPSILON, require_built
 from gat_tf.training.classifier_base import ClassifierScheme, Outcome, outcome, recorded
+
+_WIDE = 20.0  # a range of pixels of which 1 is little
 
 
 class PerturbationGeneratorStep(NamedTuple):
@@ -94,6 +97,7 @@ class GeneratorScheme(ClassifierScheme):
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         _check_shapes(classifier, generator)
         require_built(generator)
+        _warn_of_small_perturbations(generator, self.bounds)
         self.generator = generator
         self.c_g = checks.number("c_g", c_g, low=0)
         for name in (
@@ -229,3 +233,18 @@ def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
     if not fits:
         described = ", ".join(f"{name} {shape}" for name, shape in known.items())
         raise ValueError(f"Expected a generator for the classifier's images. Received: {described}")
+
+
+def _warn_of_small_perturbations(generator: keras.Model, bounds: Bounds) -> None:
+    """Warns of a generator that ends in tanh, as Table 1's does, on pixels such as 0 to 255."""
+    low, high = bounds
+    last = generator.layers[-1] if generator.layers else None
+    if high - low > _WIDE and getattr(last, "activation", None) is keras.activations.tanh:
+        warnings.warn(
+            f"The generator ends in tanh, so it changes a pixel by less than 1, in a range from "
+            f"{low:g} to {high:g}. Train on images in [0, 1] instead, with "
+            f"keras.layers.Rescaling({high - low:g}, {low:g}) before the classifier; or put "
+            f"Rescaling({high - low:g}) before and after the generator and divide `c_g` by "
+            f"{high - low:g}².",
+            stacklevel=4,
+        )

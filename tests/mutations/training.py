@@ -318,4 +318,11 @@ MUTATIONS = [
         "    clean = logits(images, training=True)\n\n    def uphill",
         "test_trades.py -k without_its_dropout",
     ),
+    (
+        "no warning of a generator too weak for the pixels",
+        "training/generator.py",
+        "if high - low > _WIDE and",
+        "if False and",
+        "test_pixels.py -k tanh",
+    ),
 ]
