@@ -502,6 +502,7 @@ def test_perturbed_images_stand_beside_what_the_network_says_of_each():
         np.array([[0.7, 0.3]]),
         gradients=np.array([0.0, 4.0]).reshape(1, 1, 2, 1),
         class_names=("cat", "dog"),
+        notes=["PGD"],
     )
     # What may be negative is grey at 0, and its largest value is black or white.
     shown = [axes.get_images()[0].get_array().ravel() for axes in figure.axes]
@@ -511,7 +512,7 @@ def test_perturbed_images_stand_beside_what_the_network_says_of_each():
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "dog 90 %", "× 0.125,  ‖·‖₂ 4", "× 2.5,  ‖·‖₂ 0.22", "cat 70 %"
     ]  # fmt: skip
-    assert figure.axes[0].get_ylabel() == "true: dog"
+    assert figure.axes[0].get_ylabel() == "true: dog\nPGD"
     right, wrong = (figure.axes[i].xaxis.label.get_color() for i in (0, -1))
     assert same_color(right, "#007A5A")
     assert same_color(wrong, "#B3261E")

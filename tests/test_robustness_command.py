@@ -107,6 +107,9 @@ def test_runner_evaluates_a_users_model_of_another_shape(grey):
     text = (folder / "robustness.md").read_text()
     assert text == lab_results.table(results)
     assert "APGD-T (on what withstood the rest of AutoAttack so far)" in text
+    nothing = "No attack fooled any of the first 24 images"
+    assert nothing not in text
+    assert nothing in command.table({**results, "fooled": []})
     assert (folder / "robustness.png").stat().st_size > 5_000
     assert results["worst"][0]["epsilon"] <= results["worst"][-1]["epsilon"]
 
@@ -126,6 +129,7 @@ def test_worst_case_images_are_stored_and_drawn(grey):
         first = results["fooled"][0]
         assert first["image"] == stored["index"][0]
         z = model.predict(stored["images"][:1], verbose=0)[0]
+        stored_attack = stored["attack"][0]
     assert len(results["fooled"]) == min(count, 5)
     assert first["clean"]["class"] == first["label"] != first["perturbed"]["class"]
     assert first["perturbed"]["class"] == np.argmax(z)
@@ -133,8 +137,45 @@ def test_worst_case_images_are_stored_and_drawn(grey):
     assert first["perturbed"]["confidence"] == pytest.approx(confidence, abs=1e-3)
     figure = command.figures(results)["robustness_images"]
     shown = [axes.get_xlabel() for axes in figure.axes]
+    assert figure.axes[0].get_ylabel() == f"true: {first['label']}\n{stored_attack}"
     assert shown[2] == f"{first['perturbed']['class']} {100 * confidence:.0f} %"
     assert (folder / "robustness_images.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(("high", "epsilon"), [(1, 8 / 255), (255, 8.0)])
+def test_figure_has_every_attack_and_the_curve_up_to_the_evaluations_epsilon(high, epsilon):
+    """Pixels in [0, 1] have an axis of 255ths; HopSkipJump, of some images alone, is hollow."""
+    results = {
+        "norm": "Linf",
+        "epsilon": epsilon,
+        "bounds": [0, high],
+        "images": 100,
+        "config": {"hard_label_images": 20},
+        "clean_accuracy": 0.5,
+        "attacks": [
+            {"name": "Square", "accuracy": 0.25},
+            {"name": "HopSkipJump", "accuracy": 0.75},
+        ],
+        "worst_case_accuracy": 0.0,
+        "curve": {"epsilons": [0, epsilon / 4, epsilon / 2], "accuracy": [0.5, 0.1, 0]},
+        "worst": [{"name": "cat", "epsilon": epsilon / 2, "shape": [1, 1, 3], "pixels": "AAAA"}],
+    }
+    attacked, curve, cat = command.figures(results)["robustness"].axes
+    assert cat.get_title() == ("cat\nε 4/255" if high == 1 else "cat\nε 4")
+    names = ["clean", "Square", "HopSkipJump (first 20 only)", "worst case"]
+    assert [label.get_text() for label in attacked.get_yticklabels()] == names
+    filled, hollow = (bars.lines[0] for bars in attacked.containers)
+    assert filled.get_xydata().tolist() == [[50, 0], [25, 1], [0, 3]]
+    assert hollow.get_xydata().tolist() == [[75, 2]]
+    assert (filled.get_fillstyle(), hollow.get_fillstyle()) == ("full", "none")
+    assert attacked.get_xlim()[0] < 0
+    line, dashed = curve.lines
+    np.testing.assert_allclose(line.get_xdata(), [0, epsilon / 4, epsilon / 2, epsilon])
+    assert line.get_ydata().tolist() == [50, 10, 0, 0]
+    assert dashed.get_xdata() == [epsilon, epsilon]
+    assert curve.get_xlim()[1] > epsilon
+    assert [tick.get_text() for tick in curve.get_xticklabels()] == ["0", "2", "4", "8"]
+    assert ("255" in curve.get_xlabel()) == (high == 1)
 
 
 def test_missing_images_of_a_unit_are_named(grey, tmp_path):
@@ -238,7 +279,7 @@ def test_folder_of_another_model_is_not_mixed(grey, tmp_path):
             "without running code of its own",
         ),
         (lambda path: models.classifier(width=1 / 24, classifier_activation=None).save(path),
-         "Pass from_logits=True"),
+         "Pass --from_logits"),
         (lambda path: models.classifier(5, width=1 / 24).save(path),
          "Expected the 5 classes of .*Received: 10"),
         (

@@ -25,6 +25,7 @@ def perturbed_images(
     gradients: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
     perturbation_name: str = "G(Δ)",
+    notes: Sequence[str] | None = None,
 ) -> Figure:
     """Draws a row for each image: image, Δ, perturbation, perturbed image.
 
@@ -41,6 +42,7 @@ def perturbed_images(
         gradients: Δ, `[N, H, W, C]`; without them there is no such column.
         class_names: Names of the K classes; by default their numbers.
         perturbation_name: Name of η, over its column.
+        notes: `[N]` notes on the left of the images, such as the attack; by default none.
 
     Returns:
         The figure.
@@ -57,7 +59,9 @@ def perturbed_images(
         ...     perturbation_name="η",
         ... )
     """
-    arrays = [images, perturbations, labels, probabilities, perturbed_probabilities, gradients]
+    arrays = [
+        images, perturbations, labels, probabilities, perturbed_probabilities, gradients, notes
+    ]  # fmt: skip
     lengths = {len(array) for array in arrays if array is not None}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"Expected as many of each array, at least one. Received: {lengths}")
@@ -84,7 +88,8 @@ def perturbed_images(
                 axes.set_xlabel(
                     f"{name(k)} {100 * p[k]:.0f} %", color="#007A5A" if right else "#B3261E"
                 )
-            row[0].set_ylabel(f"true: {name(int(labels[i]))}")
+            note = "" if notes is None else f"\n{notes[i]}"
+            row[0].set_ylabel(f"true: {name(int(labels[i]))}{note}")
         for axes, title in zip(panels[0], columns, strict=True):
             axes.set_title(title)
     return figure

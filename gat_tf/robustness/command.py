@@ -176,7 +176,9 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     except (ValueError, TypeError) as error:
         if isinstance(error, ConfigError | files.BrokenFileError):
             raise
-        raise ConfigError(f"{config.model} on {config.dataset}: {error}") from error
+        flagged = str(error).replace("Pass from_logits=True", "Pass --from_logits")
+        flagged = flagged.replace("Pass from_logits=False", "Leave out --from_logits")
+        raise ConfigError(f"{config.model} on {config.dataset}: {flagged}") from error
     names = data.class_names(config.dataset, config.data_dir)
     result["worst"] = _worst(result, images, labels, names)
     fooled = pictures.read([kept.path(name, ".npz") for name in tasks])
@@ -372,6 +374,9 @@ def table(results: dict) -> str:
             f"| {row['name']}{inside} | {row['attacked']} | {row['accuracy']:.1%} | "
             f"{row['evaluations']:,} | {row['gradients']:,} | {row['seconds']:.1f} |"
         )
+    if results.get("fooled") == []:
+        tried = min(_TRIED, results["images"])
+        lines += ["", f"No attack fooled any of the first {tried} images, so no picture shows any."]
     config = results["config"]
     budget = ", ".join(f"{name} {config[name]}" for name in _BUDGET)
     lines += ["", f"Seed {config['seed']}; {budget}."]
@@ -399,7 +404,7 @@ def figures(results: dict) -> dict:
     the first fooled images beside what fools them."""
     found = {"robustness": _overview(results)}
     if results.get("fooled"):
-        found["robustness_images"] = pictures.figure(results["fooled"])
+        found["robustness_images"] = pictures.figure(results["fooled"], results["bounds"])
     return found
 
 
@@ -407,45 +412,55 @@ def _overview(results: dict) -> Figure:
     from gat_tf.plotting import Dots, Line, Mark, Panel, Series, curves, dots, parts, strip
 
     curve, worst = results["curve"], results["worst"]
+    of_255 = results["norm"] == "Linf" and list(results["bounds"]) == [0, 1]
+    norm = results["norm"].replace("inf", "∞")
     heights = (3.2, 1.2) if worst else (3.2,)
     figure, rows = parts(7.2, sum(heights), heights=heights)
     top = rows[0, 0].subfigures(1, 2 if curve else 1, squeeze=False)[0]
     config = results["config"]
-    tried = {"HopSkipJump": min(config["hard_label_images"], results["images"])}
-    accuracies = {
-        "clean": results["clean_accuracy"],
-        **{
-            row["name"] + (f", first {tried[row['name']]}" if row["name"] in tried else ""): row[
-                "accuracy"
-            ]
+    tried = min(config["hard_label_images"], results["images"])
+    rows_of = [
+        ("clean", results["clean_accuracy"], False),
+        *(
+            (f"{row['name']} (first {tried} only)", row["accuracy"], True)
+            if row["name"] == "HopSkipJump" and tried < results["images"]
+            else (row["name"], row["accuracy"], False)
             for row in results["attacks"]
-        },
-        "worst case": results["worst_case_accuracy"],
-    }
-    values = [[100 * a] for a in accuracies.values()]
+        ),
+        ("worst case", results["worst_case_accuracy"], False),
+    ]
+
+    def series(part, **look):
+        values = [[100 * accuracy] if part is of_part else [] for _, accuracy, of_part in rows_of]
+        return Series(None, values, printed="{:.1f}", look=look)
+
     dots(
         [
             Dots(
                 "each attack",
-                list(accuracies),
-                [Series(None, values, printed="{:.1f}")],
+                [name for name, _, _ in rows_of],
+                [series(False), series(True, fillstyle="none")],  # hollow: not of all images
                 xlabel="accuracy, % (APGD to Square: one after the other)",
-                xlim_left=0,
+                xlim_left=-3,  # a dot at 0 is drawn whole
             )
         ],
         figure=top[0],
     )
     if curve:
-        line = Line(curve["epsilons"], [100 * a for a in curve["accuracy"]])
+        epsilons, accuracies = list(curve["epsilons"]), [100 * a for a in curve["accuracy"]]
+        if epsilons[-1] < results["epsilon"]:  # it ends where it is zero
+            epsilons, accuracies = [*epsilons, results["epsilon"]], [*accuracies, 0.0]
+        line = Line(epsilons, accuracies)
         curves(
             [
                 [
                     Panel(
                         "PGD",
                         [line],
-                        xlabel=f"ε in {results['norm']} (dashed: the evaluation's)",
+                        xlabel=f"ε{' · 255' * of_255} in {norm} (dashed: the evaluation's)",
                         ylabel="accuracy, %",
                         xscale="epsilon",
+                        x_255=of_255,
                         ylim_bottom=0,
                         marks=[Mark(x=results["epsilon"])],
                     )
@@ -458,6 +473,8 @@ def _overview(results: dict) -> Figure:
             np.frombuffer(base64.b64decode(found["pixels"]), np.uint8).reshape(found["shape"]) / 255
             for found in worst
         ]
-        titles = [f"{found['name']}\nε {found['epsilon']:.3g}" for found in worst]
+        size = "{:.3g}/255" if of_255 else "{:.3g}"
+        epsilons = [size.format(255 * f["epsilon"] if of_255 else f["epsilon"]) for f in worst]
+        titles = [f"{f['name']}\nε {e}" for f, e in zip(worst, epsilons, strict=True)]
         strip(images, titles, label="clean images\nthat fall first", figure=rows[1, 0])
     return figure

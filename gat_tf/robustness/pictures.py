@@ -112,8 +112,13 @@ def described(
     ]
 
 
-def figure(described: list[dict]) -> Figure:
-    """Draws what `described` returns: a row for each image."""
+def figure(described: list[dict], bounds: Sequence[float]) -> Figure:
+    """Draws what `described` returns: a row for each image.
+
+    Args:
+        described: The images, with pixels scaled to [0, 1].
+        bounds: `(low, high)` of the model's pixels.
+    """
     from gat_tf.plotting import perturbed_images
 
     def pixels(found, which):
@@ -136,5 +141,6 @@ def figure(described: list[dict]) -> Figure:
         np.array([column[found["label"]] for found in described]),
         *probabilities,
         class_names=[names[k] for k in sorted(names)],
-        perturbation_name="perturbation",
+        perturbation_name="perturbation" + ("" if tuple(bounds) == (0, 1) else " on [0, 1]"),
+        notes=[found["attack"] for found in described],
     )

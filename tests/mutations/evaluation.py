@@ -299,4 +299,18 @@ MUTATIONS = [
         "np.lexsort((turns, labels))",
         "test_robustness_command.py -k folder_of_images_is_resized",
     ),
+    (
+        "curve that stops before the evaluation's epsilon",
+        "robustness/command.py",
+        'if epsilons[-1] < results["epsilon"]:',
+        "if False:",
+        "test_robustness_command.py -k figure_has",
+    ),
+    (
+        "HopSkipJump of some images drawn as of all",
+        "robustness/command.py",
+        'row["accuracy"], True)',
+        'row["accuracy"], False)',
+        "test_robustness_command.py -k figure_has",
+    ),
 ]
