@@ -143,6 +143,9 @@ CASES = {
     ),
     "generator_attack": adversarial_training(lambda: attacks.GeneratorAttack(generator())),
     "trades": lambda f, **more: training.TRADES(f, attacks.PGD(0.5, steps=3), 2.0, **more),
+    "awp": lambda f, **more: training.AWP(
+        f, attacks.PGD(0.5, steps=3, random_start=False), 0.1, **more
+    ),
     "fine_tuning": fine_tuning,
     "generator_training": lambda f, **more: training.GeneratorTraining(f, generator(), 0.1, **more),
     "gat_separate": gat(),

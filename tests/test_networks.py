@@ -303,6 +303,7 @@ VALUES = {
     "gat.c_g": 0.75, "gat.generator_learning_rate": 0.002, "dropout_gat.rate": 0.375,
     "pgd.epsilon": 0.0625, "pgd.steps": 3,
     "trades.epsilon": 0.0625, "trades.steps": 3, "trades.beta": 4.0,
+    "awp.epsilon": 0.0625, "awp.steps": 3, "awp.gamma": 0.25,
     "fg_l2_gat_power.epsilon": 0.875,
     "shared_power.power": 1.25, "scaled_gradient.scale": 1.5, "gat_frozen.c_g": 0.75,
 }  # fmt: skip
@@ -346,7 +347,7 @@ def prepared(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_with_its_attack_and_hyperparameters(prepared, method):
     fit, attack = prepared(method)
-    assert about(attack) == (about(ATTACKS["pgd"]) if method in ("pgd", "trades") else None)
+    assert about(attack) == (about(ATTACKS["pgd"]) if method in ("pgd", "trades", "awp") else None)
     rates = [layer.rate for layer in fit.network.layers if isinstance(layer, keras.layers.Dropout)]
     expected_rate = {"dropout": 0.25, "dropout_gat": 0.375}.get(method, 0)
     assert set(rates) <= {expected_rate}
@@ -361,6 +362,10 @@ def test_every_method_trains_with_its_attack_and_hyperparameters(prepared, metho
         assert isinstance(fit.model, training.TRADES)
         assert about(fit.model.attack) == about(ATTACKS["pgd"])
         assert fit.model.beta == 4
+    elif method == "awp":
+        assert isinstance(fit.model, training.AWP)
+        assert about(fit.model.attack) == about(ATTACKS["pgd"])
+        assert fit.model.gamma == 0.25
     elif method in GANS:
         assert isinstance(fit.model, training.GAT)
         assert (fit.model.c_g, fit.model.alpha) == (0.75, 0.625)

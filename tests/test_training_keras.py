@@ -66,7 +66,8 @@ def fitted_eagerly(case, epochs=1, size=19):
 def test_every_scheme_has_a_case():
     built = {type(build(case, compiled=False)).__name__ for case in CASES}
     # The others train GANs: test_training_gan.py.
-    assert built == {"AdversarialTraining", "FineTuning", "GAT", "GeneratorTraining", "TRADES"}
+    expected = {"AWP", "AdversarialTraining", "FineTuning", "GAT", "GeneratorTraining", "TRADES"}
+    assert built == expected
 
 
 @every_case

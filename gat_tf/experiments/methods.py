@@ -168,6 +168,13 @@ def _trades(settings: Config, values: Values, num_classes: int, seed: int) -> Tr
     return Trainee(scheme, classifier)
 
 
+def _awp(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
+    classifier = _classifier(settings, num_classes)
+    scheme = training.AWP(classifier, _pgd(values), values["gamma"], seed=seed)
+    scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
+    return Trainee(scheme, classifier)
+
+
 def _gat(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
     gat = training.GAT(
@@ -275,6 +282,17 @@ METHODS = {
             "epsilon": Hyperparameter(8 / 255),
             "steps": Hyperparameter(7),
             "beta": Hyperparameter(6.0),
+        },
+        validation_attack=_pgd,
+    ),
+    # Wu et al. 2020.
+    "awp": Method(
+        "AWP",
+        _awp,
+        {
+            "epsilon": Hyperparameter(8 / 255),
+            "steps": Hyperparameter(7),
+            "gamma": Hyperparameter(0.005),
         },
         validation_attack=_pgd,
     ),

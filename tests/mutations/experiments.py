@@ -25,8 +25,8 @@ MUTATIONS = [
     (
         "PGD training chosen by clean accuracy",
         "experiments/methods.py",
-        "        validation_attack=_pgd,\n    ),\n    #",
-        "    ),\n    #",
+        "        validation_attack=_pgd,\n    ),\n    # Zhang",
+        "    ),\n    # Zhang",
         "test_networks.py -k 'every_method_trains and pgd'",
     ),
     (

@@ -325,4 +325,33 @@ MUTATIONS = [
         "if False and",
         "test_pixels.py -k tanh",
     ),
+    (
+        "AWP moves biases too",
+        "training/awp.py",
+        "if gradient is not None and len(variable.shape) > 1:",
+        "if gradient is not None:",
+        "test_awp.py -k in_numpy",
+    ),
+    (
+        "AWP's gradient at w instead of w + v",
+        "training/awp.py",
+        "self._apply_mean(self.optimizer, self.classifier, step.gradients, images)",
+        "self._apply_mean(\n            self.optimizer, self.classifier,"
+        " step.at_weights.weight_gradients, images\n        )",
+        "test_awp.py -k attacked_images",
+    ),
+    (
+        "AWP at the clean images",
+        "training/awp.py",
+        "self.attack.apply(images, perturbation),",
+        "images,",
+        "test_awp.py -k attacked_images",
+    ),
+    (
+        "AWP's step down instead of up",
+        "training/awp.py",
+        "w += gamma",
+        "w -= gamma",
+        "test_awp.py -k in_numpy",
+    ),
 ]
