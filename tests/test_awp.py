@@ -80,6 +80,19 @@ def test_gamma_0_is_adversarial_training_on_attacked_images():
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
+def test_the_first_steps_are_adversarial_training(dense_classifier):
+    images = X.reshape(5, *SHAPE).astype("float32")
+    found = []
+    for epochs, steps in ((2, 0), (2, 1), (2, 2)):
+        model = network(dense_classifier)
+        attack = attacks.FastGradient(0.1, np.inf)
+        scheme = training.AWP(model, attack, GAMMA, warmup_steps=steps)
+        scheme.compile(keras.optimizers.SGD(0.5))
+        history = scheme.fit(images, Y, batch_size=5, epochs=epochs, verbose=0).history
+        found.append(np.array(history["loss"]) > np.array(history["adversarial_loss"]) + 1e-3)
+    assert [worse.tolist() for worse in found] == [[True, True], [False, True], [False, False]]
+
+
 def test_batch_norm_remembers_the_images_once_and_its_scales_stay():
     images = keras.Input(SHAPE)
     x = keras.layers.BatchNormalization(momentum=0.5)(keras.layers.Flatten()(images))

@@ -303,7 +303,7 @@ VALUES = {
     "gat.c_g": 0.75, "gat.generator_learning_rate": 0.002, "dropout_gat.rate": 0.375,
     "pgd.epsilon": 0.0625, "pgd.steps": 3,
     "trades.epsilon": 0.0625, "trades.steps": 3, "trades.beta": 4.0,
-    "awp.epsilon": 0.0625, "awp.steps": 3, "awp.gamma": 0.25,
+    "awp.epsilon": 0.0625, "awp.steps": 3, "awp.gamma": 0.25, "awp.warmup_steps": 7,
     "fg_l2_gat_power.epsilon": 0.875,
     "shared_power.power": 1.25, "scaled_gradient.scale": 1.5, "gat_frozen.c_g": 0.75,
 }  # fmt: skip
@@ -365,7 +365,7 @@ def test_every_method_trains_with_its_attack_and_hyperparameters(prepared, metho
     elif method == "awp":
         assert isinstance(fit.model, training.AWP)
         assert about(fit.model.attack) == about(ATTACKS["pgd"])
-        assert fit.model.gamma == 0.25
+        assert (fit.model.gamma, fit.model.warmup_steps) == (0.25, 7)
     elif method in GANS:
         assert isinstance(fit.model, training.GAT)
         assert (fit.model.c_g, fit.model.alpha) == (0.75, 0.625)

@@ -170,7 +170,10 @@ def _trades(settings: Config, values: Values, num_classes: int, seed: int) -> Tr
 
 def _awp(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
     classifier = _classifier(settings, num_classes)
-    scheme = training.AWP(classifier, _pgd(values), values["gamma"], seed=seed)
+    warmup_steps = round(values["warmup_steps"])
+    scheme = training.AWP(
+        classifier, _pgd(values), values["gamma"], warmup_steps=warmup_steps, seed=seed
+    )
     scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
     return Trainee(scheme, classifier)
 
@@ -293,6 +296,7 @@ METHODS = {
             "epsilon": Hyperparameter(8 / 255),
             "steps": Hyperparameter(7),
             "gamma": Hyperparameter(0.005),
+            "warmup_steps": Hyperparameter(2000),  # Table 1 has no batch norm
         },
         validation_attack=_pgd,
     ),

@@ -34,7 +34,7 @@ def awp_step(
     logits: Logits,
     perturbed: tf.Tensor,
     labels: tf.Tensor,
-    gamma: float,
+    gamma: float | tf.Tensor,
     *,
     loss_scale: float | tf.Tensor = 1.0,
 ) -> AWPStep:
@@ -60,7 +60,9 @@ def awp_step(
     return AWPStep(loss, at_weights, tape.gradient(scaled, worst))
 
 
-def worst_weights(variables: list, gradients: Gradients, gamma: float) -> list[tf.Tensor]:
+def worst_weights(
+    variables: list, gradients: Gradients, gamma: float | tf.Tensor
+) -> list[tf.Tensor]:
     """w + v: each kernel moved by γ ‖w‖ along the gradient of the loss of the whole batch.
 
     Vectors, such as biases and the scales of batch norm, stay where they are.
@@ -71,7 +73,8 @@ def worst_weights(variables: list, gradients: Gradients, gamma: float) -> list[t
         w = tf.convert_to_tensor(variable.value)
         if gradient is not None and len(variable.shape) > 1:
             gradient = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, gradient), w.dtype)
-            w += gamma * tf.norm(w) * gradient / tf.maximum(tf.norm(gradient), _SMALLEST)
+            length = tf.cast(gamma, w.dtype) * tf.norm(w)
+            w += length * gradient / tf.maximum(tf.norm(gradient), _SMALLEST)
         moved.append(w)
     return moved
 
@@ -94,6 +97,9 @@ class AWP(AdversarialTraining):
     A step costs one more forward and backward pass than adversarial training. Batch norm's moving
     statistics are those at w, and `loss` of `evaluate` is J(x') at w (ours).
 
+    A network without batch norm, such as Table 1's, may never leave its first plateau: its loss
+    there is so flat that v undoes what an update gains. `warmup_steps` lets it learn first.
+
     Paper: [Wu et al. 2020](https://arxiv.org/abs/2004.05884).
 
     Args:
@@ -101,14 +107,15 @@ class AWP(AdversarialTraining):
         attack: Attack from `gat_tf.attacks`, which finds x'.
         gamma: γ, not negative: the larger, the further from the weights. 0 is adversarial training
             with `alpha=0`.
+        warmup_steps: Number of steps at the beginning with γ = 0.
         from_logits: Whether the classifier gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels. By default the attack's `clip`, or [0, 1] where that is
             None.
         seed: Seed of the attack's random choices.
 
     Raises:
-        ValueError: γ is negative, `from_logits` does not fit the classifier, or `bounds` not the
-            attack's `clip`.
+        ValueError: γ or `warmup_steps` is negative, `from_logits` does not fit the classifier, or
+            `bounds` not the attack's `clip`.
         TypeError: The attack is not an `Attack`, or the classifier is not a Keras model.
 
     Examples:
@@ -125,6 +132,7 @@ class AWP(AdversarialTraining):
         attack: Attack,
         gamma: float = 0.005,
         *,
+        warmup_steps: int = 0,
         from_logits: bool = False,
         bounds: tuple[float, float] | None = None,
         seed: int = 0,
@@ -134,22 +142,24 @@ class AWP(AdversarialTraining):
             classifier, attack, 0.0, from_logits=from_logits, bounds=bounds, seed=seed, name=name
         )
         self.gamma = checks.number("gamma", gamma, low=0)
+        self.warmup_steps = checks.count("warmup_steps", warmup_steps, low=0)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["alpha"]
-        return {**config, "gamma": self.gamma}
+        return {**config, "gamma": self.gamma, "warmup_steps": self.warmup_steps}
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         found = self.attack.perturb(self._logits, images, labels, self._step_seed())
         perturbation = tf.stop_gradient(found)
         clean = outcome(self._logits(images), labels)
+        warm = tf.convert_to_tensor(self.optimizer.iterations.value) >= self.warmup_steps
         step = awp_step(
             self._logits,
             self.attack.apply(images, perturbation),
             labels,
-            self.gamma,
+            tf.where(warm, self.gamma, 0.0),
             loss_scale=self.optimizer.scale_loss(1.0),
         )
         self._apply_mean(self.optimizer, self.classifier, step.gradients, images)

@@ -348,10 +348,17 @@ MUTATIONS = [
         "test_awp.py -k attacked_images",
     ),
     (
+        "AWP warms up for a step too many",
+        "training/awp.py",
+        ".iterations.value) >= self.warmup_steps",
+        ".iterations.value) > self.warmup_steps",
+        "test_awp.py -k first_steps",
+    ),
+    (
         "AWP's step down instead of up",
         "training/awp.py",
-        "w += gamma",
-        "w -= gamma",
+        "w += length",
+        "w -= length",
         "test_awp.py -k in_numpy",
     ),
 ]
