@@ -195,7 +195,8 @@ def traced(case, **kwargs):
 
     Each call puts every variable back to its first value: weights, optimizers with their counts,
     metrics. For tests that look at what is trained: they must change nothing but variables, and
-    keep one such scheme of a case at a time. There is one for each strategy.
+    keep one such scheme of a case at a time. There is one for each strategy. Its list `traces` has
+    an item for each trace of a step.
     """
     scheme, values, settings = _new(tf.distribute.get_strategy(), case, **kwargs)
     for variable, value in zip(_variables(scheme), values, strict=True):
@@ -210,6 +211,8 @@ def traced(case, **kwargs):
 @functools.cache
 def _new(strategy, case, **kwargs):
     scheme = build(case, **kwargs)
+    step, scheme.traces = scheme.train_step, []
+    scheme.train_step = lambda data: scheme.traces.append(case) or step(data)
     settings = {name: value for name, value in vars(scheme).items() if _plain(value)}
     return scheme, [variable.numpy() for variable in _variables(scheme)], settings
 
