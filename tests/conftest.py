@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from gat_tf import data, models
+from gat_tf.training import gat
 
 # Before anything starts TensorFlow: the tests of strategies need two devices.
 tf.config.set_logical_device_configuration(
@@ -21,6 +22,9 @@ tf.config.set_logical_device_configuration(
 
 # Tests take a few steps of each graph: to rewrite it takes longer than it saves.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+# GAT fills the buffer of its draws anew each epoch: 10,000 images are 500 passes over 19.
+gat._DRAW_IMAGES = 1_200
 
 gc.collect()
 gc.freeze()  # what has been imported stays, and no collection need look through it

@@ -208,5 +208,7 @@ def test_two_processes_are_one(tmp_path):
 
 
 if __name__ == "__main__":
+    import conftest  # noqa: F401 -- the settings of the tests, which the order of draws depends on
+
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     np.savez(sys.argv[1], **train_all(strategy))
