@@ -4,6 +4,8 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Tests compile far longer than they compute. The same functions, without LLVM's optimisation.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import numpy as np
@@ -11,12 +13,18 @@ import pytest
 import tensorflow as tf
 
 from gat_tf import data, models
+from gat_tf.training import gat
 
 # Before anything starts TensorFlow: the tests of strategies need two devices.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+# Tests take a few steps of each graph: to rewrite it takes longer than it saves.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+# GAT fills the buffer of its draws anew each epoch: 10,000 images are 500 passes over 19.
+gat._DRAW_IMAGES = 1_200
 
 gc.collect()
 gc.freeze()  # what has been imported stays, and no collection need look through it
@@ -48,6 +56,7 @@ def _tidy():
     """Graphs go with their module, not when the collector gets to them."""
     yield
     gc.collect()
+    gc.freeze()  # nor need the next collection look through what a module leaves for all
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Every training scheme as the tests build it: small, and the same whenever it is built."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -169,6 +171,11 @@ def sgd():
     return keras.optimizers.SGD(0.1)
 
 
+def momentum():
+    """It has slots, as Adam has, and does not hide how long gradients are."""
+    return keras.optimizers.SGD(0.1, momentum=0.9)
+
+
 def build(case, network=None, optimizer=adam, compiled=True, **kwargs):
     """A compiled scheme. The generator learns as fast as the classifier, to be seen to."""
     compile_arguments = {
@@ -184,6 +191,43 @@ def build(case, network=None, optimizer=adam, compiled=True, **kwargs):
     else:
         scheme.compile(optimizer(), **compile_arguments)
     return scheme
+
+
+def traced(case, **kwargs):
+    """The scheme of a case as `build` makes it, whose step is traced once for all tests.
+
+    Each call puts every variable back to its first value: weights, optimizers with their counts,
+    metrics. For tests that look at what is trained: they must change nothing but variables, and
+    keep one such scheme of a case at a time. There is one for each strategy. Its list `traces` has
+    an item for each trace of a step.
+    """
+    scheme, values, settings = _new(tf.distribute.get_strategy(), case, **kwargs)
+    for variable, value in zip(_variables(scheme), values, strict=True):
+        variable.assign(value)
+    now = vars(scheme)
+    changed = {name for name in settings if _plain(now[name]) and now[name] != settings[name]}
+    of_use = {"stop_training", "_called", "_parent_path"}  # which tell nothing to a later `fit`
+    assert changed <= of_use, f"a test has changed {changed}"
+    return scheme
+
+
+@functools.cache
+def _new(strategy, case, **kwargs):
+    scheme = build(case, **kwargs)
+    step, scheme.traces = scheme.train_step, []
+    scheme.train_step = lambda data: scheme.traces.append(case) or step(data)
+    settings = {name: value for name, value in vars(scheme).items() if _plain(value)}
+    return scheme, [variable.numpy() for variable in _variables(scheme)], settings
+
+
+def _plain(value):
+    return isinstance(value, (bool, int, float, str, type(None)))
+
+
+def _variables(scheme):
+    optimizers = [getattr(scheme, attribute) for attribute in scheme._optimizers.values()]
+    parts = [scheme.variables, scheme.metrics_variables, *(o.variables for o in optimizers)]
+    return list({id(variable): variable for part in parts for variable in part}.values())
 
 
 def weights(scheme):

@@ -46,7 +46,7 @@ def build(kind, scale):
         else:
             scheme = training.GAT(network, generator, c_g, minibatches=kind, bounds=bounds)
     optimizers = [schemes.sgd() for _ in range(1 + isinstance(scheme, training.GAT))]
-    scheme.compile(*optimizers)
+    scheme.compile(*optimizers, run_eagerly=True)  # a few steps are faster than their trace
     return scheme
 
 
