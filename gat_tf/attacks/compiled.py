@@ -64,7 +64,7 @@ def attacked(
         seed: `[2]` integers.
     """
     epsilon = getattr(attack, "epsilon", None)
-    inputs = [images, labels]
+    inputs = [images, tf.cast(labels, tf.int64)]  # one trace for labels of every type
     if epsilon is not None:
         inputs.append(tf.convert_to_tensor(epsilon, tf.float32))
         norms.require_as_many(inputs[-1], images)
