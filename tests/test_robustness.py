@@ -279,16 +279,13 @@ def test_each_evaluation_has_its_own_range_and_source():
         source = source and Logits(source)
         return evaluator.attack(attacks.FastGradient(0.5, INF), source=source).adversarial
 
-    for bounds in ((0.0, 1.0), (0.1, 0.9)):
-        towards = attacked(bounds, None)
-        low, high = bounds
-        np.testing.assert_allclose(towards[0].ravel(), [0.9, 0.1], rtol=1e-6)
-        np.testing.assert_allclose(towards[1].ravel(), [0.1, 0.9], rtol=1e-6)
-        np.testing.assert_allclose(towards[2].ravel(), [0.6, 0.4], rtol=1e-6)
-        np.testing.assert_array_equal(attacked(bounds, model), towards)
-        away = attacked(bounds, source)  # which would rather have the pixels the other way round
-        np.testing.assert_allclose(away[0].ravel(), [low, high])
-        np.testing.assert_allclose(away[2].ravel(), [low, high])
+    towards = attacked((0.0, 1.0), None).reshape(3, 2)
+    np.testing.assert_allclose(towards, [[0.9, 0.1], [0.1, 0.9], [0.6, 0.4]], rtol=1e-6)
+    # The source would rather have the pixels the other way round: from one end to the other.
+    for low, high in ((0.0, 1.0), (0.1, 0.9)):
+        away = attacked((low, high), source).reshape(3, 2)
+        np.testing.assert_allclose(away, [[low, high], [high, low], [low, high]], rtol=1e-6)
+    np.testing.assert_array_equal(attacked((0.1, 0.9), model).reshape(3, 2), towards)
 
 
 def test_evaluated_models_are_not_kept_alive():

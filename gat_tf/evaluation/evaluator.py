@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import time
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -268,11 +267,11 @@ class Evaluator:
         inputs = [*self._batch, tf.TensorSpec([2], tf.int32)]
         if hasattr(attack, "epsilon"):
             inputs.append(tf.TensorSpec([], tf.float32))
-        key: tuple = (compiled.hyperparameters(attack), tuple(map(float, self.bounds)))
+        followed = None if source is None else source.from_logits
+        key = compiled.hyperparameters(attack), tuple(map(float, self.bounds)), followed
         models = compiled.models_in(attack)
         if source is None:
             return self._traced(key, attacked, inputs, models, self.logits.frozen)
-        key += (weakref.ref(source.model), source.from_logits)
         return self._traced(key, attacked, inputs, [*models, source.model])
 
     def _traced(

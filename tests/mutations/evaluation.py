@@ -183,15 +183,15 @@ MUTATIONS = [
     (
         "evaluation with the pixel range of an earlier call",
         "evaluation/evaluator.py",
-        "key: tuple = (compiled.hyperparameters(attack), tuple(map(float, self.bounds)))",
-        "key: tuple = (compiled.hyperparameters(attack),)",
+        "key = compiled.hyperparameters(attack), tuple(map(float, self.bounds)), followed",
+        "key = compiled.hyperparameters(attack), followed",
         "test_robustness.py -k own_range_and_source",
     ),
     (
         "transfer from the source of an earlier call",
         "evaluation/evaluator.py",
-        "key += (weakref.ref(source.model), source.from_logits)",
-        "key += (source.from_logits,)",
+        "[*compiled.state(model, *models), _digest(frozen)]",
+        "[*compiled.state(model), _digest(frozen)]",
         "test_robustness.py -k own_range_and_source",
     ),
     (
