@@ -107,6 +107,7 @@ def _gradient(
             f"The model {logits.model.name!r} has no gradient with respect to its images: "
             "a layer of it cannot be differentiated, or its output does not depend on them."
         )
+    logits.differentiated(images)
     return gradient
 
 

@@ -95,6 +95,9 @@ class Logits:
         z = tf.cast(outputs if self._cut else self._behind(outputs), tf.float32)
         return tf.concat([tf.zeros_like(z), z], axis=-1) if z.shape[-1] == 1 else z
 
+    def differentiated(self, images: tf.Tensor) -> None:
+        """Called with each batch of images that a gradient is taken of; a subclass may count."""
+
     def _behind(self, outputs: tf.Tensor) -> tf.Tensor:
         """The logits behind the outputs of a model that is called uncut."""
         kept = logits_behind(outputs)

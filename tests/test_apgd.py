@@ -337,7 +337,7 @@ def test_early_stop_fools_the_same_images(trained, trained_logits, some, attack)
     images, labels = some
     early = attack.for_accuracy()
     assert early.early_stop
-    compiled = tf.function(lambda x, y: attack(trained, x, y, seed=[1, 2]))
+    compiled = tf.function(lambda x, y: attack(trained, x, y, seed=[1, 2]), autograph=False)
     adversarial = compiled(images, labels)
     stopped = early(trained_logits, images, labels, from_logits=True, seed=[1, 2])
     full, stopped = (_margins(trained, a, labels) for a in (adversarial, stopped))

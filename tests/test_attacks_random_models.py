@@ -35,7 +35,9 @@ class Alternating(keras.Model):
 def attacked(attack):
     model = Alternating()
     logits = Logits(model, from_logits=True)
-    compiled = tf.function(lambda x, y: attack.perturb(logits, x, y, tf.constant([1, 2])))
+    compiled = tf.function(
+        lambda x, y: attack.perturb(logits, x, y, tf.constant([1, 2])), autograph=False
+    )
     eta = compiled(tf.constant(X), tf.constant(Y)).numpy()
     return eta.reshape(6, D), int(model.calls)
 

@@ -33,6 +33,7 @@ def test_snippets_run_from_top_to_bottom(page, tmp_path, monkeypatch):
         short = re.sub(r"\b(epochs|restarts)=\d+", r"\1=1", snippet)
         short = re.sub(r"\b(\w*steps|steps_per_epoch)=\d+", r"\1=2", short)
         short = re.sub(r"\bqueries=\d+", "queries=10", short)
+        short = re.sub(r"\bBudget\((?![^)]*hard_label_steps)", "Budget(hard_label_steps=1, ", short)
         short = re.sub(r"\bwidth=1 / 3\b", "width=1 / 12", short)
         exec(compile(short, page, "exec"), scope)
 

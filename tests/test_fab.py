@@ -188,7 +188,9 @@ def some(shapes):
 )
 def test_early_stop_finds_something_for_the_same_images(trained, some, attack):
     images, labels = some
-    compiled = tf.function(lambda x, y: attack.perturbation(trained, x, y, seed=[1, 2]))
+    compiled = tf.function(
+        lambda x, y: attack.perturbation(trained, x, y, seed=[1, 2]), autograph=False
+    )
     full = compiled(images, labels).numpy()
     early = attack.for_accuracy()
     assert early.early_stop
@@ -209,7 +211,9 @@ def test_restarts_find_smaller_perturbations(trained, some):
     sizes = []
     for restarts in (1, 3):
         attack = FAB(9.0, 2, 20, restarts, targets=1)
-        compiled = tf.function(lambda x, y, a=attack: a.perturbation(trained, x, y, seed=[1, 2]))
+        compiled = tf.function(
+            lambda x, y, a=attack: a.perturbation(trained, x, y, seed=[1, 2]), autograph=False
+        )
         sizes.append(_size(compiled(images, labels), 2))
     first, kept = sizes
     assert (kept <= first + 1e-5).all()

@@ -1,9 +1,11 @@
 """The robustness evaluation: counts, worst case, and checks that catch masked gradients."""
 
 import dataclasses
+import gc
 import itertools
 import json
 import math
+import weakref
 
 import keras
 import numpy as np
@@ -223,6 +225,78 @@ def test_transferred_attack_goes_on_beyond_what_fools_its_source(dense_classifie
     found = evaluator.attack(attack, source=Logits(above(0.45)))
     np.testing.assert_allclose(found.adversarial.ravel(), 0.2, atol=1e-6)
     assert not found.robust.any()
+
+
+class _Traced(keras.layers.Layer):
+    """Multiplies by a weight, and counts how often its Python code runs."""
+
+    def build(self, shape):
+        self.calls = []
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        self.calls.append(1)
+        return self.scale * x
+
+
+def _signs():
+    """Of two pixels, the larger one is the class; a negative scale turns that round."""
+    images = keras.Input((1, 2, 1))
+    counted = _Traced()
+    head = keras.layers.Dense(2, "softmax", kernel_initializer="identity")
+    return keras.Model(images, head(keras.layers.Flatten()(counted(images)))), counted
+
+
+PIXELS = np.array([[0.4, 0.6], [0.6, 0.4], [0.1, 0.9]], np.float32).reshape(3, 1, 2, 1)
+
+
+def test_another_evaluation_of_a_model_traces_nothing_and_sees_other_weights():
+    model, counted = _signs()
+    few = Budget(pgd_steps=2, restarts=1, apgd_steps=2, targets=1, fab_steps=2, queries=2,
+                 hard_label_steps=1, hard_label_images=1)  # fmt: skip
+
+    def evaluate(epsilon, labels=(1, 0, 1)):
+        result = evaluation.robustness(model, (PIXELS, np.array(labels)), INF, epsilon, budget=few)
+        assert result["clean_accuracy"] == 1
+        return result["worst_case_accuracy"]
+
+    assert evaluate(0.2) == pytest.approx(1 / 3)  # differences of 0.2, 0.2 and 0.8
+    counted.calls.clear()
+    assert [evaluate(epsilon) for epsilon in (0.2, 0.05, 0.5)] == pytest.approx([1 / 3, 1, 0])
+    # Operation by operation: the search for a gradient, and the two calls that are compared.
+    assert len(counted.calls) == 3 * 3
+    counted.scale.assign(-1.0)
+    assert evaluate(0.2, labels=(0, 1, 0)) == pytest.approx(1 / 3)
+
+
+def test_each_evaluation_has_its_own_range_and_source():
+    (model, _), (source, turned) = _signs(), _signs()
+    turned.scale.assign(-1.0)
+    labels = np.array([1, 0, 1])
+
+    def attacked(bounds, source):
+        evaluator = Evaluator(model, (PIXELS, labels), bounds=bounds)
+        source = source and Logits(source)
+        return evaluator.attack(attacks.FastGradient(0.5, INF), source=source).adversarial
+
+    towards = attacked((0.0, 1.0), None).reshape(3, 2)
+    np.testing.assert_allclose(towards, [[0.9, 0.1], [0.1, 0.9], [0.6, 0.4]], rtol=1e-6)
+    # The source would rather have the pixels the other way round: from one end to the other.
+    for low, high in ((0.0, 1.0), (0.1, 0.9)):
+        away = attacked((low, high), source).reshape(3, 2)
+        np.testing.assert_allclose(away, [[low, high], [high, low], [low, high]], rtol=1e-6)
+    np.testing.assert_array_equal(attacked((0.1, 0.9), model).reshape(3, 2), towards)
+
+
+def test_evaluated_models_are_not_kept_alive():
+    (model, _), (source, _) = _signs(), _signs()
+    evaluator = Evaluator(model, (PIXELS, np.array([1, 0, 1])))
+    evaluator.attack(attacks.PGD(0.5, INF, 2))
+    evaluator.attack(attacks.PGD(0.5, INF, 2), source=Logits(source))
+    gone = weakref.ref(model), weakref.ref(source)
+    del model, source, evaluator
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
 
 
 def test_every_batch_is_perturbed_at_random_anew(dense_classifier):

@@ -1,7 +1,6 @@
 """Square: the optimum of small problems, the published schedule, and what it may not do."""
 
 import dataclasses
-import functools
 import itertools
 import math
 
@@ -33,18 +32,8 @@ def _linear(dense_classifier, shape, bias):
     return dense_classifier(kernel, np.array([bias, 0], np.float32), shape), kernel
 
 
-@functools.cache  # traced once a test
-def _function(attack, model):
-    @tf.function(reduce_retracing=True)
-    def call(images, labels, seed):
-        return attack.perturbation(model, images, labels, seed=seed)
-
-    return call
-
-
 def _compiled(attack, model, images, labels, seed=(1, 2)):
-    call = _function(attack, model)
-    return call(tf.constant(images), tf.constant(labels), tf.constant(seed)).numpy()
+    return attack.perturbation(model, images, labels, seed=seed).numpy()
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
-"""Direct calls of attacks, compiled: one trace for an attack, a model and a kind of batch.
+"""Compiled attacks: one trace for an attack, a model and a kind of batch.
 
 Run eagerly, a small batch spends most of its time between operations. So the first call outside a
 `tf.function` compiles the attack for batches of any size, and later calls reuse the result. Epsilon
-is an input of the compiled function, so another epsilon needs no other trace.
+is an input of the compiled function, so another epsilon needs no other trace. The evaluation of a
+classifier keeps its compiled functions here too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import collections
 import dataclasses
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -63,38 +64,55 @@ def attacked(
         seed: `[2]` integers.
     """
     epsilon = getattr(attack, "epsilon", None)
-    inputs = [images, labels]
+    inputs = [images, tf.cast(labels, tf.int64)]  # one trace for labels of every type
     if epsilon is not None:
         inputs.append(tf.convert_to_tensor(epsilon, tf.float32))
         norms.require_as_many(inputs[-1], images)
     signature = tuple(
         tf.TensorSpec([None, *t.shape[1:]] if t.shape.rank else [], t.dtype) for t in inputs
     )
-    kept = _COMPILED.setdefault(logits.model, collections.OrderedDict())
-    key = _hyperparameters(attack), logits.from_logits, signature
-    function, state = kept.pop(key, (None, None))
-    if function is None or state != _state(attack, logits.model):
-        function = _traced(attack, logits, signature)
-        state = _state(attack, logits.model)  # afterwards, because tracing may build a layer
-    kept[key] = function, state  # as the last one used
-    while len(kept) > _KEPT:
-        kept.popitem(last=False)
+    function = kept(
+        logits.model,
+        (hyperparameters(attack), logits.from_logits, signature),
+        lambda: state(logits.model, *models_in(attack)),
+        lambda: _traced(attack, logits, signature),
+    )
     with checks.readable_errors():
         return function(seed, *inputs)
 
 
+def kept(model: keras.Model, key: Hashable, constants: Callable, trace: Callable) -> Any:
+    """What `trace()` makes, once for a model and a key, and again when `constants()` has changed.
+
+    Args:
+        model: The model. What is kept goes with it, and must not hold it.
+        key: What distinguishes this function of the model from others.
+        constants: Returns what a trace treats as constant, such as `state`.
+        trace: Makes the compiled function.
+    """
+    functions = _COMPILED.setdefault(model, collections.OrderedDict())
+    function, before = functions.pop(key, (None, None))
+    if function is None or before != constants():
+        function = trace()
+        before = constants()  # afterwards, because tracing may build a layer
+    functions[key] = function, before  # as the last one used
+    while len(functions) > _KEPT:
+        functions.popitem(last=False)
+    return function
+
+
 def _traced(attack: Attack, logits: Logits, signature: Any) -> Callable:
-    @tf.autograph.experimental.do_not_convert  # which would bury an error in a traceback
     def called(seed, images, labels, *epsilon):
         ours = dataclasses.replace(attack, epsilon=epsilon[0]) if epsilon else attack
         return ours.checked_and_attacked(logits, images, labels, seed)
 
     seed = tf.TensorSpec([2], tf.int32)
     # Of the function only what was traced is kept: it holds neither the model nor the attack.
-    return tf.function(called, input_signature=[seed, *signature]).get_concrete_function()
+    compiled = tf.function(called, input_signature=[seed, *signature], autograph=False)
+    return compiled.get_concrete_function()
 
 
-def _hyperparameters(attack):
+def hyperparameters(attack: Attack) -> Hashable:
     """What distinguishes attacks, except epsilon; one that holds a model equals only itself."""
     values = {name: value for name, value in vars(attack).items() if name != "epsilon"}
     clip = values.pop("clip")
@@ -104,9 +122,13 @@ def _hyperparameters(attack):
     return type(attack), clip, tuple(sorted(values.items()))
 
 
-def _state(attack: Attack, model: keras.Model) -> list:
+def models_in(attack: Attack) -> list[keras.Layer]:
+    """The models that an attack holds, such as a generator."""
+    return [value for value in vars(attack).values() if isinstance(value, keras.Layer)]
+
+
+def state(*models: keras.Layer) -> list:
     """What a trace treats as constant: layers and their settings, but not their weights."""
-    models = [model, *(v for v in vars(attack).values() if isinstance(v, keras.Layer))]
     return [
         (weakref.ref(layer), layer.trainable, *_settings(layer))
         for model in models

@@ -106,7 +106,7 @@ def power(
     """
     logits, dataset = prepared(model, dataset, attack, from_logits, bounds)
 
-    @tf.function(input_signature=signature(dataset.element_spec, attack))
+    @tf.function(input_signature=signature(dataset.element_spec, attack), autograph=False)
     def of_batch(images, labels, seed, *epsilon):
         ours = _with_epsilon(attack, *epsilon)
         perturbation = ours.perturb(logits, images, labels, seed)
@@ -134,7 +134,7 @@ def correct_function(
     if attack is not None:
         attack = attack.for_accuracy()
 
-    @tf.function(input_signature=signature(element_spec, attack))
+    @tf.function(input_signature=signature(element_spec, attack), autograph=False)
     def correct(images, labels, seed, *epsilon):
         if attack is not None:
             ours = _with_epsilon(attack, *epsilon)

@@ -137,7 +137,7 @@ def _curve(count: Callable, dataset: tf.data.Dataset, seed: int, verbose: int) -
     counts: Any = 0
     seen = 0
     progress = Progress(dataset, verbose)
-    compiled = tf.function(count, input_signature=signature(dataset.element_spec))
+    compiled = tf.function(count, input_signature=signature(dataset.element_spec), autograph=False)
     compiled = compiled.get_concrete_function()
     with checks.readable_errors():
         for i, (images, labels) in enumerate(dataset):

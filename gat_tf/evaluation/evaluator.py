@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -15,13 +16,14 @@ import tensorflow as tf
 
 from gat_tf import attacks, checks
 from gat_tf._types import Bounds, Data
-from gat_tf.attacks import norms
+from gat_tf.attacks import compiled, norms
 from gat_tf.evaluation.accuracy import is_correct, prepared
 from gat_tf.evaluation.progress import Progress
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
 
 _MOST_CONSTANTS = 20_000_000  # numbers: a graph holds them once for each call, and 2 GB at most
+_MOST_KEPT = 2_000_000  # numbers, of a graph that is kept: larger models run longer than they trace
 
 
 class Attacked(NamedTuple):
@@ -42,6 +44,18 @@ class Attacked(NamedTuple):
     seconds: float
 
 
+class _Traced(NamedTuple):
+    """A compiled function of a model and what its runs have cost. It does not hold the model."""
+
+    function: Callable
+    evaluations: tf.Variable
+    gradients: tf.Variable
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return int(self.evaluations.numpy()), int(self.gradients.numpy())
+
+
 class _Counted(Logits):
     """A classifier that counts the images passed through it and the gradients taken."""
 
@@ -53,18 +67,11 @@ class _Counted(Logits):
         self.gradients = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        count = tf.cast(tf.shape(images)[0], tf.int64)
-        self.evaluations.assign_add(count)
+        self.evaluations.assign_add(tf.cast(tf.shape(images)[0], tf.int64))
+        return self._passed(images, training)
 
-        @tf.custom_gradient
-        def passed(z):
-            def backward(upstream):
-                self.gradients.assign_add(count)
-                return upstream
-
-            return tf.identity(z), backward
-
-        return passed(self._passed(images, training))
+    def differentiated(self, images: tf.Tensor) -> None:
+        self.gradients.assign_add(tf.cast(tf.shape(images)[0], tf.int64))
 
     def _passed(self, images, training):
         scope = keras.StatelessScope(self._constants)
@@ -77,17 +84,21 @@ class _Counted(Logits):
             # It sets a variable, the seed of its random numbers say, which a scope prevents.
         return super().__call__(images, training)
 
+    @property
+    def frozen(self) -> list[keras.Variable]:
+        """The weights that a trace may hold as constants: none of a large model."""
+        weights = [v for v in self.model.variables if keras.backend.is_float_dtype(v.dtype)]
+        return weights if _size(weights) <= _MOST_CONSTANTS else []
+
     def with_constant_weights(self) -> _Counted:
-        """The same function of today's weights, for a trace that is not kept.
+        """The same function of today's weights.
 
         Where weights are constants, TensorFlow folds batch norm into the convolution before it,
         and a convolution prepares its kernel once.
         """
-        weights = [v for v in self.model.variables if keras.backend.is_float_dtype(v.dtype)]
-        if sum(np.prod(v.shape) for v in weights) > _MOST_CONSTANTS:
-            return self
         constant = copy.copy(self)
-        constant._constants = [(v, keras.ops.convert_to_numpy(v)) for v in weights]
+        with tf.init_scope():  # also while something is traced
+            constant._constants = [(v, keras.ops.convert_to_numpy(v)) for v in self.frozen]
         return constant
 
 
@@ -133,9 +144,7 @@ class Evaluator:
         # The dataset's own check cannot see how many classes a subclassed model has.
         self.logits.checked(self.images, self.labels, bounds)
         with checks.readable_errors():
-            self.correct = self._of_batches(
-                tf.function(lambda x, y: is_correct(self.logits, x, y)), np.arange(self.size)
-            )
+            self.correct = self._of_batches("correct", is_correct, np.arange(self.size))
 
     @property
     def size(self) -> int:
@@ -180,38 +189,26 @@ class Evaluator:
         chosen = np.flatnonzero(self.correct if only is None else only)
         if not len(chosen):
             return Attacked(self.correct.copy(), self.images.copy(), 0, 0, 0.0)
-        attack = dataclasses.replace(attack, clip=self.bounds)
-        # Against another model there is nothing to stop early for.
-        attack = attack.for_accuracy() if source is None else attack
-        images = tf.TensorSpec([None, *self.images.shape[1:]], tf.float32)
-        labels = tf.TensorSpec([None], self.labels.dtype)
-        seed = tf.TensorSpec([2], tf.int32)
-
-        logits = source or self.logits.with_constant_weights()
-
-        @tf.function(input_signature=[images, labels, seed])
-        def attacked(images, labels, seed):
-            perturbation = attack.perturb(logits, images, labels, seed)
-            adversarial = attack.apply(images, perturbation)
-            return adversarial, is_correct(self.logits, adversarial, labels)
-
-        compiled = attacked.get_concrete_function()
-        evaluations, gradients = self._counts()
+        traced = self._attacked(attack, source)
+        # An input, so that a curve against ε takes one trace.
+        epsilon = [tf.constant(attack.epsilon, tf.float32)] if hasattr(attack, "epsilon") else []
+        evaluations, gradients = traced.counts
         started = time.perf_counter()
         robust, adversarial = self.correct.copy(), self.images.copy()
         progress = Progress(-(-len(chosen) // self.batch_size), self.verbose)
         for i, batch in enumerate(_batches(chosen, self.batch_size)):
             with checks.readable_errors():
-                x, correct = compiled(
+                x, correct = traced.function(
                     tf.constant(self.images[batch]),
                     tf.constant(self.labels[batch]),
                     tf.constant([self.seed, self.first + i]),
+                    *epsilon,
                 )
             adversarial[batch], robust[batch] = x.numpy(), correct.numpy()
             progress.show("robust", robust[batch].sum(), len(batch))
         progress.end()
         seconds = time.perf_counter() - started
-        after = self._counts()
+        after = traced.counts
         return Attacked(robust, adversarial, after[0] - evaluations, after[1] - gradients, seconds)
 
     def gradient_norms(self) -> np.ndarray:
@@ -219,12 +216,12 @@ class Evaluator:
         differentiates the loss in float32 fails where this is zero; the attacks of this library
         follow the margin instead.
         """
-        compiled = tf.function(
-            lambda x, y: norms.l2_norm(
-                logits_and_input_gradient(self.logits, x, y, "cross_entropy")[1]
-            )
-        )
-        return self._of_batches(compiled, np.arange(self.size))
+
+        def lengths(logits, images, labels):
+            gradient = logits_and_input_gradient(logits, images, labels, "cross_entropy")[1]
+            return norms.l2_norm(gradient)
+
+        return self._of_batches("gradient norms", lengths, np.arange(self.size))
 
     def change(self) -> float:
         """The largest change of a logit between two calls on the first images, compiled or not. In
@@ -232,20 +229,85 @@ class Evaluator:
         """
         x = tf.constant(self.images[: self.batch_size])
         largest = 0.0
-        for call in (tf.function(self.logits).get_concrete_function(x), self.logits):
+        spec = tf.TensorSpec(x.shape, x.dtype)
+        traced = self._traced("logits", lambda logits, images: logits(images), [spec])
+        for call in (traced.function, self.logits):
             once, twice = (call(x).numpy() for _ in range(2))
             largest = max(largest, np.abs(twice - once).max() / max(np.abs(once).max(), 1e-20))
         return float(largest)
 
-    def _of_batches(self, function: Callable, indices: np.ndarray) -> np.ndarray:
+    def _of_batches(self, name: str, function: Callable, indices: np.ndarray) -> np.ndarray:
+        """`function(logits, images, labels)` of the images `indices`, compiled."""
+        call = self._traced(name, function, self._batch).function
         parts = [
-            function(tf.constant(self.images[batch]), tf.constant(self.labels[batch])).numpy()
+            call(tf.constant(self.images[batch]), tf.constant(self.labels[batch])).numpy()
             for batch in _batches(indices, self.batch_size)
         ]
         return np.concatenate(parts)
 
-    def _counts(self) -> tuple[int, int]:
-        return int(self.logits.evaluations.numpy()), int(self.logits.gradients.numpy())
+    @property
+    def _batch(self) -> list[tf.TensorSpec]:
+        """The signature of (images, labels), for batches of any size."""
+        return [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in (self.images, self.labels)]
+
+    def _attacked(self, attack: attacks.Attack, source: Logits | None) -> _Traced:
+        """Compiled (images, labels, seed, ε) -> the attacked images and whether each is robust."""
+        ours = dataclasses.replace(attack, clip=self.bounds)
+        # Against another model there is nothing to stop early for.
+        ours = ours.for_accuracy() if source is None else ours
+
+        def attacked(logits, images, labels, seed, *epsilon):
+            changes: dict[str, Any] = {"epsilon": epsilon[0]} if epsilon else {}
+            form = dataclasses.replace(ours, **changes)
+            follows = source or logits.with_constant_weights()
+            perturbation = form.perturb(follows, images, labels, seed)
+            adversarial = form.apply(images, perturbation)
+            return adversarial, is_correct(logits, adversarial, labels)
+
+        inputs = [*self._batch, tf.TensorSpec([2], tf.int32)]
+        if hasattr(attack, "epsilon"):
+            inputs.append(tf.TensorSpec([], tf.float32))
+        followed = None if source is None else source.from_logits
+        key = compiled.hyperparameters(attack), tuple(map(float, self.bounds)), followed
+        models = compiled.models_in(attack)
+        if source is None:
+            return self._traced(key, attacked, inputs, models, self.logits.frozen)
+        return self._traced(key, attacked, inputs, [*models, source.model])
+
+    def _traced(
+        self,
+        key: Hashable,
+        function: Callable,
+        inputs: Sequence[tf.TensorSpec],
+        models: Sequence[keras.Layer] = (),
+        frozen: Sequence[keras.Variable] = (),
+    ) -> _Traced:
+        """`function(logits, *inputs)`, compiled, and kept with the model.
+
+        Args:
+            key: What distinguishes the function from others of this model.
+            function: Its first argument is the classifier, which counts.
+            inputs: The signature of its other arguments.
+            models: Other models that it calls.
+            frozen: The weights that it holds as constants.
+        """
+        model, from_logits = self.logits.model, self.logits.from_logits
+
+        def trace():
+            logits = _Counted(model, from_logits)
+            called = tf.function(
+                functools.partial(function, logits), input_signature=inputs, autograph=False
+            )
+            return _Traced(called.get_concrete_function(), logits.evaluations, logits.gradients)
+
+        if tf.distribute.has_strategy() or _size(frozen) > _MOST_KEPT:
+            return trace()
+        return compiled.kept(
+            model,
+            (key, from_logits, tuple(inputs)),
+            lambda: [*compiled.state(model, *models), _digest(frozen)],
+            trace,
+        )
 
 
 def arrays(
@@ -268,3 +330,15 @@ def arrays(
 
 def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     return (indices[i : i + batch_size] for i in range(0, len(indices), batch_size))
+
+
+def _size(weights: Sequence[keras.Variable]) -> int:
+    return sum(int(np.prod(v.shape)) for v in weights)
+
+
+def _digest(weights: Sequence[keras.Variable]) -> bytes:
+    """Tells the weights of today from those of another day."""
+    digest = hashlib.sha256()
+    for v in weights:
+        digest.update(keras.ops.convert_to_numpy(v).tobytes())
+    return digest.digest()

@@ -63,7 +63,7 @@ def lipschitz_function(logits: Logits, element_spec: BatchSpec) -> Callable[...,
         element_spec: Element spec of the (images, labels) batches.
     """
 
-    @tf.function(input_signature=signature(element_spec))
+    @tf.function(input_signature=signature(element_spec), autograph=False)
     def of_batch(images, labels, seed):
         del seed  # nothing is random
         _, gradient = logits_and_input_gradient(logits, images, labels, "cross_entropy")

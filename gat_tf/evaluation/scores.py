@@ -76,7 +76,7 @@ class ScoreNetwork:
         self._model = keras.Model(model.inputs[0], [model.outputs[0], features], name=model.name)
         # One trace, whatever the number and the size of the images.
         images = tf.TensorSpec([None, None, None, channels], tf.float32)
-        self._compiled = tf.function(self._of_batch, input_signature=[images])
+        self._compiled = tf.function(self._of_batch, input_signature=[images], autograph=False)
         size = f"resized bilinearly to {height}x{width}" if self._size else "at their own size"
         self.description = f"{name or model.name}; images {size}, in [{bounds[0]:g}, {bounds[1]:g}]"
 

@@ -284,22 +284,22 @@ MUTATIONS = [
     (
         "compiled attack of an earlier step size",
         "attacks/compiled.py",
-        "key = _hyperparameters(attack), ",
-        "key = type(attack), ",
+        "(hyperparameters(attack), logits.from_logits, signature),",
+        "(type(attack), logits.from_logits, signature),",
         "test_attacks_compiled.py -k another_step",
     ),
     (
         "compiled attack of an earlier model",
         "attacks/compiled.py",
-        "if function is None or state != _state(attack, logits.model):",
+        "if function is None or before != constants():",
         "if function is None:",
         "test_attacks_compiled.py -k noticed",
     ),
     (
         "compiled attack of logits for probabilities",
         "attacks/compiled.py",
-        "key = _hyperparameters(attack), logits.from_logits, signature",
-        "key = _hyperparameters(attack), signature",
+        "(hyperparameters(attack), logits.from_logits, signature),",
+        "(hyperparameters(attack), signature),",
         "test_attacks_compiled.py -k logits_taken_for_probabilities",
     ),
     (
@@ -312,15 +312,15 @@ MUTATIONS = [
     (
         "compiled attacks are all kept",
         "attacks/compiled.py",
-        "while len(kept) > _KEPT:",
+        "while len(functions) > _KEPT:",
         "while False:",
         "test_attacks_compiled.py -k used_last",
     ),
     (
         "generator's new layers not noticed",
         "attacks/compiled.py",
-        "models = [model, *(v for v in vars(attack).values() if isinstance(v, keras.Layer))]",
-        "models = [model]",
+        "lambda: state(logits.model, *models_in(attack)),",
+        "lambda: state(logits.model),",
         "test_attacks_compiled.py -k generator_is_followed",
     ),
     (
