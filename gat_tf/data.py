@@ -47,12 +47,20 @@ class Splits(NamedTuple):
         >>> splits = data.load("shapes")
         >>> len(splits.train.labels), len(splits.validation.labels), len(splits.test.labels)
         (1000, 500, 500)
+        >>> splits.image_shape
+        (32, 32, 3)
     """
 
     train: Split
     validation: Split
     test: Split
     num_classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of the test images."""
+        height, width, channels = self.test.images.shape[1:]
+        return height, width, channels
 
 
 def load(

@@ -389,8 +389,9 @@ def _require_one_size(sizes: set[tuple[int, int]], where: str) -> None:
     if len(sizes) > 1:
         received = " and ".join(f"{height}x{width}" for height, width in sorted(sizes))
         raise ValueError(
-            f"Expected images of one size, or an `image_size` (in a command, a model with a fixed "
-            f"one) to resize them to. Received: {received} (height x width) in {where}"
+            f"Expected images of one size, or an `image_size` (--image_size of an experiment, a "
+            f"model with a fixed one elsewhere) to resize them to. Received: {received} (height x "
+            f"width) in {where}"
         )
 
 

@@ -90,11 +90,11 @@ def times(folder):
     }
 
 
-def linear_classifier(settings, num_classes, dropout=0.0):
+def linear_classifier(settings, splits, dropout=0.0):
     """A stand-in for `methods._classifier` where only what is around the network is tested."""
-    images = keras.Input((32, 32, 3))
+    images = keras.Input(splits.image_shape)
     x = keras.layers.Dropout(dropout)(keras.layers.Flatten()(images))
-    z = keras.layers.Dense(num_classes, name="logits")(x)
+    z = keras.layers.Dense(splits.num_classes, name="logits")(x)
     return keras.Model(images, keras.layers.Softmax(dtype="float32")(z))
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 STRENGTHS = (0.01, 0.03)
 
 
-def build(config, values, num_classes, seed):
-    classifier = linear_classifier(config, num_classes)
+def build(config, values, splits, seed):
+    classifier = linear_classifier(config, splits)
     attack = attacks.FastGradient(values["strength"], 2)
     scheme = training.AdversarialTraining(classifier, attack, config.alpha, seed=seed)
     scheme.compile(methods._optimizer(config))

@@ -24,6 +24,7 @@ SEARCH = dataclasses.replace(
     NETWORKS, strategy="one_device", search=True, search_window=1, search_extensions=0,
     hyperparameters={}, epochs=1, search_epochs=1,
 )  # fmt: skip
+SPLITS = data.Splits(*(two_halves(20, seed) for seed in range(3)), 10)
 
 
 @pytest.fixture
@@ -390,7 +391,7 @@ def test_generator_draws_minibatches_of_its_own_as_the_papers_algorithm_has_it()
         ({"minibatches": "shared", "generator_steps": 3}, 0),
     ):
         config = dataclasses.replace(NETWORKS, **settings)
-        assert METHODS["gat"].build(config, values, 10, 0).draws == draws
+        assert METHODS["gat"].build(config, values, SPLITS, 0).draws == draws
 
 
 def test_same_seed_starts_methods_from_the_same_weights():
@@ -398,7 +399,7 @@ def test_same_seed_starts_methods_from_the_same_weights():
     for method in ("baseline", "random", "fg_linf", "fg_l2", "gat", "pgd"):  # dropout draws too
         keras.utils.set_random_seed(7)
         values = {"epsilon": 0.1, "steps": 2, "c_g": 0.3, "generator_learning_rate": 1e-4}
-        first[method] = METHODS[method].build(NETWORKS, values, 10, 7).classifier.get_weights()
+        first[method] = METHODS[method].build(NETWORKS, values, SPLITS, 7).classifier.get_weights()
     for method, ours in first.items():
         for a, b in zip(ours, first["baseline"], strict=True):
             np.testing.assert_array_equal(a, b, err_msg=method)
@@ -431,7 +432,7 @@ def halves(monkeypatch):
     """Train and validation images that are easy, and test images with all labels wrong."""
     asked = []
 
-    def load(name, data_dir, *, train_size, validation_size, test_size):
+    def load(name, data_dir, *, image_size, train_size, validation_size, test_size):
         asked.append(train_size)
         return data.Splits(
             two_halves(40, 0), two_halves(20, 1), two_halves(20, 2, swapped=True), 10

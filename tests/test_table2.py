@@ -169,7 +169,6 @@ def test_unwritable_folder_is_named(tmp_path):
     ("field", "value", "message"),
     [
         ("methods", ("gta",), "methods to be one of baseline, .*Received: gta"),
-        ("datasets", ("cifar",), "datasets to be one of cifar10, .*Received: cifar"),
         ("strategy", "tpu", "strategy to be one of mirrored, .*Received: tpu"),
         ("minibatches", "both", "minibatches to be one of separate, shared.*Received: both"),
         ("alpha", 1.5, r"alpha to be a finite number in \[0, 1\]. Received: 1.5"),

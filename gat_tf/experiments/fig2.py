@@ -150,10 +150,10 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """
     precision = configs.settled_precision(config.precision, pathlib.Path(output_dir))
     runner = Runner(NAME, dataclasses.replace(config, precision=precision), output_dir)
-    for dataset in config.datasets:
+    for dataset in runner.datasets:
         runner.train(dataset)
     written = runner.write()
-    for dataset in config.datasets:
+    for dataset in runner.datasets:
         runner.draw_images(dataset, [u for u in written["units"] if _counts(u)])
     return written
 

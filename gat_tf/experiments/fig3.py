@@ -47,7 +47,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         FullDiskError: The disk is full.
     """
     runner = Runner(NAME, config, output_dir)
-    for dataset in config.datasets:
+    for dataset in runner.datasets:
         runner.measure(
             _measurement(runner, Network(dataset, method, seed))
             for seed in config.seeds

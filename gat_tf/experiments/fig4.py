@@ -39,7 +39,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     seeds choose the units, each of which has all methods.
     """
     runner = Runner(NAME, config, output_dir)
-    for dataset in config.datasets:
+    for dataset in runner.datasets:
         runner.measure(_measurement(runner, dataset, seed) for seed in config.seeds)
     return runner.write()
 

@@ -182,7 +182,7 @@ class Runner(measuring.Runner):
             classifier(images).numpy(),
             classifier(images + perturbations).numpy(),
             gradients=gradients.numpy(),
-            class_names=data.class_names(dataset, self.config.data_dir),
+            class_names=data.class_names(self.networks.sources[dataset], self.config.data_dir),
         )
         with files.replacing(path) as temporary:
             plotting.save(figure, temporary)

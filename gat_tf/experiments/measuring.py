@@ -29,12 +29,7 @@ _TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet143": 7_150}
 class Config(configs.Config):
     """Settings of every experiment on trained networks; each experiment adds its own."""
 
-    datasets: tuple[str, ...] = option(
-        ("cifar10", "cifar100"),
-        "Data sets (paper).",
-        choices=data.IMAGE_SIZES,
-        affects_results=False,
-    )
+    datasets: tuple[str, ...] = settings.datasets_option()
     seeds: tuple[int, ...] = option(
         (0, 1, 2), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False,
         **configs.SEED,
@@ -103,6 +98,7 @@ class Runner:
     Attributes:
         networks: The networks that are measured.
         units: The finished measurements.
+        datasets: Names of the data sets, which the units have.
 
     Args:
         name: Of the experiment's module.
@@ -110,7 +106,9 @@ class Runner:
         output_dir: Folder of the results.
 
     Raises:
-        ConfigError: A folder holds another configuration's results, or cannot be written.
+        ConfigError: A folder holds another configuration's results, or cannot be written; or there
+            is no such data set, or the networks are of other images.
+        DatasetNotFoundError: A data set is not there.
     """
 
     def __init__(self, name: str, config: Config, output_dir: str | pathlib.Path):
@@ -123,6 +121,7 @@ class Runner:
         )
         configs.bind_folder(name, config, self.output_dir, networks=self.networks.config)
         self.units = Units(self.output_dir / "units")
+        self.datasets: list[str] = self.networks.require(config.datasets)
 
     def splits(self, dataset: str) -> data.Splits:
         """The images, with as many test images as are attacked."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import keras
 import tensorflow as tf
 
-from gat_tf import attacks, models, training
+from gat_tf import attacks, data, models, training
 from gat_tf._keras import build_metrics
 from gat_tf.experiments import surrogates
 from gat_tf.training.base import ADAM_EPSILON, MultiWorker, xla_by_default
@@ -70,8 +70,8 @@ class Method:
 
     Attributes:
         title: As the paper prints it.
-        build: (settings, hyperparameters, number of classes, seed) -> what is trained; settings
-            are a `settings.Config`.
+        build: (settings, hyperparameters, splits, seed) -> what is trained; settings are a
+            `settings.Config`, and splits the images, with their shape and number of classes.
         hyperparameters: Those of its own by name, in the order in which they are searched.
         inherits: The method whose hyperparameters, or search results, it takes over.
         paper: Test accuracy in % of Table 2, mean and standard deviation over 50 initialisations,
@@ -81,7 +81,7 @@ class Method:
     """
 
     title: str
-    build: Callable[[Config, Values, int, int], Trainee]
+    build: Callable[[Config, Values, data.Splits, int], Trainee]
     hyperparameters: dict[str, Hyperparameter] = dataclasses.field(default_factory=dict)
     inherits: str | None = None
     paper: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
@@ -114,8 +114,13 @@ class CleanTraining(MultiWorker, keras.Model):
     """Keras's standard training, on the logits."""
 
 
-def _classifier(settings, num_classes, dropout=0.0):
-    return models.classifier(num_classes, dropout=dropout, width=settings.width)
+def _classifier(settings, splits, dropout=0.0):
+    return models.classifier(
+        splits.num_classes,
+        dropout=dropout,
+        width=settings.width,
+        input_shape=splits.image_shape,
+    )
 
 
 def _optimizer(settings):
@@ -126,8 +131,8 @@ def _jit_compile(settings):
     return "auto" if settings.jit_compile is None else settings.jit_compile
 
 
-def _clean(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
-    classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
+def _clean(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
+    classifier = _classifier(settings, splits, values.get("rate", 0.0))
     logits = CleanTraining(classifier.input, classifier.get_layer("logits").output)
     logits.compile(
         _optimizer(settings),
@@ -143,8 +148,8 @@ def _clean(settings: Config, values: Values, num_classes: int, seed: int) -> Tra
 def adversarial(attack: Callable[[Values], attacks.Attack], alpha: float | None = None) -> Callable:
     """Training on an attack, by eqs. 2 and 4; alpha is the settings' unless it is given."""
 
-    def build(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
-        classifier = _classifier(settings, num_classes)
+    def build(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
+        classifier = _classifier(settings, splits)
         weight = settings.alpha if alpha is None else alpha
         scheme = training.AdversarialTraining(classifier, attack(values), weight, seed=seed)
         scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
@@ -153,23 +158,23 @@ def adversarial(attack: Callable[[Values], attacks.Attack], alpha: float | None 
     return build
 
 
-def _scheduled(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
+def _scheduled(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
     epsilon = tf.Variable(0.0, trainable=False, aggregation=tf.VariableAggregation.MEAN)
     attack = surrogates.ScheduledFastGradient(epsilon, clip=None)
-    trainee = adversarial(lambda _: attack)(settings, values, num_classes, seed)
+    trainee = adversarial(lambda _: attack)(settings, values, splits, seed)
     schedule = surrogates.PowerSchedule(epsilon, *GAT_POWER)
     return trainee._replace(callbacks=(schedule,))
 
 
-def _trades(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
-    classifier = _classifier(settings, num_classes)
+def _trades(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
+    classifier = _classifier(settings, splits)
     scheme = training.TRADES(classifier, _pgd(values), values["beta"], seed=seed)
     scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
     return Trainee(scheme, classifier)
 
 
-def _awp(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
-    classifier = _classifier(settings, num_classes)
+def _awp(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
+    classifier = _classifier(settings, splits)
     warmup_steps = round(values["warmup_steps"])
     scheme = training.AWP(
         classifier, _pgd(values), values["gamma"], warmup_steps=warmup_steps, seed=seed
@@ -178,11 +183,11 @@ def _awp(settings: Config, values: Values, num_classes: int, seed: int) -> Train
     return Trainee(scheme, classifier)
 
 
-def _gat(settings: Config, values: Values, num_classes: int, seed: int) -> Trainee:
-    classifier = _classifier(settings, num_classes, values.get("rate", 0.0))
+def _gat(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
+    classifier = _classifier(settings, splits, values.get("rate", 0.0))
     gat = training.GAT(
         classifier,
-        models.perturbation_generator(width=settings.width),
+        models.perturbation_generator(splits.image_shape, settings.width),
         values["c_g"],
         settings.alpha,
         settings.generator_steps,

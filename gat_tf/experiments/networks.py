@@ -19,7 +19,7 @@ import numpy as np
 
 from gat_tf import data, evaluation
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab import devices, fitting, units
+from gat_tf.experiments.lab import datasets, devices, fitting, units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.methods import METHODS, Values, lineage
@@ -50,6 +50,7 @@ class Networks:
         folder: Of the networks.
         config: How they are trained.
         strategy: The distribution strategy under which they are trained.
+        sources: Name of a data set to what `data.load` takes, of those that are not built in.
 
     Args:
         config: How they are trained.
@@ -69,6 +70,7 @@ class Networks:
         configs.bind_folder("networks", self.config, self.folder, flag="networks_dir")
         self.units = Units(self.folder / "units")
         self.trials = Units(self.folder / "search")
+        self.sources: dict[str, str] = {}
         self.splits = functools.cache(self._load_splits)
         self.search = functools.cache(self._search)
 
@@ -84,26 +86,44 @@ class Networks:
         )
         return cls(dataclasses.replace(found, data_dir=data_dir, strategy=strategy), folder)
 
+    def require(self, sources: Iterable[str]) -> list[str]:
+        """Makes data sets known, and returns the names that their networks and results have.
+
+        Those that are not built in are loaded at once, so that a wrong one ends a run before the
+        first training.
+
+        Args:
+            sources: What `data.load` takes.
+
+        Raises:
+            ConfigError: There is no such data set, or the folder's networks are of other images.
+            DatasetNotFoundError: A data set is not there.
+        """
+        named = datasets.named(sources)
+        self.sources |= named
+        for name, source in named.items():
+            if source not in data.CLASSES:
+                datasets.bind(self.folder, source, self.splits(name))
+        return list(named)
+
     def _load_splits(
         self, dataset: str, test_size: int | None = None, train_size: int | None = None
     ) -> data.Splits:
         """The images that the networks are trained, validated and tested on.
 
         Raises:
-            ConfigError: The data set has fewer images than configured.
+            ConfigError: The data set has fewer images than configured, or is none of images.
             DatasetNotFoundError: The data set is not there.
         """
-        c = self.config
-        try:
-            return data.load(
-                dataset,
-                c.data_dir,
-                train_size=c.train_size if train_size is None else train_size,
-                validation_size=c.validation_size,
-                test_size=c.test_size if test_size is None else test_size,
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        c, source = self.config, self.sources.get(dataset, dataset)
+        return datasets.load(
+            source,
+            c.data_dir,
+            image_size=None if source in data.IMAGE_SIZES else c.image_size,
+            train_size=c.train_size if train_size is None else train_size,
+            validation_size=c.validation_size,
+            test_size=c.test_size if test_size is None else test_size,
+        )
 
     def train(
         self, networks: Iterable[Network], on_trained: Callable[[str], None] = lambda name: None
@@ -283,7 +303,7 @@ class Networks:
 
         def build():
             with self.strategy.scope():
-                return method.build(c, values, splits.num_classes, seed)
+                return method.build(c, values, splits, seed)
 
         def prepare():
             trainee = build()

@@ -8,9 +8,27 @@ from typing import Any
 
 from gat_tf import training
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab import devices
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab import datasets, devices
+from gat_tf.experiments.lab.config import ConfigError, option
 from gat_tf.experiments.methods import METHODS, qualified
+
+
+def datasets_option() -> Any:
+    """The data sets of an experiment."""
+    return option(
+        ("cifar10", "cifar100"),
+        f"Data sets (paper); others are {datasets.HELP}.",
+        check=_require_one_size,
+        affects_results=False,
+    )
+
+
+def _require_one_size(dataset: str) -> None:
+    if dataset == "imagenet143":
+        raise ConfigError(
+            "Expected a data set with training and test images of one size. Received: imagenet143, "
+            "which only the experiments of Rob-GAN take"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +38,12 @@ class Config(configs.Config):
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
     strategy: str = option(
         "mirrored", "tf.distribute strategy.", choices=devices.STRATEGIES, affects_results=False
+    )
+    image_size: int | None = option(
+        None,
+        "Height and width to which the images of a folder, or of a data set of TensorFlow Datasets "
+        "other than CIFAR, are resized; none takes them as they are (ours).",
+        before=None,
     )
     train_size: int | None = option(
         None, "Number of training images; none means all 45,000 (paper)."

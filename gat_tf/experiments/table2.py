@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gat_tf import data
 from gat_tf.experiments import settings
 from gat_tf.experiments.lab import flags, results
 from gat_tf.experiments.lab.config import SEED, option
@@ -52,12 +51,7 @@ class Config(settings.Config):
         "quick": "built-in images and small networks, minutes on two cores",
     }
 
-    datasets: tuple[str, ...] = option(
-        ("cifar10", "cifar100"),
-        "Data sets (paper).",
-        choices=data.IMAGE_SIZES,
-        affects_results=False,
-    )
+    datasets: tuple[str, ...] = settings.datasets_option()
     methods: tuple[str, ...] = option(
         PAPER_METHODS,
         "Methods of training, one in each row (paper).",
@@ -90,7 +84,8 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         What `results.json` holds, and the units.
 
     Raises:
-        ConfigError: The folder holds another configuration's results or cannot be written.
+        ConfigError: The folder holds results of another configuration or of other images, or cannot
+            be written; or there is no such data set.
         DatasetNotFoundError: A data set is not there.
         BrokenFileError: A result in the folder is not whole.
         FullDiskError: The disk is full.
@@ -106,7 +101,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         wanted = [Network(dataset, m, seed) for seed in config.seeds for m in config.methods]
         return folder.steps(wanted, show)
 
-    shared([step for dataset in config.datasets for step in steps(dataset)])
+    shared([step for dataset in folder.require(config.datasets) for step in steps(dataset)])
     units = folder.units.read_all()
     return results.write(NAME, folder.config, output_dir, units, time.time() - started)
 

@@ -39,8 +39,8 @@ MUTATIONS = [
     (
         "dropout of dropout + GAT forgotten",
         "experiments/methods.py",
-        'classifier = _classifier(settings, num_classes, values.get("rate", 0.0))\n    gat',
-        "classifier = _classifier(settings, num_classes)\n    gat",
+        'classifier = _classifier(settings, splits, values.get("rate", 0.0))\n    gat',
+        "classifier = _classifier(settings, splits)\n    gat",
         "test_networks.py -k 'every_method_trains and dropout_gat'",
     ),
     (

@@ -72,8 +72,8 @@ def run(
         epsilons: Height of the images to δmax, rising; the settings' if None.
     """
     runner = Runner(name, config, output_dir)
-    for dataset in config.datasets:
-        rising = epsilons[images.size(config, dataset)] if epsilons else config.epsilons
+    for dataset in runner.datasets:
+        rising = epsilons[runner.networks.images.size(dataset)] if epsilons else config.epsilons
         runner.measure(
             _measurement(runner, Network(dataset, "classifier", classifier, seed), splits, rising)
             for seed in config.seeds

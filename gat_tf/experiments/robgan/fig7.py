@@ -63,7 +63,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     Arguments, results and errors are those of `gat_tf.experiments.robgan.table1.run`.
     """
     runner = Runner(NAME, config, output_dir)
-    for dataset in config.datasets:
+    for dataset in runner.datasets:
         _require_pairs(runner.networks, dataset)
         runner.measure(_measurement(runner, dataset, seed) for seed in config.seeds)
     return runner.write()
@@ -72,7 +72,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 def _require_pairs(networks: Any, dataset: str) -> None:
     """Raises ConfigError unless every class has two test images to take a distance between."""
     _, test = networks.images(dataset)
-    fewest = np.bincount(test.labels, minlength=data.CLASSES[dataset]).min()
+    fewest = np.bincount(test.labels, minlength=networks.images.classes(dataset)).min()
     if fewest < 2:
         raise ConfigError(
             f"Expected at least two test images of every class of {dataset}, for the diversity of "
@@ -82,7 +82,8 @@ def _require_pairs(networks: Any, dataset: str) -> None:
 
 def _measurement(runner: Runner, dataset: str, seed: int) -> Measurement:
     networks = {name: Network(dataset, "gan", name, seed) for name in NAMES}
-    folder, c, classes = runner.networks, runner.config, data.CLASSES[dataset]
+    folder, c = runner.networks, runner.config
+    classes = folder.images.classes(dataset)
 
     def measured():
         labels = np.repeat(np.arange(classes), c.diversity_images)

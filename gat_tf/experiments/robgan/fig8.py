@@ -111,7 +111,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     Arguments, results and errors are those of `gat_tf.experiments.robgan.table1.run`.
     """
     runner = Runner(NAME, config, output_dir)
-    for dataset in config.datasets:
+    for dataset in runner.datasets:
         networks = {
             f"{dataset}-{name}-seed{seed}": Network(dataset, "gan", name, seed)
             for seed in config.seeds

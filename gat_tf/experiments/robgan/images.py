@@ -2,35 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from gat_tf import augmentation, data
+from gat_tf.experiments.lab import datasets
 from gat_tf.experiments.lab.config import ConfigError
-from gat_tf.experiments.robgan.settings import Config
+from gat_tf.experiments.robgan.settings import IMAGE_SIZES, Config
 
 
-def load(config: Config, dataset: str) -> tuple[data.Split, data.Split]:
-    """Returns the images that the networks are trained on, and those that they are tested on.
+class Loaded(NamedTuple):
+    """The images that networks are trained on and tested on, and the number of classes."""
+
+    train: data.Split
+    test: data.Split
+    num_classes: int
+
+
+class Images:
+    """The images of a folder's networks, by the name of the data set.
+
+    Attributes:
+        sources: Name of a data set to what `data.load` takes, of those that are not built in.
+
+    Args:
+        config: How many, and how large.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.sources: dict[str, str] = {}
+        self._loaded = functools.cache(self._load)
+
+    def require(self, sources: Iterable[str], folder: pathlib.Path) -> list[str]:
+        """Makes data sets known, and returns the names that their networks and results have.
+
+        Args:
+            sources: What `data.load` takes; all that is not built in is loaded at once.
+            folder: Of the networks, which is bound to the images; see `datasets.bind`.
+
+        Raises:
+            ConfigError: See `load` and `datasets.bind`.
+            DatasetNotFoundError: A data set is not there.
+        """
+        named = datasets.named(sources)
+        self.sources |= named
+        for name, source in named.items():
+            if source not in data.CLASSES:
+                train, test, classes = self._loaded(name)
+                datasets.bind(folder, source, data.Splits(train, test, test, classes))
+        return list(named)
+
+    def _load(self, dataset: str) -> Loaded:
+        return load(self.config, self.sources.get(dataset, dataset))
+
+    def __call__(self, dataset: str) -> tuple[data.Split, data.Split]:
+        """What the networks are trained on, and what they are tested on; errors are `load`'s."""
+        return self._loaded(dataset)[:2]
+
+    def classes(self, dataset: str) -> int:
+        """The number of classes; those of built-in data sets are known without their files."""
+        return data.CLASSES.get(dataset) or self._loaded(dataset).num_classes
+
+    def size(self, dataset: str) -> int:
+        """Height and width of the networks' images."""
+        if dataset in data.CLASSES:
+            return data.IMAGE_SIZES.get(dataset, self.config.image_size)
+        return self._loaded(dataset).test.images.shape[1]
+
+
+def load(config: Config, dataset: str) -> Loaded:
+    """Returns a data set for Rob-GAN's networks.
+
+    Args:
+        config: How many images, and how large.
+        dataset: What `data.load` takes.
 
     Raises:
-        ConfigError: There are not so many, or a class has none to train on.
+        ConfigError: There is no such data set; there are not so many images; a class has none to
+            train on; or there are no networks for images of this shape.
         DatasetNotFoundError: The data set is not there.
     """
-    try:
-        splits = data.load(
-            dataset,
-            config.data_dir,
-            image_size=None if dataset in data.IMAGE_SIZES else config.image_size,
-            train_size=config.train_size,
-            test_size=config.test_size,
+    splits = datasets.load(
+        dataset,
+        config.data_dir,
+        image_size=None if dataset in data.IMAGE_SIZES else config.image_size,
+        train_size=config.train_size,
+        test_size=config.test_size,
+    )
+    if splits.image_shape not in [(size, size, 3) for size in IMAGE_SIZES]:
+        raise ConfigError(
+            "Expected colour images of 32x32, 64x64 or 128x128 pixels, which Rob-GAN's networks "
+            f"take. Received: {'x'.join(map(str, splits.image_shape))} in {dataset}. Images of a "
+            "folder, and those of TensorFlow Datasets, are resized to --image_size; the arrays of "
+            "an .npz file have to be saved so"
         )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    train, validation = splits.train, splits.validation
+    train, validation, test = map(_in_bytes, splits[:3])
     if config.train_size is None and train.images.shape[1:] == validation.images.shape[1:]:
         # Nothing is chosen by a validation set: CIFAR's 50,000, as in the paper.
         train = data.Split(*map(np.concatenate, zip(train, validation, strict=True)))
@@ -40,12 +112,14 @@ def load(config: Config, dataset: str) -> tuple[data.Split, data.Split]:
             f"Expected training images of each of the {splits.num_classes} classes of "
             f"{dataset}. Received: none of {', '.join(map(str, missing))}."
         )
-    return train, splits.test
+    return Loaded(train, test, splits.num_classes)
 
 
-def size(config: Config, dataset: str) -> int:
-    """Height and width of the networks' images."""
-    return data.IMAGE_SIZES.get(dataset, config.image_size)
+def _in_bytes(split: data.Split) -> data.Split:
+    """With pixels of 8 bits, to which the authors' noise belongs."""
+    if split.images.dtype == np.uint8:
+        return split
+    return data.Split(np.round(255 * split.images).astype(np.uint8), split.labels)
 
 
 def first(split: data.Split, count: int, image_size: int) -> data.Split:

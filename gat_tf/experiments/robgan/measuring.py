@@ -26,6 +26,7 @@ class Runner(measuring.Runner):
         self.config = dataclasses.replace(config, precision=self.networks.config.precision)
         configs.bind_folder(name, self.config, self.output_dir, recipe=RECIPE)
         self.units = Units(self.output_dir / "units")
+        self.datasets = self.networks.images.require(config.datasets, self.networks.folder)
 
     def write(self, **more: Any) -> dict:
         """Merges all units of the folder into the results, table and figures."""

@@ -48,7 +48,7 @@ class Networks:
         config: How they are trained.
         folder: Of the networks.
         units: The results of their trainings.
-        images: data set -> the images that they are trained and tested on; see `images.load`.
+        images: The images that they are trained and tested on, by data set.
 
     Args:
         config: An experiment's, of which the fields of `settings.Config` count.
@@ -66,7 +66,7 @@ class Networks:
             "robgan.networks", self.config, self.folder, flag="networks_dir", recipe=RECIPE
         )
         self.units = Units(self.folder / "units")
-        self.images = functools.cache(functools.partial(images.load, self.config))
+        self.images = images.Images(self.config)
 
     @functools.cached_property
     def strategy(self):
@@ -138,7 +138,7 @@ class Networks:
     def _gan(self, network: Network) -> Callable[[], dict]:
         c, (dataset, _, name, seed) = self.config, network
         train, test = self.images(dataset)
-        size, classes = images.size(c, dataset), data.CLASSES[dataset]
+        size, classes = self.images.size(dataset), self.images.classes(dataset)
         of_robgan = c.discriminator_steps or (1 if size == 32 else 5)
         steps = of_robgan if GANS[name].class_loss else c.discriminator_steps or 5
         # SN-GAN updates its generator as often as Rob-GAN, so an epoch of it may be several passes.
@@ -211,7 +211,7 @@ class Networks:
         the last 50,000 of its paper's 250,000 iterations.
         """
         c, (dataset, _, name, seed) = self.config, network
-        classes, size = data.CLASSES[dataset], images.size(c, dataset)
+        classes, size = self.images.classes(dataset), self.images.size(dataset)
         with self.strategy.scope():
             generator = models.image_generator(classes, size, width=c.width)
             class_loss = GANS[name].class_loss
@@ -241,7 +241,7 @@ class Networks:
     def _classifier(self, network: Network) -> Callable[[], dict]:
         c, (dataset, _, name, seed) = self.config, network
         train, test = self.images(dataset)
-        size = images.size(c, dataset)
+        size = self.images.size(dataset)
         first, *rest = c.classifier_epochs
         stages = (first + (0 if CLASSIFIERS[name].fine_tuned else c.epochs), *rest)
         watched = {
@@ -297,7 +297,7 @@ class Networks:
     ) -> Any:
         """The compiled scheme of a classifier: eq. 10, or one of the three like it."""
         c, (dataset, _, name, seed) = self.config, network
-        classes, size = data.CLASSES[dataset], images.size(c, dataset)
+        classes, size = self.images.classes(dataset), self.images.size(dataset)
         with self.strategy.scope():
             classifier = models.class_head(models.discriminator(classes, size, width=c.width))
             if classifier_weights:

@@ -67,7 +67,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     Arguments, results and errors are those of `gat_tf.experiments.robgan.table1.run`.
     """
     runner = Runner(NAME, config, output_dir)
-    for dataset in config.datasets:
+    for dataset in runner.datasets:
         runner.measure(
             _measurement(runner, Network(dataset, "classifier", classifier, seed), epsilon)
             for seed in config.seeds

@@ -31,6 +31,7 @@ class Scorer:
         """Table 2's folder, and the baseline in it, which is trained if it is missing."""
         c, network = self.config, table2.Network(self.dataset, "baseline", 0)
         folder = table2.Networks.open(c.table2_dir, c.table2_preset, c.data_dir, c.strategy)
+        folder.require([self.networks.images.sources[self.dataset]])
         folder.train([network])
         return folder, network
 
@@ -72,7 +73,7 @@ class Scorer:
         """The scores at every snapshot, and of the real test images for comparison."""
         count, training = self.config.score_images, self.networks.units.read(network.unit)
         rng = np.random.default_rng(network.seed)
-        labels = rng.permutation(np.arange(count) % data.CLASSES[self.dataset])
+        labels = rng.permutation(np.arange(count) % self.networks.images.classes(self.dataset))
         scores = []
         for epoch in training["snapshots"]:
             generator = self.networks.load(network, epoch)

@@ -6,12 +6,12 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from gat_tf import data
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab import devices
+from gat_tf.experiments.lab import datasets, devices
 from gat_tf.experiments.lab.config import ConfigError, option
 
 INF = math.inf
+IMAGE_SIZES = (32, 64, 128)  # for which there are networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Config(configs.Config):
 
     datasets: tuple[str, ...] = option(
         ("cifar10", "imagenet143"),
-        "Data sets (paper).",
-        choices=data.CLASSES,
+        f"Data sets (paper); others are {datasets.HELP}.",
         affects_results=False,
     )
     seeds: tuple[int, ...] = option(
@@ -49,7 +48,10 @@ class Config(configs.Config):
         affects_results=False,
     )
     image_size: int = option(
-        64, "Height and width of ImageNet-143's images (paper); CIFAR's have 32.", choices=(64, 128)
+        64,
+        "Height and width of ImageNet-143's images (paper), and to which the images of a folder or "
+        "of another data set of TensorFlow Datasets are resized; CIFAR's have 32.",
+        choices=IMAGE_SIZES,
     )
     train_size: int | None = option(None, "Number of training images; none is all (paper).")
     test_size: int | None = option(None, "Number of test images; none is all (paper).")
