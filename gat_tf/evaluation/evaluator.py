@@ -8,7 +8,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -257,7 +257,7 @@ class Evaluator:
         ours = ours.for_accuracy() if source is None else ours
 
         def attacked(logits, images, labels, seed, *epsilon):
-            changes: dict[str, Any] = {"epsilon": epsilon[0]} if epsilon else {}
+            changes = {"epsilon": epsilon[0]} if epsilon else {}
             form = dataclasses.replace(ours, **changes)
             follows = source or logits.with_constant_weights()
             perturbation = form.perturb(follows, images, labels, seed)
