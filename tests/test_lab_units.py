@@ -13,7 +13,7 @@ import time
 import keras
 import pytest
 
-from gat_tf.experiments.lab import files, locks, units
+from gat_tf.experiments.lab import budget, files, locks, units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.lab.units import Units
 
@@ -397,3 +397,16 @@ def test_unit_of_a_killed_process_is_computed_by_another(start, tmp_path, made):
     _, errors = waiting.communicate(timeout=60)
     assert waiting.returncode == 0, errors
     assert made.read("a")["by"] == waiting.pid
+
+
+def test_parts_of_an_evaluation_belong_to_its_networks(made):
+    computed = []
+
+    def stage(digest, value):
+        kept = budget.kept_in(made, {"model": digest})
+        return kept("PGD-20, L∞", lambda: computed.append(value) or value)
+
+    assert stage("a", 1) == stage("a", 2) == 1
+    with pytest.raises(ConfigError, match="the model that is there now"):
+        stage("b", 3)
+    assert computed == [1]

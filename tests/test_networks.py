@@ -264,9 +264,9 @@ def test_while_others_are_at_a_trial_everything_else_is_done(tmp_path, monkeypat
         others.close()
 
     monkeypatch.setattr(locks, "wait", wait)
-    ours = [Network("shapes", method, 0) for method in ("dropout_gat", "gat", "fg_l2", "baseline")]
+    ours = [Network("shapes", method, 0) for method in ("dropout_gat", "gat", "baseline", "fg_l2")]
     found.train(ours)
-    before = ["gat-c_g=1.0", "fg_l2-epsilon=0.5", "fg_l2-seed0", "baseline-seed0"]
+    before = ["gat-c_g=1.0", "fg_l2-epsilon=0.5", "baseline-seed0", "fg_l2-seed0"]
     after = ["gat-c_g=0.3", "dropout_gat-rate=0.2", "dropout_gat-seed0", "gat-seed0"]
     assert named == [f"shapes-{name}" for name in before + after]
     assert waited == [{"shapes-gat-c_g=0.3"}]

@@ -314,7 +314,7 @@ MUTATIONS = [
         "experiments/lab/budget.py",
         "units.complete({unit: task}, check)",
         "units.complete({unit: task})",
-        "test_robustness_command.py -k not_mixed",
+        "test_lab_units.py -k parts_of_an_evaluation",
     ),
     (
         "Bonferroni instead of Holm",
