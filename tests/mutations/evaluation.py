@@ -2,6 +2,20 @@
 
 MUTATIONS = [
     (
+        "epsilon judged without the range of the pixels",
+        "evaluation/robustness.py",
+        "    extent = high - low\n",
+        "    extent = 1.0\n",
+        "test_robustness.py -k other_units",
+    ),
+    (
+        "L2's epsilon judged as L-infinity's",
+        "evaluation/robustness.py",
+        '        extent *= math.sqrt(math.prod(result["image_shape"]))\n',
+        "        pass\n",
+        "test_robustness.py -k other_units",
+    ),
+    (
         "accuracy without early stopping on the way",
         "evaluation/accuracy.py",
         "        attack = attack.for_accuracy()\n",
