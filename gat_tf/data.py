@@ -152,9 +152,12 @@ def load_test(
     channels: int = 3,
 ) -> Split:
     """Returns the images of a data set to test on: its test split, without one its validation
-    split, or all images of an `.npz` file or a folder that is not divided.
+    split, or all images where they are not divided into splits.
 
-    Arguments and errors are those of `load`. Unlike there, nothing is held out.
+    Arguments and errors are those of `load`. Unlike there, nothing is held out: an `.npz` file with
+    `images` and `labels`, a folder of classes and a data set of TFDS with a training split alone
+    are taken as a whole, with the images that `load` gives for training. To test on what `load`
+    holds out, take its `test`, or divide the files.
 
     Examples:
         >>> test = data.load_test("shapes")

@@ -2,6 +2,13 @@
 
 MUTATIONS = [
     (
+        "images of a whole file called a test split",
+        "robustness/command.py",
+        '    return "all" not in reading.opened',
+        '    return "none" not in reading.opened',
+        "test_robustness_command.py -k whole_file",
+    ),
+    (
         "epsilon judged without the range of the pixels",
         "evaluation/robustness.py",
         "    extent = high - low\n",
