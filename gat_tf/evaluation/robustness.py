@@ -68,6 +68,7 @@ class Budget:
             checks.count(field.name, getattr(self, field.name))
 
 
+@checks.in_a_pair
 def robustness(
     model: keras.Model,
     dataset: Data,

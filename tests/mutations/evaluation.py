@@ -2,6 +2,13 @@
 
 MUTATIONS = [
     (
+        "images and labels side by side taken for other arguments",
+        "checks.py",
+        "        if (True, True) in itertools.pairwise(are_arrays):\n",
+        "        if False:\n",
+        "test_curves.py -k side_by_side",
+    ),
+    (
         "images of a whole file called a test split",
         "robustness/command.py",
         '    return "all" not in reading.opened',
