@@ -455,6 +455,13 @@ def test_command_line_reads_the_model_and_names_what_is_missing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_norm_is_known_in_any_case():
+    assert Config(norm="linf") == Config(norm="Linf")
+    assert Config(norm="l2").radius() == 0.5
+    with pytest.raises(ConfigError, match="L1"):
+        Config(norm="L1")
+
+
 def test_standard_epsilon_grows_with_the_pixels_range():
     config = Config(model="any", low=-1.0, high=1.0)
     assert config.radius() == pytest.approx(16 / 255)

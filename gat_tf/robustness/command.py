@@ -101,6 +101,8 @@ class Config(budget.Config):
     )
 
     def __post_init__(self):
+        norms = {name.lower(): name for name in budget.NORMS}
+        object.__setattr__(self, "norm", norms.get(self.norm.lower(), self.norm))  # linf, l2
         super().__post_init__()
         if not self.low < self.high:
             raise ConfigError(f"Expected low below high. Received: {self.low} and {self.high}")
