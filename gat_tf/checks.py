@@ -8,15 +8,19 @@ ValueError.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import math
 import numbers
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from gat_tf._types import Array, Bounds
+
+F = TypeVar("F", bound=Callable)
 
 _MARK = "gat_tf"
 _OTHER_RANGE = (
@@ -291,6 +295,26 @@ def as_dataset(
     if shuffle:
         dataset = dataset.shuffle(len(x))
     return dataset.batch(batch_size or 32)
+
+
+def in_a_pair(measure: F) -> F:
+    """Decorates a function that takes arrays as a pair (images, labels).
+
+    Two arrays side by side would be a TypeError about the number of arguments, or an array taken
+    for an attack.
+    """
+
+    @functools.wraps(measure)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        are_arrays = [len(getattr(argument, "shape", ())) > 0 for argument in args]
+        if (True, True) in itertools.pairwise(are_arrays):
+            raise TypeError(
+                f"Expected arrays as a pair: {measure.__name__}(model, (images, labels), ...). "
+                "Received: images and labels as two arguments."
+            )
+        return measure(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]  # the same function otherwise
 
 
 def checked(

@@ -82,9 +82,11 @@ def load(
     (ours), and fill 3.3 GB where it is 64. Smaller sizes take the first images per class of these
     splits.
 
-    Of any other data set, the splits that its files name are taken as they are. Without a test
-    split, the validation split is it; without that, a tenth of the images of each class is held out
-    for it, always the same; and so is a tenth of the training images for validation.
+    Of any other data set, the splits that its files name are taken. Without a test split, the
+    validation split is it; without that, a tenth of the images of each class is held out for it,
+    always the same; and so is a tenth of the training images for validation. The training images
+    are then put in a random order, always the same, because files are often sorted by class. The
+    others stay in the order of the files.
 
     Args:
         name: `"cifar10"`, `"cifar100"`, `"imagenet143"` or `"shapes"`; or another classification
@@ -150,9 +152,12 @@ def load_test(
     channels: int = 3,
 ) -> Split:
     """Returns the images of a data set to test on: its test split, without one its validation
-    split, or all images of an `.npz` file or a folder that is not divided.
+    split, or all images where they are not divided into splits.
 
-    Arguments and errors are those of `load`. Unlike there, nothing is held out.
+    Arguments and errors are those of `load`. Unlike there, nothing is held out: an `.npz` file with
+    `images` and `labels`, a folder of classes and a data set of TFDS with a training split alone
+    are taken as a whole, with the images that `load` gives for training. To test on what `load`
+    holds out, take its `test`, or divide the files.
 
     Examples:
         >>> test = data.load_test("shapes")
@@ -341,6 +346,8 @@ def _load_source(source: reading.Source, sizes: Sequence[int | None]) -> Splits:
     for name in ("test", "validation"):
         if name not in found:
             train, found[name] = _hold_out_a_tenth(train, classes)
+    # Files may be sorted by class, and nothing trains on one class after the other.
+    train = _take(train, np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels)))
     splits = (train, found["validation"], found["test"])
     train, validation, test = _of_sizes(splits, sizes)
     return Splits(train, validation, test, classes)

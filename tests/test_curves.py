@@ -21,6 +21,24 @@ PGD2 = attacks.PGD(1.0, 2, steps=5, random_start=False, clip=None)
 PGDINF = attacks.PGD(1.0, math.inf, steps=5, random_start=False, clip=None)
 
 
+def test_arrays_side_by_side_are_named(linear):
+    """Where `accuracy` takes x and y, the others take (x, y); they say so."""
+    model, x, y = linear[0], np.full((2, *SHAPE), 0.5, np.float32), np.zeros(2, np.int64)
+    for measure, args, rest in (
+        (evaluation.robustness, (model, x, y), {"norm": 2, "epsilon": 0.5}),
+        (evaluation.robustness, (model, x, tf.constant(y), 2, 0.5), {}),
+        (evaluation.accuracy_curve, (model, x, y, FG2, [0, 0.5]), {}),
+        (evaluation.transfer_curves, ([model], model, x, y, FG2, [0, 0.5]), {}),
+        (evaluation.power, (model, x, y, FG2), {}),
+        (evaluation.local_lipschitz_value, (model, x, y), {}),
+    ):
+        message = rf"as a pair: {measure.__name__}\(model, \(images, labels\).*two arguments"
+        with pytest.raises(TypeError, match=message):
+            measure(*args, **rest)
+    curve = evaluation.accuracy_curve(model, (x, y), FG2, np.array([0, 0.5]))  # two arrays, apart
+    assert curve.shape == (2,)
+
+
 @pytest.fixture(scope="module")
 def linear(dense_classifier):
     """A classifier of two classes: z_1 - z_0 = w x + b. Returns (model, w, b)."""

@@ -510,7 +510,7 @@ def test_perturbed_images_stand_beside_what_the_network_says_of_each():
     np.testing.assert_allclose(shown, expected, atol=1e-12)
     assert [axes.get_title() for axes in figure.axes] == ["image", "Δ", "G(Δ)", "perturbed"]
     assert [axes.get_xlabel() for axes in figure.axes] == [
-        "dog 90 %", "× 0.125,  ‖·‖₂ 4", "× 2.5,  ‖·‖₂ 0.22", "cat 70 %"
+        "dog, 90 %", "× 0.125,  ‖·‖₂ 4", "× 2.5,  ‖·‖₂ 0.22", "cat, 70 %"
     ]  # fmt: skip
     assert figure.axes[0].get_ylabel() == "true: dog\nPGD"
     right, wrong = (figure.axes[i].xaxis.label.get_color() for i in (0, -1))

@@ -116,6 +116,33 @@ def test_folder_is_divided_the_same_way_every_time(tmp_path):
     np.testing.assert_array_equal(again.train.images, splits.train.images)
 
 
+@pytest.mark.parametrize("divided", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_training_images_are_not_sorted_by_class(kind, divided, tmp_path):
+    images, labels = in_order(Split(IMAGES, LABELS))
+    if kind == "npz":
+        source = tmp_path / "sorted.npz"
+        arrays = {"images": images, "labels": labels}
+        if divided:
+            arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+        np.savez(source, **arrays)
+    else:
+        source = tmp_path
+        for part in ("train", "test") if divided else (".",):
+            write_folder(tmp_path / part)
+    splits = data.load(source)
+    assert (np.diff(splits.train.labels) < 0).sum() >= 3  # sorted, it never falls
+    again = data.load(source)
+    for found, same in zip(splits[:3], again[:3], strict=True):
+        np.testing.assert_array_equal(found.images, same.images)
+        # Each image still has its own label.
+        pixels = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+        assert [pixels[image.tobytes()] for image in found.images] == found.labels.tolist()
+    if divided:  # the test images stay as they are
+        np.testing.assert_array_equal(splits.test.images, images)
+        np.testing.assert_array_equal(data.load_test(source).images, images)
+
+
 def test_folders_of_splits(tmp_path):
     write_folder(tmp_path / "train", range(15))
     write_folder(tmp_path / "val", range(15, 24))

@@ -55,6 +55,7 @@ def checks_of(result):
 
 def test_an_honest_model_passes_every_check(honest):
     assert all(checks_of(honest).values()), honest["checks"]
+    assert "ε fits the range of the pixels" in checks_of(honest)
     assert 0 < honest["worst_case_accuracy"] < honest["clean_accuracy"]
 
 
@@ -545,6 +546,7 @@ def test_quantised_input_is_caught_and_attacked_without_gradients(trained, shape
     assert checks_of(result) == {
         "the model has input gradients": False,
         "the model gives the same logits twice": True,
+        "ε fits the range of the pixels": True,
     }
     names = [row["name"] for row in result["attacks"]]
     assert names == ["random noise", "Square", "HopSkipJump"]
@@ -646,6 +648,39 @@ def test_bad_arguments_are_named(trained, shapes):
         evaluation.robustness(trained, dataset(shapes).take(0), 2, 0.1)
     with pytest.raises(ValueError, match="queries"):
         Budget(queries=0)
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "high", "passed"),
+    [
+        ("Linf", 8 / 255, 1, True),
+        ("Linf", 8 / 255, 255, False),  # of [0, 1]
+        ("Linf", 8, 255, True),
+        ("Linf", 8, 1, False),  # of [0, 255]
+        ("Linf", 0.5, 1, False),  # every image can become grey
+        ("Linf", 0.3, 1, True),  # of MNIST
+        ("Linf", 0, 255, True),  # no attack is meant
+        ("L2", 0.5, 1, True),
+        ("L2", 0.5, 255, False),
+        ("L2", 127.5, 255, True),
+        ("L2", 127.5, 1, False),
+        ("L2", 0, 1, True),
+    ],
+)
+def test_epsilon_in_other_units_than_the_pixels_fails_a_check(norm, epsilon, high, passed, honest):
+    """32 x 32 x 3 values: a diagonal of 55.4 times the range."""
+    from gat_tf.evaluation.robustness import _checks
+
+    result = {**honest, "norm": norm, "epsilon": epsilon, "bounds": [0, high]}
+    result["image_shape"] = [32, 32, 3]
+    found = {c["check"]: c for c in _checks(result, SMALL)}["ε fits the range of the pixels"]
+    assert found["passed"] == passed
+    assert f"ε = {epsilon:.4g} on pixels from 0 to {high}" in found["evidence"]
+    usual = {("Linf", 1): "0.03137", ("Linf", 255): "8", ("L2", 1): "0.5", ("L2", 255): "127.5"}
+    assert found["evidence"].endswith(f"would be {usual[norm, high]}")
+    # An old result, of which the size of the images is not known, is not judged anew.
+    del result["image_shape"]
+    assert "ε fits the range of the pixels" not in {c["check"] for c in _checks(result, SMALL)}
 
 
 def test_hard_label_attack_is_judged_by_the_images_it_has_seen(honest):

@@ -107,6 +107,9 @@ def test_runner_evaluates_a_users_model_of_another_shape(grey):
     text = (folder / "robustness.md").read_text()
     assert text == lab_results.table(results)
     assert "APGD-T (on what withstood the rest of AutoAttack so far)" in text
+    assert "L2 ball of ε = 0.7 on pixels in [0, 1]: " in text
+    of_255 = command.table({**results, "norm": "Linf", "epsilon": 8 / 255})
+    assert "Linf ball of ε = 0.03137 (8/255) on pixels in [0, 1]: " in of_255
     nothing = "No attack fooled any of the first 24 images"
     assert nothing not in text
     assert nothing in command.table({**results, "fooled": []})
@@ -137,8 +140,8 @@ def test_worst_case_images_are_stored_and_drawn(grey):
     assert first["perturbed"]["confidence"] == pytest.approx(confidence, abs=1e-3)
     figure = command.figures(results)["robustness_images"]
     shown = [axes.get_xlabel() for axes in figure.axes]
-    assert figure.axes[0].get_ylabel() == f"true: {first['label']}\n{stored_attack}"
-    assert shown[2] == f"{first['perturbed']['class']} {100 * confidence:.0f} %"
+    assert figure.axes[0].get_ylabel() == f"true: class {first['label']}\n{stored_attack}"
+    assert shown[2] == f"class {first['perturbed']['class']}, {100 * confidence:.0f} %"
     assert (folder / "robustness_images.png").stat().st_size > 5_000
 
 
@@ -168,7 +171,9 @@ def test_figure_has_every_attack_and_the_curve_up_to_the_evaluations_epsilon(hig
     assert filled.get_xydata().tolist() == [[50, 0], [25, 1], [0, 3]]
     assert hollow.get_xydata().tolist() == [[75, 2]]
     assert (filled.get_fillstyle(), hollow.get_fillstyle()) == ("full", "none")
-    assert attacked.get_xlim()[0] < 0
+    ball = "L∞ 8/255" if high == 1 else "L∞ 8"
+    assert attacked.get_title(loc="left") == f"each attack, {ball}"
+    assert attacked.get_xlim() == (-3, 120)  # dots at 0 and 100 are drawn whole
     line, dashed = curve.lines
     np.testing.assert_allclose(line.get_xdata(), [0, epsilon / 4, epsilon / 2, epsilon])
     assert line.get_ydata().tolist() == [50, 10, 0, 0]
@@ -211,7 +216,9 @@ def test_killed_evaluation_continues(grey, tmp_path, monkeypatch):
     assert again["fooled"] == results["fooled"]  # also those found before
 
 
-def test_chunks_that_others_have_computed_are_merged_to_the_whole(grey, tmp_path, monkeypatch):
+def test_chunks_that_others_have_computed_are_merged_to_the_whole(
+    grey, tmp_path, monkeypatch, capsys
+):
     """Others are at the second of three chunks, and end when nothing else is left."""
     config, _, results = grey
     config = dataclasses.replace(config, chunk_size=10, queries=5, fab_steps=1, apgd_steps=1)
@@ -222,6 +229,10 @@ def test_chunks_that_others_have_computed_are_merged_to_the_whole(grey, tmp_path
         lambda *args, **given: firsts.append(given["first"]) or robustness(*args, **given),
     )  # fmt: skip
     alone = command.run(config, tmp_path / "alone")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("images ")]
+    assert [line.partition(":")[0] for line in said] == [
+        "images 0 to 9", "images 10 to 19", "images 20 to 23"
+    ]  # fmt: skip
     assert firsts == [0, 10, 20]  # on which their random numbers depend
     assert [unit["images from"] for unit in alone["units"]] == [0, 10, 20]
     assert alone["images"] == 24
@@ -355,6 +366,20 @@ def test_built_in_images_are_those_of_load():
     np.testing.assert_array_equal(labels, split.labels[:7])
 
 
+def test_images_of_a_whole_file_are_said_to_be_that(grey, tmp_path):
+    """All images of an undivided file are attacked, though `data.load` trains on most of them."""
+    config, folder, results = grey
+    assert len(data.load(config.dataset).train.labels) < results["images"] == 24
+    sentence = "not divided into splits: all of its images count as test images"
+    assert sentence in (folder / "robustness.md").read_text()
+    assert sentence not in command.table({**results, "divided": True})
+    with np.load(config.dataset) as arrays:
+        np.savez(tmp_path / "test.npz", x_test=arrays["images"], y_test=arrays["labels"])
+    assert not command._is_divided(config)
+    for dataset in ("shapes", str(tmp_path / "test.npz")):
+        assert command._is_divided(dataclasses.replace(config, dataset=dataset))
+
+
 def test_folder_of_images_is_resized_to_the_model(grey, tmp_path):
     config, _, _ = grey
     image = np.random.default_rng(0).integers(0, 256, (56, 56, 3), np.uint8)
@@ -428,6 +453,13 @@ def test_command_line_reads_the_model_and_names_what_is_missing(tmp_path):
     assert "Error: Expected a .keras file of a classifier. Received: no file" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_norm_is_known_in_any_case():
+    assert Config(norm="linf") == Config(norm="Linf")
+    assert Config(norm="l2").radius() == 0.5
+    with pytest.raises(ConfigError, match="L1"):
+        Config(norm="L1")
 
 
 def test_standard_epsilon_grows_with_the_pixels_range():

@@ -651,6 +651,9 @@ def test_loss_and_metrics_are_the_schemes_own(case):
     assert "training.RobustAccuracy" in message
     with pytest.raises(TypeError, match=r"takes no weighted_metrics\.$"):
         scheme.compile(weighted_metrics=["accuracy"])
+    if list(scheme._optimizers) == ["optimizer"]:  # where the second is none
+        with pytest.raises(TypeError, match=r"takes no loss\..*defines"):
+            scheme.compile("adam", "sparse_categorical_crossentropy")
 
 
 def test_no_batches_to_draw_from_are_named():

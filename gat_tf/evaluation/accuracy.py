@@ -66,6 +66,7 @@ def accuracy(
     return float(np.mean(of_each_image(correct, dataset, attack, seed, "accuracy", verbose)))
 
 
+@checks.in_a_pair
 def power(
     model: keras.Model,
     dataset: Data,

@@ -24,6 +24,7 @@ from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits, logits_of
 
 
+@checks.in_a_pair
 def accuracy_curve(
     model: keras.Model,
     dataset: Data,
@@ -79,6 +80,7 @@ def accuracy_curve(
     return _curve(count, dataset, seed, verbose).reshape(-1)
 
 
+@checks.in_a_pair
 def transfer_curves(
     models: Sequence,
     source: keras.Model,

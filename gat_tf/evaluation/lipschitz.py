@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gat_tf import checks
 from gat_tf._types import BatchSpec, Bounds
 from gat_tf.attacks import norms
 from gat_tf.evaluation.accuracy import of_each_image, prepared, signature
@@ -15,6 +16,7 @@ from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
 
 
+@checks.in_a_pair
 def local_lipschitz_value(
     model: keras.Model,
     dataset: tf.data.Dataset,

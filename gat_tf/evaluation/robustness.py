@@ -28,6 +28,7 @@ _CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until the 
 _TOLERANCE = 0.01  # one image in a hundred: less is noise
 _ROUNDING = 1e-3  # of the largest logit, between two calls of a model without random numbers
 _STARTS = 0.05  # of the images may fall to further random starts alone
+_SMALLEST = {"Linf": 1 / 1000, "L2": 1 / 4000}  # ε that is no mistake, of the range or the diagonal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Budget:
             checks.count(field.name, getattr(self, field.name))
 
 
+@checks.in_a_pair
 def robustness(
     model: keras.Model,
     dataset: Data,
@@ -101,7 +103,8 @@ def robustness(
         dataset: (images, labels) batches: images `[B, H, W, C]` within `bounds`, labels `[B]`; or
             two arrays (images, labels). All are kept in memory.
         norm: 2 or `math.inf`.
-        epsilon: Radius of the ball, in units of pixel values.
+        epsilon: Radius of the ball, in units of pixel values: 8/255 where they go from 0 to 1, 8
+            where they go from 0 to 255. A check looks whether it fits `bounds`.
         source: Another classifier of the same images, against which PGD is run for a transfer
             attack.
         from_logits: Whether the models give logits instead of probabilities.
@@ -121,17 +124,18 @@ def robustness(
             function's result, a dictionary for JSON, and return the stored result in a later run.
 
     Returns:
-        norm, epsilon, bounds, images, clean_accuracy, differentiable, worst_case_accuracy (each
-        image counts as its worst attack leaves it); attacks: a list of name, attacked (how many
-        images), tried (out of how many), accuracy (the share of these that withstand it and, in the
-        composition, every attack before it), evaluations (images through the model), gradients
-        (input gradients), seconds, standing (a string with 1 for each image that withstands it
-        and 0 for each other; an image that was not attacked counts as it does clean); curve:
-        epsilons, accuracy, fooled_at (per image, or None); logits_change and zero_gradients, which
-        checks look at; checks: a list of check, passed, evidence; budget. With `return_images` also
-        worst_case_images, a dictionary of index (`[M]`, which images are fooled), attack (`[M]`,
-        the name of the last attack that fools each) and images (`[M, H, W, C]` float32, as that
-        attack leaves them; those misclassified without an attack are not among them).
+        norm, epsilon, bounds, images, image_shape, clean_accuracy, differentiable,
+        worst_case_accuracy (each image counts as its worst attack leaves it); attacks: a list of
+        name, attacked (how many images), tried (out of how many), accuracy (the share of these that
+        withstand it and, in the composition, every attack before it), evaluations (images through
+        the model), gradients (input gradients), seconds, standing (a string with 1 for each image
+        that withstands it and 0 for each other; an image that was not attacked counts as it does
+        clean); curve: epsilons, accuracy, fooled_at (per image, or None); logits_change and
+        zero_gradients, which checks look at; checks: a list of check, passed, evidence; budget.
+        With `return_images` also worst_case_images, a dictionary of index (`[M]`, which images are
+        fooled), attack (`[M]`, the name of the last attack that fools each) and images
+        (`[M, H, W, C]` float32, as that attack leaves them; those misclassified without an attack
+        are not among them).
 
     Raises:
         ValueError: The model, the dataset or an argument is not as described above.
@@ -344,6 +348,7 @@ class _Evaluation:
             "epsilon": self.epsilon,
             "bounds": list(e.bounds),
             "images": e.size,
+            "image_shape": list(e.images.shape[1:]),
             "clean_accuracy": float(e.correct.mean()),
             "differentiable": differentiable,
             "worst_case_accuracy": _worst_case(list(self.rows.values())),
@@ -465,12 +470,31 @@ def withstood(row: dict) -> np.ndarray:
     return np.array([digit == "1" for digit in row["standing"]])
 
 
+def _epsilon_fits(result: dict) -> tuple[bool, str]:
+    """Whether ε is in the units of the pixels, and the evidence.
+
+    It is not if nobody could see the whole perturbation, or if all images could become one grey: in
+    L∞ below a thousandth of the range or from half of it on. In L2 the range is the diagonal, the
+    range times the root of the number of values; usual radii are a smaller part of it, hence a
+    four-thousandth. ε = 0 is meant.
+    """
+    (low, high), norm, epsilon = result["bounds"], result["norm"], result["epsilon"]
+    extent = high - low
+    usual = f"8/255 of this range would be {8 / 255 * extent:.4g}"
+    if norm == "L2":
+        usual = f"0.5 of this range, which is usual, would be {0.5 * extent:.4g}"
+        extent *= math.sqrt(math.prod(result["image_shape"]))
+    passed = epsilon == 0 or _SMALLEST[norm] * extent <= epsilon < extent / 2
+    evidence = f"ε = {epsilon:.4g} on pixels from {low:g} to {high:g}; {usual}"
+    return passed, evidence
+
+
 def _worst_case(rows: Sequence[dict]) -> float:
     return float(np.all([withstood(row) for row in rows], axis=0).mean())
 
 
 def _checks(result: dict, budget: Budget) -> Iterator[dict]:
-    """The signs of masked gradients that Carlini et al. (2019) and others list."""
+    """The signs of masked gradients that Carlini et al. (2019) and others list; and a wrong ε."""
     rows = {row["name"]: row for row in result["attacks"]}
     accuracy = {name: row["accuracy"] for name, row in rows.items()}
 
@@ -491,6 +515,8 @@ def _checks(result: dict, budget: Budget) -> Iterator[dict]:
     if change > _ROUNDING:
         evidence += ": average gradients over calls, with the `samples` of PGD and APGD"
     yield found("the model gives the same logits twice", change <= _ROUNDING, evidence)
+    if "image_shape" in result:  # results from before this check lack it
+        yield found("ε fits the range of the pixels", *_epsilon_fits(result))
     if not result["differentiable"]:
         return
     short, long = (

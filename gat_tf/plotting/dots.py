@@ -65,6 +65,7 @@ class Dots:
         series: The series, each with as many rows.
         xlabel: Label of the horizontal axis, with its unit.
         xlim_left: Where the horizontal axis begins; None leaves that to the data.
+        xlim_right: Where it ends.
         beside: Whether the series of a row are drawn one below the other instead of on one line.
         marks: Reference lines and points.
 
@@ -81,6 +82,7 @@ class Dots:
     series: list[Series]
     xlabel: str = ""
     xlim_left: float | None = None
+    xlim_right: float | None = None
     beside: bool = False
     marks: list[Mark] = dataclasses.field(default_factory=list)
 
@@ -155,8 +157,7 @@ def _panel(axes: Axes, panel: Dots, found: dict) -> None:
     axes.set_ylim(len(panel.rows) - 0.4, -0.6)  # the first row on top
     if any(series.printed for series in panel.series):
         axes.margins(x=0.12)  # room for the numbers
-    if panel.xlim_left is not None:
-        axes.set_xlim(left=panel.xlim_left)
+    axes.set_xlim(panel.xlim_left, panel.xlim_right)
     if panel.beside:
         axes.grid(visible=False, axis="y")
     axes.set_xlabel(panel.xlabel)

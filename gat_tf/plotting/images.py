@@ -86,7 +86,7 @@ def perturbed_images(
                 k = int(np.argmax(p))
                 right = k == int(labels[i])
                 axes.set_xlabel(
-                    f"{name(k)} {100 * p[k]:.0f} %", color="#007A5A" if right else "#B3261E"
+                    f"{name(k)}, {100 * p[k]:.0f} %", color="#007A5A" if right else "#B3261E"
                 )
             note = "" if notes is None else f"\n{notes[i]}"
             row[0].set_ylabel(f"true: {name(int(labels[i]))}{note}")

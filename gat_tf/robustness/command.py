@@ -9,7 +9,9 @@ The model is any Keras classifier in a .keras file, with probabilities or logits
 size. The images are a data set of this project; any classification data set of TensorFlow Datasets
 by name; an .npz file with `images` `[N, H, W, C]` and `labels` `[N]`; or a folder with a subfolder
 of images for each class, in the order of `keras.utils.image_dataset_from_directory`. Of what is
-divided into splits, the test split is taken. The images of a folder are resized to the model's.
+divided into splits, the test split is taken; of what is not, all images, also those that
+`gat_tf.data.load` gives for training, and the report says so. The images of a folder are resized to
+the model's.
 `gat_tf.evaluation.robustness` describes the evaluation. Each chunk of images is a unit of work: any
 number of processes may run the same command on one folder. Until a chunk is done, each attack on it
 has a file of its own, so that an interrupted evaluation can continue.
@@ -30,7 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import keras
 import numpy as np
 
-from gat_tf import data, evaluation
+from gat_tf import data, evaluation, reading
 from gat_tf.experiments.lab import budget, files, monitoring, results, units
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab.config import ConfigError, option
@@ -48,6 +50,10 @@ _TRIED = 50  # images, of which the fooled ones may be shown with what fools the
 _RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))  # that Keras's models take
 _RANGE_IMAGES = 100  # on which they are compared
 _FAR_BETTER = 0.25  # more of these images right: no accident
+_UNDIVIDED = (
+    "The data set is not divided into splits: all of its images count as test images, also those "
+    "that `data.load` gives for training."
+)
 _BUDGET = tuple(f.name for f in dataclasses.fields(evaluation.Budget))
 
 
@@ -67,7 +73,8 @@ class Config(budget.Config):
     dataset: str = option(
         "cifar10",
         "Data set of TensorFlow Datasets, shapes, an .npz file of images and labels, or a folder "
-        "with a subfolder of images for each class.",
+        "with a subfolder of images for each class. Where images are not divided into splits, all "
+        "count as test images, also those that data.load gives for training.",
     )
     data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
     norm: str = option("Linf", "Norm of the perturbations.", choices=budget.NORMS)
@@ -94,6 +101,8 @@ class Config(budget.Config):
     )
 
     def __post_init__(self):
+        norms = {name.lower(): name for name in budget.NORMS}
+        object.__setattr__(self, "norm", norms.get(self.norm.lower(), self.norm))  # linf, l2
         super().__post_init__()
         if not self.low < self.high:
             raise ConfigError(f"Expected low below high. Received: {self.low} and {self.high}")
@@ -166,7 +175,11 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     chunks = {f"images-{i:06d}": i for i in range(0, len(labels), config.chunk_size) or [0]}
     tasks = {
         name: units.measured(
-            {"images from": first}, digests, functools.partial(evaluated, first, name), clear=False
+            {"images from": first},
+            digests,
+            functools.partial(evaluated, first, name),
+            clear=False,
+            title=f"images {first} to {min(first + config.chunk_size, len(labels)) - 1}",
         )
         for name, first in chunks.items()
     }
@@ -179,6 +192,7 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
         flagged = str(error).replace("Pass from_logits=True", "Pass --from_logits")
         flagged = flagged.replace("Pass from_logits=False", "Leave out --from_logits")
         raise ConfigError(f"{config.model} on {config.dataset}: {flagged}") from error
+    result["divided"] = _is_divided(config)
     names = data.class_names(config.dataset, config.data_dir)
     result["worst"] = _worst(result, images, labels, names)
     fooled = pictures.read([kept.path(name, ".npz") for name in tasks])
@@ -256,6 +270,13 @@ def load_images(config: Config, input_shape: Any = None) -> tuple[np.ndarray, np
         images = config.low + (config.high - config.low) * images
         images = np.clip(images, np.float32(config.low), np.float32(config.high))  # of rounding
     return images.astype(np.float32), labels.astype(np.int64)
+
+
+def _is_divided(config: Config) -> bool:
+    """Whether the test images are a split of their own."""
+    if config.dataset in data.CLASSES:
+        return True
+    return "all" not in reading.opened(config.dataset, config.data_dir).splits
 
 
 def _by_turns(labels: np.ndarray) -> np.ndarray:
@@ -354,11 +375,13 @@ def _require_range(
 def table(results: dict) -> str:
     """The table of attacks and the checks, the worst first."""
     low, high = results["bounds"]
+    of_255 = f" ({_in_255ths(results['epsilon'])})" if _are_255ths(results) else ""
     lines = [
         f"**{results['config']['model']}** on {results['images']} images of "
-        f"{results['config']['dataset']}, {results['norm']} ball of ε = {results['epsilon']:.4g} "
-        f"on pixels in [{low:g}, {high:g}]: {results['clean_accuracy']:.1%} clean, "
+        f"{results['config']['dataset']}, {results['norm']} ball of ε = {results['epsilon']:.4g}"
+        f"{of_255} on pixels in [{low:g}, {high:g}]: {results['clean_accuracy']:.1%} clean, "
         f"**{results['worst_case_accuracy']:.1%} in the worst case over all attacks**",
+        *([] if results.get("divided", True) else ["", _UNDIVIDED]),
         "",
         "| attack | images attacked | robust accuracy | model evaluations | gradients | seconds |",
         "|---|---|---|---|---|---|",
@@ -408,11 +431,21 @@ def figures(results: dict) -> dict:
     return found
 
 
+def _are_255ths(results: dict) -> bool:
+    """Whether ε is usually written as a fraction of 255."""
+    return results["norm"] == "Linf" and list(results["bounds"]) == [0, 1]
+
+
+def _in_255ths(epsilon: float) -> str:
+    return f"{255 * epsilon:.3g}/255"
+
+
 def _overview(results: dict) -> Figure:
     from gat_tf.plotting import Dots, Line, Mark, Panel, Series, curves, dots, parts, strip
 
     curve, worst = results["curve"], results["worst"]
-    of_255 = results["norm"] == "Linf" and list(results["bounds"]) == [0, 1]
+    of_255 = _are_255ths(results)
+    size = _in_255ths if of_255 else "{:.3g}".format
     norm = results["norm"].replace("inf", "∞")
     heights = (3.2, 1.2) if worst else (3.2,)
     figure, rows = parts(7.2, sum(heights), heights=heights)
@@ -437,11 +470,12 @@ def _overview(results: dict) -> Figure:
     dots(
         [
             Dots(
-                "each attack",
+                f"each attack, {norm} {size(results['epsilon'])}",
                 [name for name, _, _ in rows_of],
                 [series(False), series(True, fillstyle="none")],  # hollow: not of all images
                 xlabel="accuracy, % (APGD to Square: one after the other)",
-                xlim_left=-3,  # a dot at 0 is drawn whole
+                xlim_left=-3,  # a dot at 0 is drawn whole,
+                xlim_right=120,  # and one at 100 with its number
             )
         ],
         figure=top[0],
@@ -473,8 +507,6 @@ def _overview(results: dict) -> Figure:
             np.frombuffer(base64.b64decode(found["pixels"]), np.uint8).reshape(found["shape"]) / 255
             for found in worst
         ]
-        size = "{:.3g}/255" if of_255 else "{:.3g}"
-        epsilons = [size.format(255 * f["epsilon"] if of_255 else f["epsilon"]) for f in worst]
-        titles = [f"{f['name']}\nε {e}" for f, e in zip(worst, epsilons, strict=True)]
+        titles = [f"{found['name']}\nε {size(found['epsilon'])}" for found in worst]
         strip(images, titles, label="clean images\nthat fall first", figure=rows[1, 0])
     return figure

@@ -87,7 +87,7 @@ def described(
     low, high = bounds
 
     def name(k):
-        return str(k) if names is None else names[k]
+        return f"class {k}" if names is None else names[k]
 
     def seen(x):
         p = tf.nn.softmax(logits(tf.constant(x[None])))[0].numpy()

@@ -90,7 +90,7 @@ class Scheme(MultiWorker, keras.Model):
     def compile(
         self,
         optimizer: Optimizer | str | None = None,
-        *,
+        *positional: Any,
         jit_compile: bool | str = "auto",
         steps_per_execution: int = 1,
         run_eagerly: bool = False,
@@ -108,6 +108,8 @@ class Scheme(MultiWorker, keras.Model):
         Raises:
             TypeError: There is another argument, such as `loss` or `metrics`.
         """
+        # What Keras's own `compile` takes next. At least one is named, and so refused.
+        others |= dict(zip(("loss", "loss_weights", "metrics"), positional, strict=False))
         if others:
             raise TypeError(self._not_compiled_with(sorted(others)))
         if jit_compile == "auto":

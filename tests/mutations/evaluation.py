@@ -2,6 +2,34 @@
 
 MUTATIONS = [
     (
+        "images and labels side by side taken for other arguments",
+        "checks.py",
+        "        if (True, True) in itertools.pairwise(are_arrays):\n",
+        "        if False:\n",
+        "test_curves.py -k side_by_side",
+    ),
+    (
+        "images of a whole file called a test split",
+        "robustness/command.py",
+        '    return "all" not in reading.opened',
+        '    return "none" not in reading.opened',
+        "test_robustness_command.py -k whole_file",
+    ),
+    (
+        "epsilon judged without the range of the pixels",
+        "evaluation/robustness.py",
+        "    extent = high - low\n",
+        "    extent = 1.0\n",
+        "test_robustness.py -k other_units",
+    ),
+    (
+        "L2's epsilon judged as L-infinity's",
+        "evaluation/robustness.py",
+        '        extent *= math.sqrt(math.prod(result["image_shape"]))\n',
+        "        pass\n",
+        "test_robustness.py -k other_units",
+    ),
+    (
         "accuracy without early stopping on the way",
         "evaluation/accuracy.py",
         "        attack = attack.for_accuracy()\n",

@@ -9,6 +9,13 @@ MUTATIONS = [
         "test_reading.py -k folders_of_splits",
     ),
     (
+        "training images of a folder one class after the other",
+        "data.py",
+        "np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels)))",
+        "np.arange(len(train.labels)))",
+        "test_reading.py -k not_sorted_by_class",
+    ),
+    (
         "classes in the order of the files",
         "reading.py",
         "shuffle=False,",

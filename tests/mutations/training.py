@@ -2,6 +2,13 @@
 
 MUTATIONS = [
     (
+        "loss as the second argument of compile left out in silence",
+        "training/base.py",
+        'dict(zip(("loss", "loss_weights", "metrics"), positional, strict=False))',
+        "{}",
+        "test_training_keras.py -k loss_and_metrics",
+    ),
+    (
         "sum of the gradients instead of the mean",
         "training/base.py",
         "g / tf.cast(images, g.dtype) for g in sums",

@@ -246,6 +246,7 @@ def measured(
     compute: Callable[[], dict],
     *,
     clear: bool = True,
+    title: str | None = None,
 ) -> Callable[[], dict]:
     """A task that measures trained networks.
 
@@ -254,6 +255,7 @@ def measured(
         networks: Name to the `digest` of each network in it.
         compute: () -> what is measured.
         clear: Whether to clear the Keras session afterwards.
+        title: What the line at its end calls it; by default the values of `about`.
     """
 
     def task():
@@ -262,7 +264,7 @@ def measured(
         unit |= {"seconds": round(time.time() - started, 1), "environment": devices.environment()}
         if clear:
             keras.backend.clear_session()
-        name = " ".join(str(value) for value in about.values())
+        name = title or " ".join(str(value) for value in about.values())
         say(f"{name}: measured in {unit['seconds']:.0f} s")
         return unit
 
