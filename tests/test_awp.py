@@ -117,6 +117,21 @@ def test_a_gradient_of_zero_moves_nothing(dense_classifier):
     np.testing.assert_array_equal(step.loss, [0, 0])
 
 
+def test_config_holds_every_setting():
+    scheme = training.AWP(schemes.classifier(), attacks.PGD(0.1), 0.25, warmup_steps=3)
+    again = training.AWP.from_config(scheme.get_config())
+    assert (again.gamma, again.warmup_steps, again.alpha) == (0.25, 3, 0)
+
+
+def test_accumulated_gradients_are_taken():
+    scheme = training.AWP(schemes.classifier(), attacks.FastGradient(0.1))
+    scheme.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    before = schemes.weights(scheme)
+    history = scheme.fit(schemes.dataset(), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert np.abs(schemes.weights(scheme) - before).max() > 1e-4
+
+
 def test_gamma_is_checked():
     with pytest.raises(ValueError, match=r"`gamma`.*-1"):
         training.AWP(schemes.classifier(), attacks.PGD(0.1), -1)

@@ -304,7 +304,7 @@ VALUES = {
     "gat.c_g": 0.75, "gat.generator_learning_rate": 0.002, "dropout_gat.rate": 0.375,
     "pgd.epsilon": 0.0625, "pgd.steps": 3,
     "trades.epsilon": 0.0625, "trades.steps": 3, "trades.beta": 4.0,
-    "awp.epsilon": 0.0625, "awp.steps": 3, "awp.gamma": 0.25, "awp.warmup_steps": 7,
+    "awp.gamma": 0.25, "awp.warmup_steps": 7,
     "fg_l2_gat_power.epsilon": 0.875,
     "shared_power.power": 1.25, "scaled_gradient.scale": 1.5, "gat_frozen.c_g": 0.75,
 }  # fmt: skip

@@ -231,6 +231,8 @@ def test_transferred_attack_goes_on_beyond_what_fools_its_source(dense_classifie
 class _Traced(keras.layers.Layer):
     """Multiplies by a weight, and counts how often its Python code runs."""
 
+    __module__ = "keras.layers"  # functions of a model with a layer of the user's own are not kept
+
     def build(self, shape):
         self.calls = []
         self.scale = self.add_weight(shape=(), initializer="ones")
@@ -246,6 +248,65 @@ def _signs():
     counted = _Traced()
     head = keras.layers.Dense(2, "softmax", kernel_initializer="identity")
     return keras.Model(images, head(keras.layers.Flatten()(counted(images)))), counted
+
+
+class _Own(keras.layers.Layer):
+    """A layer whose settings nobody knows of."""
+
+    def __init__(self):
+        super().__init__()
+        self._settings = {"sign": 1.0}
+
+    def call(self, x):
+        return self._settings["sign"] * x
+
+
+def _normalising():
+    layer = keras.layers.Normalization(axis=None)
+    layer.adapt(PIXELS)
+    return layer, lambda: layer.adapt(-PIXELS)
+
+
+def _of_own_kind():
+    layer = _Own()
+    return layer, lambda: layer._settings.update(sign=-1.0)
+
+
+@pytest.mark.parametrize("made", [_of_own_kind, _normalising])
+def test_evaluation_sees_what_has_changed_in_a_layer(made):
+    layer, change = made()
+    images = keras.Input((1, 2, 1))
+    head = keras.layers.Dense(2, "softmax", kernel_initializer="identity")
+    model = keras.Model(images, head(keras.layers.Flatten()(layer(images))))
+    labels = np.array([1, 0, 1])
+
+    def evaluated():
+        evaluator = Evaluator(model, (PIXELS, labels))
+        return evaluator.correct.tolist(), evaluator.gradient_norms()
+
+    evaluated()
+    change()
+    correct, norms = evaluated()
+    expected = model.predict(PIXELS, verbose=0)
+    assert correct == (np.argmax(expected, axis=1) == labels).tolist()
+    compiled._COMPILED.pop(model, None)
+    np.testing.assert_allclose(norms, evaluated()[1], rtol=1e-6)
+
+
+def test_an_attack_of_the_users_own_may_hold_arrays_and_ask_in_python():
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Own(attacks.FastGradient):
+        mask: np.ndarray | None = None
+
+        def perturb(self, logits, images, labels, seed=None):
+            if self.epsilon > 0 and tf.reduce_mean(images) > 0:
+                return super().perturb(logits, images, labels, seed) * self.mask
+            return tf.zeros_like(images)
+
+    model, _ = _signs()
+    mask = np.array([1, 0], np.float32).reshape(1, 2, 1)
+    found = Evaluator(model, (PIXELS, np.array([1, 0, 1]))).attack(Own(0.3, INF, mask=mask))
+    assert found.robust.tolist() == [False, False, True]
 
 
 PIXELS = np.array([[0.4, 0.6], [0.6, 0.4], [0.1, 0.9]], np.float32).reshape(3, 1, 2, 1)

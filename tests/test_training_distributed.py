@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from gat_tf import attacks, models, training
 
-DETERMINISTIC = ("fast_gradient_l2", "fast_gradient_linf", "pgd_without_random_start")
+DETERMINISTIC = ("fast_gradient_l2", "fast_gradient_linf", "pgd_without_random_start", "awp")
 EVEN, UNEVEN, EMPTY_SHARE = 16, 19, 18  # in batches of 8: the last has 8, 3 and 2 images
 
 

@@ -117,7 +117,7 @@ def hyperparameters(attack: Attack) -> Hashable:
     values = {name: value for name, value in vars(attack).items() if name != "epsilon"}
     clip = values.pop("clip")
     if not all(isinstance(value, (*_PLAIN, np.number)) for value in values.values()):
-        return weakref.ref(attack)
+        return _Same(attack)
     clip = clip if clip is None else tuple(map(float, clip))
     return type(attack), clip, tuple(sorted(values.items()))
 
@@ -130,18 +130,32 @@ def models_in(attack: Attack) -> list[keras.Layer]:
 def state(*models: keras.Layer) -> list:
     """What a trace treats as constant: layers and their settings, but not their weights."""
     return [
-        (weakref.ref(layer), layer.trainable, *_settings(layer))
+        (_Same(layer), layer.trainable, layer.dtype_policy.name, *_settings(layer))
         for model in models
         for layer in all_layers(model)
     ]
 
 
 def _settings(layer):
-    """The values of a layer's public attributes that are numbers, words or functions."""
+    """The values of a layer's public attributes that are numbers, words, functions or tensors."""
     for name, value in vars(layer).items():
         if name[0] == "_" or name in _OF_TRAINING:
             continue
-        if isinstance(value, _PLAIN):
+        if isinstance(value, (*_PLAIN, np.generic)):
             yield value
-        elif isinstance(value, types.FunctionType):
-            yield weakref.ref(value)  # some hold the layer
+        elif isinstance(value, types.FunctionType) or tf.is_tensor(value):
+            yield _Same(value)
+
+
+class _Same:
+    """Equal for the same object alone, which it does not keep alive."""
+
+    def __init__(self, value: Any):
+        self._value, self._hash = weakref.ref(value), id(value)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        value = self._value()
+        return isinstance(other, _Same) and value is not None and value is other._value()

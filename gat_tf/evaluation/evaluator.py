@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gat_tf import attacks, checks
+from gat_tf._keras import all_layers
 from gat_tf._types import Bounds, Data
 from gat_tf.attacks import compiled, norms
 from gat_tf.evaluation.accuracy import is_correct, prepared
@@ -23,7 +24,7 @@ from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
 
 _MOST_CONSTANTS = 20_000_000  # numbers: a graph holds them once for each call, and 2 GB at most
-_MOST_KEPT = 2_000_000  # numbers, of a graph that is kept: larger models run longer than they trace
+_MOST_KEPT = 500_000  # numbers, of a graph that is kept: larger models run longer than they trace
 
 
 class Attacked(NamedTuple):
@@ -190,8 +191,7 @@ class Evaluator:
         if not len(chosen):
             return Attacked(self.correct.copy(), self.images.copy(), 0, 0, 0.0)
         traced = self._attacked(attack, source)
-        # An input, so that a curve against ε takes one trace.
-        epsilon = [tf.constant(attack.epsilon, tf.float32)] if hasattr(attack, "epsilon") else []
+        epsilon = [tf.constant(attack.epsilon, tf.float32)] if _takes_epsilon(attack) else []  # type: ignore[attr-defined]
         evaluations, gradients = traced.counts
         started = time.perf_counter()
         robust, adversarial = self.correct.copy(), self.images.copy()
@@ -265,14 +265,14 @@ class Evaluator:
             return adversarial, is_correct(logits, adversarial, labels)
 
         inputs = [*self._batch, tf.TensorSpec([2], tf.int32)]
-        if hasattr(attack, "epsilon"):
+        if _takes_epsilon(attack):
             inputs.append(tf.TensorSpec([], tf.float32))
         followed = None if source is None else source.from_logits
         key = compiled.hyperparameters(attack), tuple(map(float, self.bounds)), followed
         models = compiled.models_in(attack)
-        if source is None:
-            return self._traced(key, attacked, inputs, models, self.logits.frozen)
-        return self._traced(key, attacked, inputs, [*models, source.model])
+        frozen = self.logits.frozen if source is None else []
+        models += [] if source is None else [source.model]
+        return self._traced(key, attacked, inputs, models, frozen, own=not _is_ours(attack))
 
     def _traced(
         self,
@@ -281,8 +281,9 @@ class Evaluator:
         inputs: Sequence[tf.TensorSpec],
         models: Sequence[keras.Layer] = (),
         frozen: Sequence[keras.Variable] = (),
+        own: bool = False,
     ) -> _Traced:
-        """`function(logits, *inputs)`, compiled, and kept with the model.
+        """`function(logits, *inputs)`, compiled, and kept with the model if that is safe.
 
         Args:
             key: What distinguishes the function from others of this model.
@@ -290,17 +291,22 @@ class Evaluator:
             inputs: The signature of its other arguments.
             models: Other models that it calls.
             frozen: The weights that it holds as constants.
+            own: Whether it runs an attack of the user's own, which may have Python's `if` and `for`
+                on tensors, and settings that cannot be compared.
         """
         model, from_logits = self.logits.model, self.logits.from_logits
 
         def trace():
             logits = _Counted(model, from_logits)
             called = tf.function(
-                functools.partial(function, logits), input_signature=inputs, autograph=False
+                functools.partial(function, logits), input_signature=inputs, autograph=own
             )
             return _Traced(called.get_concrete_function(), logits.evaluations, logits.gradients)
 
-        if tf.distribute.has_strategy() or _size(frozen) > _MOST_KEPT:
+        layers = [layer for m in (model, *models) for layer in all_layers(m)]
+        # Whether a layer of the user's own has changed cannot be known.
+        known = not own and all(map(_is_ours, layers))
+        if not known or tf.distribute.has_strategy() or _size(frozen) > _MOST_KEPT:
             return trace()
         return compiled.kept(
             model,
@@ -332,12 +338,22 @@ def _batches(indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     return (indices[i : i + batch_size] for i in range(0, len(indices), batch_size))
 
 
+def _is_ours(thing: keras.Layer | attacks.Attack) -> bool:
+    """Whether it is a layer of Keras, or a layer or an attack of this library."""
+    return type(thing).__module__.startswith(("keras.", "gat_tf."))
+
+
+def _takes_epsilon(attack: attacks.Attack) -> bool:
+    """Whether ε is an input of the compiled attack, so that a curve against ε takes one trace."""
+    return _is_ours(attack) and hasattr(attack, "epsilon")
+
+
 def _size(weights: Sequence[keras.Variable]) -> int:
     return sum(int(np.prod(v.shape)) for v in weights)
 
 
 def _digest(weights: Sequence[keras.Variable]) -> bytes:
-    """Tells the weights of today from those of another day."""
+    """Changes when a weight changes."""
     digest = hashlib.sha256()
     for v in weights:
         digest.update(keras.ops.convert_to_numpy(v).tobytes())

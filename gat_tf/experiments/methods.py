@@ -298,11 +298,10 @@ METHODS = {
         "AWP",
         _awp,
         {
-            "epsilon": Hyperparameter(8 / 255),
-            "steps": Hyperparameter(7),
             "gamma": Hyperparameter(0.005),
-            "warmup_steps": Hyperparameter(2000),  # Table 1 has no batch norm
+            "warmup_steps": Hyperparameter(500),  # Table 1 has no batch norm
         },
+        inherits="pgd",
         validation_attack=_pgd,
     ),
 }

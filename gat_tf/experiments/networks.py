@@ -112,7 +112,7 @@ class Networks:
         """The images that the networks are trained, validated and tested on.
 
         Raises:
-            ConfigError: The data set has fewer images than configured, or is none of images.
+            ConfigError: The data set has fewer images than configured, or does not hold images.
             DatasetNotFoundError: The data set is not there.
         """
         c, source = self.config, self.sources.get(dataset, dataset)

@@ -52,7 +52,7 @@ def awp_step(
     worst = worst_weights(variables, at_weights.weight_gradients, gamma)
     with tf.GradientTape() as tape:
         tape.watch(worst)
-        # The layers read w + v in it. What batch norm would remember of w + v is dropped.
+        # The layers read w + v in it. What batch norm and dropout would remember of it is dropped.
         with keras.StatelessScope(state_mapping=list(zip(variables, worst, strict=True))):
             margins = losses.margin(logits(perturbed, training=True), labels)
         loss = losses.cross_entropy(margins)
@@ -107,7 +107,7 @@ class AWP(AdversarialTraining):
         attack: Attack from `gat_tf.attacks`, which finds x'.
         gamma: γ, not negative: the larger, the further from the weights. 0 is adversarial training
             with `alpha=0`.
-        warmup_steps: Number of steps at the beginning with γ = 0.
+        warmup_steps: Number of steps of the optimiser at the beginning with γ = 0.
         from_logits: Whether the classifier gives logits instead of probabilities.
         bounds: `(low, high)` of the pixels. By default the attack's `clip`, or [0, 1] where that is
             None.
@@ -154,7 +154,7 @@ class AWP(AdversarialTraining):
         found = self.attack.perturb(self._logits, images, labels, self._step_seed())
         perturbation = tf.stop_gradient(found)
         clean = outcome(self._logits(images), labels)
-        warm = tf.convert_to_tensor(self.optimizer.iterations.value) >= self.warmup_steps
+        warm = tf.convert_to_tensor(self.optimizer.iterations) >= self.warmup_steps
         step = awp_step(
             self._logits,
             self.attack.apply(images, perturbation),

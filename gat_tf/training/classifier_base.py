@@ -72,7 +72,8 @@ class ClassifierScheme(Scheme):
         }
 
     def _step_seed(self) -> tf.Tensor:
-        return self._seed_of(self.optimizer.iterations.value)
+        # A tensor where gradients are accumulated.
+        return self._seed_of(tf.convert_to_tensor(self.optimizer.iterations))
 
     def _seed_of(self, step: keras.Variable | tf.Tensor | int) -> tf.Tensor:
         seed = tf.stack([self.seed, tf.cast(tf.convert_to_tensor(step), tf.int32)])

@@ -355,10 +355,24 @@ MUTATIONS = [
         "test_awp.py -k attacked_images",
     ),
     (
+        "AWP's weights moved by each replica's own gradient",
+        "training/awp.py",
+        "context.all_reduce(tf.distribute.ReduceOp.SUM, gradient)",
+        "gradient",
+        "test_training_distributed.py -k 'two_replicas_are_one and awp'",
+    ),
+    (
+        "AWP saved without its warm-up",
+        "training/awp.py",
+        '"gamma": self.gamma, "warmup_steps": self.warmup_steps}',
+        '"gamma": self.gamma}',
+        "test_awp.py -k config",
+    ),
+    (
         "AWP warms up for a step too many",
         "training/awp.py",
-        ".iterations.value) >= self.warmup_steps",
-        ".iterations.value) > self.warmup_steps",
+        ".iterations) >= self.warmup_steps",
+        ".iterations) > self.warmup_steps",
         "test_awp.py -k first_steps",
     ),
     (

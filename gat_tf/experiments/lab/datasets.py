@@ -22,7 +22,7 @@ HELP = (
 
 
 def name(source: str) -> str:
-    """What units, files and tables call a data set.
+    """The name of a data set in units, files and tables.
 
     That is its own name, or that of its file or folder. A file's ends in `.npz` and a folder's in
     `.folder`, so that a folder called `cifar10` is not taken for CIFAR-10. Characters that some
@@ -83,8 +83,9 @@ def load(source: str, data_dir: str | None, **options: Any) -> data.Splits:
             f"Expected training, validation and test images of one shape in {source}. "
             f"Received: {received}"
         )
-    low, high = min(p.images.min() for p in parts), max(p.images.max() for p in parts)
-    if parts[0].images.dtype != np.uint8 and not (low >= 0 and high <= 1):
+    floats = [p.images for p in parts if p.images.dtype != np.uint8]
+    low, high = (pick([pick(x) for x in floats] or [0]) for pick in (np.min, np.max))
+    if not (low >= 0 and high <= 1):
         raise ConfigError(
             f"Expected uint8 images, or floats in [0, 1], in {source}. "
             f"Received: floats from {low:g} to {high:g}"
