@@ -514,4 +514,32 @@ MUTATIONS = [
         "w",
         "test_pretrained.py -k two_records",
     ),
+    (
+        "folder called cifar10 taken for CIFAR-10",
+        "experiments/lab/datasets.py",
+        'else ".folder")',
+        'else "")',
+        "test_any_dataset.py -k name_of_a_data_set",
+    ),
+    (
+        "labels left out of the images' digest",
+        "experiments/lab/datasets.py",
+        "for split in splits[:3] for array in split)",
+        "for split in splits[:3] for array in split[:1])",
+        "test_any_dataset.py -k other_images",
+    ),
+    (
+        "generator of GAT built for three channels",
+        "experiments/methods.py",
+        "models.perturbation_generator(splits.image_shape, settings.width)",
+        "models.perturbation_generator((*splits.image_shape[:2], 3), settings.width)",
+        "test_any_dataset.py -k built_for_the_images",
+    ),
+    (
+        "size of Rob-GAN's images taken from the settings",
+        "experiments/robgan/images.py",
+        "return self._loaded(dataset).test.images.shape[1]",
+        "return self.config.image_size",
+        "test_any_dataset.py -k known_by_their_data_set",
+    ),
 ]
