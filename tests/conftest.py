@@ -1,5 +1,6 @@
 """What the tests share: two logical CPUs, a seed for each test, and small classifiers."""
 
+import collections
 import gc
 import os
 
@@ -35,15 +36,15 @@ RUNS = {"finished", "fork", "grey", "honest", "training_alone", "two_replicas", 
 
 
 def pytest_collection_modifyitems(items):
-    """Whatever needs one of these runs is slow; the files with slow tests come first.
+    """Whatever needs one of these runs is slow; the files with most slow tests come first.
 
     At the end one worker would wait for the other.
     """
     for item in items:
         if RUNS & set(item.fixturenames):
             item.add_marker("slow")
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    slow = collections.Counter(i.path for i in items if i.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -280,6 +280,7 @@ def test_accuracy_is_the_analytic_one_of_a_linear_model(two_classes, norm):
     assert found == (distances > epsilon).mean() == 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "loss"), [(2, "dlr"), (math.inf, "targeted_dlr")])
 def test_budget_and_clip_are_never_exceeded(five_classes, norm, loss):
     for epsilon, clip in ((0.3, (0, 1)), (3.0, (0.25, 0.75)), (3.0, None)):
@@ -305,6 +306,7 @@ def test_confident_network_is_attacked_too(dense_classifier):
 # On a trained network.
 
 
+@pytest.mark.slow
 @both_norms
 def test_apgd_is_not_weaker_than_pgd(trained, some, norm):
     images, labels = some
@@ -323,6 +325,7 @@ def test_apgd_is_not_weaker_than_pgd(trained, some, norm):
     assert dlr <= pgd + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [
@@ -348,6 +351,7 @@ def test_early_stop_fools_the_same_images(trained, trained_logits, some, attack)
     np.testing.assert_allclose(full[full <= 0], stopped[full <= 0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_targets_are_the_most_likely_other_classes(five_classes):
     """With enough steps towards each target, some run ends in each class that can be reached."""
     one = APGD(0.3, 2, 10, "targeted_dlr", targets=1)
@@ -366,6 +370,7 @@ def test_targets_are_the_most_likely_other_classes(five_classes):
         assert margins_one[i] >= reach[second] - 0.02
 
 
+@pytest.mark.slow
 def test_targets_after_the_first_are_aimed_at_too(dense_classifier):
     """The most likely other class, 1, is out of reach; the next, 2, is not."""
     kernel, bias = np.zeros((D, 4), np.float32), np.array([0, 0, -3.1, -9], np.float32)
@@ -379,6 +384,7 @@ def test_targets_after_the_first_are_aimed_at_too(dense_classifier):
     np.testing.assert_allclose(two, 5 * 0.8 - 3.1, atol=0.02)
 
 
+@pytest.mark.slow
 def test_restarts_are_kept_where_they_are_worse_for_the_classifier(trained, some):
     one, three = APGD(0.15, 2, 2), APGD(0.15, 2, 2, restarts=3)
     first, kept = (_margins(trained, a(trained, *some, seed=[1, 2]), some[1]) for a in (one, three))

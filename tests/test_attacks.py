@@ -308,6 +308,7 @@ def test_early_stop_takes_the_same_steps_until_an_image_is_fooled(trained, some,
     np.testing.assert_allclose(eta[stands], full[stands], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 def test_early_stop_with_restarts_fools_no_fewer(trained, some, weak):
     images, labels = some
@@ -362,6 +363,7 @@ def test_targeted_attacks_make_the_target_more_probable(trained, some, attack):
     assert after > 1.3 * before
 
 
+@pytest.mark.slow
 def test_stronger_attacks_leave_less(trained, some):
     losses_of = {
         name: _mean_loss(trained, attack(trained, *some, seed=[1, 2]), some[1])
@@ -469,6 +471,7 @@ def test_autoattack_has_the_published_attacks_in_their_order():
     assert list(attacks.autoattack(0.1, 2, 4)) == list(composition)
 
 
+@pytest.mark.slow
 @every_attack
 def test_perturbation_keeps_to_epsilon_and_images_to_the_clip(case, trained, some):
     for clip in ((0.0, 1.0), None):
@@ -548,6 +551,7 @@ def test_epsilon_zero_is_the_identity(case, trained, some):
     np.testing.assert_array_equal(case.build(0.0)(trained, *some), some[0])
 
 
+@pytest.mark.slow
 @every_attack_that(lambda case: not case.by_class)
 def test_compiled_and_eager_are_the_same(case, trained, some):
     attack = case.build(case.size)
@@ -563,6 +567,7 @@ def test_compiled_and_eager_are_the_same(case, trained, some):
     assert differ.mean() < 1e-3
 
 
+@pytest.mark.slow
 @every_attack
 def test_seed_fixes_the_result_and_tf_random_the_rest(case, trained, some):
     attack = case.build(case.size)
@@ -596,6 +601,7 @@ def test_other_sizes_and_channels(case):
     assert np.abs(eta).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 @every_attack
 def test_logits_and_probabilities_are_attacked_alike(case, trained, trained_logits, some):
@@ -606,6 +612,7 @@ def test_logits_and_probabilities_are_attacked_alike(case, trained, trained_logi
     assert (np.abs(of_probabilities - of_logits) > 1e-5).mean() < 1e-3
 
 
+@pytest.mark.slow
 @every_attack
 def test_any_integer_labels_and_floating_images_will_do(case, trained, some):
     attack = case.build(case.size)

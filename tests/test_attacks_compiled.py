@@ -99,6 +99,7 @@ def test_logits_taken_for_probabilities_are_named_after_a_right_call_too():
         attack(model, X, Y)
 
 
+@pytest.mark.slow
 def test_attacks_that_were_used_last_are_kept(monkeypatch):
     monkeypatch.setattr(compiled, "_KEPT", 2)
     model = Counted()
@@ -120,6 +121,7 @@ def test_other_weights_are_followed():
     assert np.abs(assert_as_eager(attack, model) - before).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_settings_of_layers_are_noticed():
     model, attack = functional(), FastGradient(0.3)
     before = assert_as_eager(attack, model)
@@ -163,6 +165,7 @@ def test_layers_added_later_are_noticed():
     assert_as_eager(attack, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [FastGradient(0.1), PGD(0.1, math.inf, 2)])
 @pytest.mark.parametrize("build", [functional, Counted])
 def test_models_are_not_kept_alive(attack, build):
@@ -174,6 +177,7 @@ def test_models_are_not_kept_alive(attack, build):
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_a_generator_is_followed_and_not_kept_alive():
     model = functional()
     generator = keras.Sequential([keras.Input(SHAPE), keras.layers.Conv2D(3, 1)])

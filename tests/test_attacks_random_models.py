@@ -58,6 +58,7 @@ def test_pgd_follows_the_mean_of_the_gradients(norm):
     assert np.abs(alone - expected).max() > 0.05
 
 
+@pytest.mark.slow
 def test_apgd_follows_the_mean_of_the_gradients():
     # The cross-entropy's stand-in is linear in the logits of two classes.
     found, calls = attacked(APGD(0.1, math.inf, 5, samples=2))

@@ -51,6 +51,7 @@ def test_step_is_the_loss_and_gradient_at_the_worst_weights_in_numpy(dense_class
         np.testing.assert_array_equal(variable, value.astype("float32"))  # nothing is moved
 
 
+@pytest.mark.slow
 def test_training_takes_the_gradient_at_the_attacked_images(dense_classifier):
     model = network(dense_classifier)
     attack = attacks.FastGradient(0.1, np.inf)
@@ -67,6 +68,7 @@ def test_training_takes_the_gradient_at_the_attacked_images(dense_classifier):
     assert history["loss"] > history["adversarial_loss"] > history["clean_loss"]
 
 
+@pytest.mark.slow
 def test_gamma_0_is_adversarial_training_on_attacked_images():
     found = []
     for build in (
@@ -80,6 +82,7 @@ def test_gamma_0_is_adversarial_training_on_attacked_images():
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_steps_are_adversarial_training(dense_classifier):
     images = X.reshape(5, *SHAPE).astype("float32")
     found = []
@@ -93,6 +96,7 @@ def test_the_first_steps_are_adversarial_training(dense_classifier):
     assert [worse.tolist() for worse in found] == [[True, True], [False, True], [False, False]]
 
 
+@pytest.mark.slow
 def test_batch_norm_remembers_the_images_once_and_its_scales_stay():
     images = keras.Input(SHAPE)
     x = keras.layers.BatchNormalization(momentum=0.5)(keras.layers.Flatten()(images))

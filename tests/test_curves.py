@@ -77,6 +77,7 @@ def margins(linear, some):
     return (2 * labels - 1) * (images.reshape(len(images), -1).astype("float64") @ w + b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "dual"), [(FG2, 2), (PGD2, 2), (FGINF, 1), (PGDINF, 1)], ids=repr
 )
@@ -109,6 +110,7 @@ def test_a_transferred_step_costs_the_margin_what_the_two_directions_share(
     assert len(set(curve[0])) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [
@@ -137,6 +139,7 @@ def _from_scratch(model, data, attack, epsilon, seed):
     return np.concatenate(right).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.FastGradient(9.0), FGINF], ids=repr)
 def test_fast_gradient_curve_is_accuracy_at_each_epsilon(trained, shapes, attack):
     data = tf.data.Dataset.from_tensor_slices((shapes[0][:60], shapes[1][:60])).batch(25)
@@ -294,6 +297,7 @@ def test_power_takes_one_epsilon_for_each_image(linear, batches):
         evaluation.power(linear[0], batches, dataclasses.replace(FG2, epsilon=epsilons[:50]))
 
 
+@pytest.mark.slow
 def test_arrays_and_bounds_and_a_bar(trained, shapes, capsys):
     images, labels = (part[:20] for part in shapes)
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(32)

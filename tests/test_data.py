@@ -192,6 +192,7 @@ def test_images_are_made_smaller_with_antialiasing():
     assert abs(images[0] - expected).max() < 0.501
 
 
+@pytest.mark.slow
 def test_images_of_a_class_are_numbered_in_their_order():
     labels = [151, 152, 151, 151, 152, 151]
     examples = [(_grey(i), label) for i, label in enumerate(labels)]
@@ -237,6 +238,7 @@ def _colours(split):
     return [sorted(split.images[split.labels == label, 0, 0, 0]) for label in range(143)]
 
 
+@pytest.mark.slow
 def test_imagenet_143_is_split_and_its_training_images_are_larger(imagenet):
     splits = data.load("imagenet143", imagenet, image_size=8)
     assert splits.num_classes == 143
@@ -250,6 +252,7 @@ def test_imagenet_143_is_split_and_its_training_images_are_larger(imagenet):
     assert _colours(splits.test) == [[20, 21, 22]] * 143
 
 
+@pytest.mark.slow
 def test_smaller_sizes_of_imagenet_143_are_the_first_of_each_class(imagenet):
     splits = data.load(
         "imagenet143", imagenet, image_size=8, train_size=286, validation_size=143, test_size=286

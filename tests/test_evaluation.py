@@ -51,18 +51,21 @@ def test_accuracy_is_the_share_that_numpy_counts(trained, some, batches, attack)
     assert accuracy(trained, batches, attack) == count / 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 def test_logits_and_probabilities_are_equally_accurate(trained, trained_logits, batches, attack):
     of_logits = accuracy(trained_logits, batches, attack, from_logits=True)
     assert of_logits == accuracy(trained, batches, attack)
 
 
+@pytest.mark.slow
 def test_attacks_cost_accuracy(trained, batches):
     clean = accuracy(trained, batches)
     assert accuracy(trained, batches, FastGradient(0.3, 2)) < clean - 0.1
     assert accuracy(trained, batches, FastGradient(0.0, 2)) == clean
 
 
+@pytest.mark.slow
 def test_the_worst_point_on_the_way_counts():
     """A model that is wrong from 0.53 to 0.67 alone, where PGD passes and comes back."""
     pixel = keras.Input((1, 1, 1))
@@ -78,11 +81,13 @@ def test_the_worst_point_on_the_way_counts():
     assert accuracy(model, images, labels, attack, from_logits=True) == 0
 
 
+@pytest.mark.slow
 def test_model_is_measured_in_inference_mode(trained_with_state, some, batches):
     count = _count(trained_with_state, *some, None)
     assert accuracy(trained_with_state, batches) == count / 50
 
 
+@pytest.mark.slow
 def test_seed_fixes_the_accuracy_under_a_random_attack(trained, batches):
     attack = RandomPerturbation(3.0, 2)
     by_seed = [accuracy(trained, batches, attack, seed=seed) for seed in (0, 0, 1, 2, 3)]
@@ -138,6 +143,7 @@ def test_images_within_the_clip_of_the_attack_are_good(trained, some):
         accuracy(trained, shifted)
 
 
+@pytest.mark.slow
 def test_images_within_bounds_are_good_where_no_attack_has_a_clip(trained, some):
     images = some[0] * 2 - 1
     shifted = tf.data.Dataset.from_tensors((images, some[1]))
@@ -262,6 +268,7 @@ def test_lipschitz_value_wants_images_within_bounds(dense_classifier):
 # Arrays and progress.
 
 
+@pytest.mark.slow
 def test_arrays_are_measured_as_their_batches(trained, some, batches):
     attack = ATTACKS["fast gradient"]
     images, labels = some
@@ -302,6 +309,7 @@ def test_one_sigmoid_is_measured_as_two_classes(dense_classifier, some):
     assert 0 < expected < accuracy(model, images, labels)
 
 
+@pytest.mark.slow
 def test_progress_is_keras_own_bar(trained, some, batches, capsys):
     value = accuracy(trained, batches)
     assert not capsys.readouterr().out

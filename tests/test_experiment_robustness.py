@@ -248,6 +248,7 @@ def test_missing_networks_are_trained_once_those_to_attack_from_too(tmp_path, mo
     assert times(folder) == before
 
 
+@pytest.mark.slow
 def test_chunks_of_images_are_units_and_merged_in_the_results(config, tmp_path, monkeypatch):
     """Accuracies by hand: what is fooled is every image whose first pixel is bright."""
     monkeypatch.setattr(lab_results, "draw", lambda *_: None)

@@ -112,6 +112,7 @@ def test_no_gradient_is_no_step():
 # The attack.
 
 
+@pytest.mark.slow
 @several_classes
 @both_norms
 def test_smallest_perturbation_is_the_distance_to_the_plane(linear, classes, norm):
@@ -127,6 +128,7 @@ def test_smallest_perturbation_is_the_distance_to_the_plane(linear, classes, nor
         assert (_margins(model, X + eta, labels)[near] > 0).all()
 
 
+@pytest.mark.slow
 @several_classes
 @both_norms
 def test_success_is_exactly_where_epsilon_reaches_the_plane(linear, classes, norm):
@@ -181,6 +183,7 @@ def some(shapes):
     return shapes[0][:30], shapes[1][:30]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [FAB(0.25, 2, 4, targets=3), FAB(0.01, math.inf, 4, restarts=2, targets=2)],
@@ -206,6 +209,7 @@ def test_early_stop_finds_something_for_the_same_images(trained, some, attack):
     np.testing.assert_array_equal(fooled, _size(full, norm) > 0)
 
 
+@pytest.mark.slow
 def test_restarts_find_smaller_perturbations(trained, some):
     images, labels = some[0][:15], some[1][:15]
     sizes = []
@@ -220,6 +224,7 @@ def test_restarts_find_smaller_perturbations(trained, some):
     assert (kept < first - 1e-4).any()
 
 
+@pytest.mark.slow
 def test_fab_is_not_much_weaker_than_pgd(trained, some):
     norm, epsilon = math.inf, 0.01
     batches = tf.data.Dataset.from_tensor_slices(some).batch(30)

@@ -403,6 +403,7 @@ def test_paper_preset_is_the_papers_setting():
     assert (config.generator_learning_rate, config.width, config.test_size) == (1e-6, 1.0, None)
 
 
+@pytest.mark.slow
 def test_compare_on_a_linear_classifier_by_hand(dense_classifier):
     """G(Δ) = -kΔ is the fast gradient with each image's own power."""
     rng = np.random.default_rng(5)

@@ -218,6 +218,7 @@ def test_missing_network_is_trained_in_the_networks_folder(tmp_path, no_figures,
         assert curve["accuracy"][0] == pytest.approx(theirs["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_missing_other_baseline_is_trained_and_refused_if_it_has_learnt_nothing(
     folder, tmp_path, no_figures, linear, monkeypatch
 ):
@@ -260,6 +261,7 @@ def test_lost_classifier_is_named_with_what_to_do(folder, experiment, tmp_path):
         RUNNERS[experiment].run(config, tmp_path / "output")
 
 
+@pytest.mark.slow
 def test_diverged_classifier_is_named_and_what_is_finished_stays(folder, experiment, tmp_path):
     own = shutil.copytree(folder, tmp_path / "networks")
     seed = SEEDS[experiment][-1]

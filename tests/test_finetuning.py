@@ -140,6 +140,7 @@ def test_it_is_evaluated_by_eq_10_and_trains_nothing():
     np.testing.assert_array_equal(schemes.weights(scheme), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("random_start", [False, True])
 def test_without_fakes_it_is_adversarial_training(random_start):
     attack = pgd(random_start=random_start)
@@ -234,6 +235,7 @@ def test_a_new_optimiser_brings_neither_the_old_fakes_nor_random_starts_back():
 # Keras.
 
 
+@pytest.mark.slow
 def test_evaluate_reports_what_fit_does_and_predict_gives_logits():
     scheme = fine_tuning()
     history = scheme.fit(dataset(), validation_data=dataset(9), verbose=0).history
@@ -265,6 +267,7 @@ def test_two_replicas_are_one():
         np.testing.assert_allclose(results[1][1][name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_each_replica_has_the_statistics_of_its_fakes():
     """As in the authors' code on several devices; an empty share of a batch does no harm."""
     strategy = schemes.two_replicas()
@@ -291,6 +294,7 @@ def test_each_replica_has_the_statistics_of_its_fakes():
     np.testing.assert_array_equal(schemes.vector(g), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_generator", [True, False])
 def test_a_scheme_saved_whole_goes_on_where_it_was(with_generator, tmp_path):
     if with_generator:
@@ -311,6 +315,7 @@ def test_a_scheme_saved_whole_goes_on_where_it_was(with_generator, tmp_path):
     assert int(loaded.optimizer.iterations) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_takes_the_steps_of_float32(policy):
     def moved():

@@ -46,6 +46,7 @@ def _compiled(attack, model, images, labels, seed=(1, 2)):
     return attack.perturbation(model, images, labels, seed=seed).numpy()
 
 
+@pytest.mark.slow
 @both_norms
 def test_distance_to_a_plane_is_the_closed_form(plane, norm):
     eta = _compiled(HopSkipJump(10.0, norm, 15, 60), plane, X, Y)
@@ -58,6 +59,7 @@ def test_distance_to_a_plane_is_the_closed_form(plane, norm):
     assert _size(early, norm).mean() > 1.1 * _size(eta, norm).mean()
 
 
+@pytest.mark.slow
 def test_large_images_come_closer_with_every_step(dense_classifier):
     """At 64x64x3 the paper's probes around a boundary this near are lost in float32."""
     w = np.random.default_rng(3).normal(size=(64 * 64 * 3, 2)).astype(np.float32)
@@ -71,6 +73,7 @@ def test_large_images_come_closer_with_every_step(dense_classifier):
     assert near.mean() < 0.7 * far.mean()
 
 
+@pytest.mark.slow
 @both_norms
 def test_what_is_further_than_epsilon_is_left_alone(plane, norm):
     free = _compiled(HopSkipJump(10.0, norm, 5, 30), plane, X, Y)
@@ -106,6 +109,7 @@ class Predicted(layers.Layer):
         return tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1])
 
 
+@pytest.mark.slow
 @both_norms
 def test_predicted_class_is_all_that_is_used(plane, norm):
     inputs = keras.Input(SHAPE)
@@ -115,6 +119,7 @@ def test_predicted_class_is_all_that_is_used(plane, norm):
     np.testing.assert_allclose(_compiled(attack, hard, X, Y), eta, atol=1e-6)
 
 
+@pytest.mark.slow
 @both_norms
 def test_trained_network_is_fooled_within_ball_and_clip(trained, shapes, norm):
     images, labels = shapes[0][:30], shapes[1][:30]
@@ -140,6 +145,7 @@ def test_without_clip_images_may_leave_the_range(dense_classifier):
     assert (images + eta)[1].max() > 1
 
 
+@pytest.mark.slow
 def test_eager_walks_as_far_as_compiled(plane):
     attack = HopSkipJump(10.0, 2, 2, 20)
     eager = attack.perturbation(plane, X, Y, seed=(1, 2))

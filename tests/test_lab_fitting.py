@@ -199,6 +199,7 @@ def resumed(straight, folder, *, from_epoch, damaged):
     assert len(progress.seconds) == 6
 
 
+@pytest.mark.slow
 def test_killed_training_ends_as_one_that_was_not_interrupted(straight, stopped, tmp_path):
     folder = shutil.copytree(stopped, tmp_path / "copy")
     resumed(straight, folder, from_epoch=3, damaged=[])
@@ -318,6 +319,7 @@ def finished(tmp_path, scores):
     return units.complete({"a": task})["a"], trainee, units
 
 
+@pytest.mark.slow
 def test_unit_of_a_training_says_what_has_come_of_it(tmp_path, capsys):
     unit, trainee, units = finished(tmp_path, (0.25, 0.5, float("nan")))
     assert (unit["dataset"], unit["seed"], unit["more"]) == ("shapes", 3, 3)
@@ -334,6 +336,7 @@ def test_unit_of_a_training_says_what_has_come_of_it(tmp_path, capsys):
     assert "shapes 3: epoch 3/3" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_unit_is_written_after_its_network(tmp_path, monkeypatch):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt

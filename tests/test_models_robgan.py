@@ -176,6 +176,7 @@ def test_residual_features_are_the_sum_over_the_image():
     np.testing.assert_allclose(after, np.sum(before, (1, 2)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_class_head_is_the_classifier_in_the_discriminator(tmp_path):
     d = models.discriminator(5, width=NARROW)
     classifier = models.class_head(d)
@@ -378,6 +379,7 @@ def test_power_iteration_goes_on_in_training_alone():
     np.testing.assert_allclose(layer.vector, expected / np.linalg.norm(expected), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_layer_of_sngans_discriminator_is_normalised():
     model = models.projection_discriminator(10, 64, width=NARROW)
     wrapped = [x for x in model.layers if isinstance(x, models.SpectralNorm)]
@@ -437,6 +439,7 @@ except ModuleNotFoundError:
 """
 
 
+@pytest.mark.slow
 def test_saved_discriminator_of_sngan_opens(tmp_path):
     model = models.projection_discriminator(3, 32, width=NARROW)
     given = inputs_for(model, 32, np.random.default_rng(0))

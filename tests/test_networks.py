@@ -394,6 +394,7 @@ def test_generator_draws_minibatches_of_its_own_as_the_papers_algorithm_has_it()
         assert METHODS["gat"].build(config, values, SPLITS, 0).draws == draws
 
 
+@pytest.mark.slow
 def test_same_seed_starts_methods_from_the_same_weights():
     first = {}
     for method in ("baseline", "random", "fg_linf", "fg_l2", "gat", "pgd"):  # dropout draws too

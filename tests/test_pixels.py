@@ -53,6 +53,7 @@ def build(kind, scale):
 KINDS = ("adversarial", "unclipped", "generator", "separate", "shared")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_on_0_to_255_is_training_on_0_to_1(kind):
     found = []
@@ -85,6 +86,7 @@ def test_images_outside_the_range_are_told_both_ways_out(kind):
         scheme.fit(BYTES.astype(np.uint8), LABELS, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.PGD(0.1, steps=1), attacks.APGD(0.1, steps=2)])
 def test_attacks_on_images_outside_the_range_tell_both_ways_out(attack):
     """Called directly, in `evaluation.accuracy`, and in training with PGD."""
@@ -102,6 +104,7 @@ def test_attacks_on_images_outside_the_range_tell_both_ways_out(attack):
         assert "clip=(low, high) of the attack, or bounds=(low, high)" in str(error.value)
 
 
+@pytest.mark.slow
 def test_draws_of_the_user_are_held_to_the_bounds():
     scheme = build("separate", 255)
     batch = tf.data.Dataset.from_tensors((BYTES, LABELS))
@@ -174,6 +177,7 @@ def test_recipe_of_keras_applications():
     assert evaluation.accuracy(model, batches, attack) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_recipe_of_a_normalization_layer():
     """A functional model that normalises images by itself, trained and evaluated on 0 to 255."""
     normalization = LAYERS.Normalization(mean=[120.0, 110, 100], variance=[3600.0, 3000, 4000])
@@ -191,6 +195,7 @@ def test_recipe_of_a_normalization_layer():
     assert evaluation.accuracy(model, batches, attack) <= clean
 
 
+@pytest.mark.slow
 def test_recipe_of_a_normalised_range():
     """A model that takes images with mean 0.5 and standard deviation 0.25 taken off already."""
     low, high = -2.0, 2.0

@@ -268,6 +268,7 @@ def linear():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_dataset_of_a_folder_trains_and_is_measured_as_its_arrays(tmp_path):
     """What `image_dataset_from_directory` gives goes into `fit` and `accuracy` as it is."""
     directory = keras.utils.image_dataset_from_directory(

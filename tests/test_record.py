@@ -174,6 +174,7 @@ def test_remade_from_its_units(folder):
     assert "| Baseline | 77.48 ± 0.46 | 52.00 ± 2.00 |" in (folder / "table2.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_projects_record_is_continued_by_its_presets(tmp_path):
     """The record's configuration is today's preset: its command has nothing left to train."""
     for preset in ("reduced", "full"):

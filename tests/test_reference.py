@@ -47,6 +47,7 @@ def shared():
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Even though the .tf.config:UserWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_example_runs(name, shared, tmp_path, monkeypatch):

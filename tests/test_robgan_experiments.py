@@ -302,6 +302,7 @@ def test_classifiers_train_without_noise_in_stages(networks, planned):
         np.testing.assert_allclose(found, 1e-3 * np.array(rates), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sngan_updates_its_generator_as_often_as_rob_gan(tmp_path, planned):
     settings = {"discriminator_steps": None, "epochs": 10}
     networks = Networks(config_for("table1", tmp_path, **settings))

@@ -27,6 +27,7 @@ def plain():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [plain, lambda: schemes.build("gat_shared")])
 def test_logs_have_the_accuracy_under_attack_of_every_epoch(build, tmp_path):
     model, validation = build(), schemes.arrays(40, seed=1)
@@ -52,6 +53,7 @@ def test_logs_have_the_accuracy_under_attack_of_every_epoch(build, tmp_path):
     assert evaluation.accuracy(classifier, validation, ATTACK, seed=5) == max(history)
 
 
+@pytest.mark.slow
 def test_the_attack_is_traced_once_a_training(monkeypatch):
     traces = []
 

@@ -105,6 +105,7 @@ def test_composition_goes_on_with_what_stands(honest, trained, shapes):
     assert rows["Square"]["gradients"] == 0
 
 
+@pytest.mark.slow
 def test_cost_of_a_fast_gradient_by_hand(trained, shapes):
     evaluator = Evaluator(trained, dataset(shapes), batch_size=16)
     found = evaluator.attack(attacks.FastGradient(0.03, INF))
@@ -163,6 +164,7 @@ def test_worst_case_images_of_chunks_are_numbered_through():
     np.testing.assert_array_equal(found["images"].ravel(), [1, 1, 3])
 
 
+@pytest.mark.slow
 def test_no_worst_case_images_where_nothing_falls(dense_classifier):
     model = dense_classifier(np.array([[-9, 9]], np.float32), np.zeros(2, np.float32), (1, 1, 1))
     data = np.full((2, 1, 1, 1), 0.9, np.float32), np.ones(2, np.int64)
@@ -204,6 +206,7 @@ def test_only_the_chosen_images_are_attacked(trained, shapes):
     np.testing.assert_array_equal(found.robust[~only], evaluator.correct[~only])
 
 
+@pytest.mark.slow
 def test_transfer_follows_the_other_model(trained, trained_with_state, shapes):
     evaluator = Evaluator(trained, dataset(shapes))
     attack = attacks.FastGradient(0.05, INF)
@@ -214,6 +217,7 @@ def test_transfer_follows_the_other_model(trained, trained_with_state, shapes):
     np.testing.assert_allclose(found.adversarial[right], expected[right], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_transferred_attack_goes_on_beyond_what_fools_its_source(dense_classifier):
     """A pixel of 0.5 in steps of 0.1: the source is fooled below 0.45, the model below 0.25."""
 
@@ -379,6 +383,7 @@ def without_times(result):
     return {**result, "attacks": rows}
 
 
+@pytest.mark.slow
 def test_chunks_computed_apart_are_merged_to_the_whole_to_the_image(dense_classifier):
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(12, 5)).astype(np.float32)
@@ -520,6 +525,7 @@ def _square_root_model(power=0.5):
     return model
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_finite_are_an_error_and_no_success_of_the_attack():
     model = _square_root_model()
     for call in (

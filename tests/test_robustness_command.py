@@ -359,6 +359,7 @@ def test_no_model_is_named(tmp_path):
         Config(low=1.0, high=0.0)
 
 
+@pytest.mark.slow
 def test_built_in_images_are_those_of_load():
     images, labels = command.load_images(Config(model="any", dataset="shapes", images=7))
     split = data.load("shapes").test

@@ -153,6 +153,7 @@ def test_fixed_statistics_give_nearly_the_images_of_a_large_batch():
     assert np.sqrt(np.mean((stale - expected) ** 2)) > 0.2 * spread
 
 
+@pytest.mark.slow
 def test_a_generator_is_compiled_once_and_not_kept_for_it(monkeypatch):
     traces = []
 

@@ -56,6 +56,7 @@ class Rates(keras.callbacks.Callback):
 # Halving.
 
 
+@pytest.mark.slow
 def test_the_rates_of_both_optimisers_halve():
     scheme = built()
     rates = Rates(scheme.optimizer, scheme.generator_optimizer)
@@ -65,6 +66,7 @@ def test_the_rates_of_both_optimisers_halve():
     np.testing.assert_allclose(rates.seen, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_halving_restarts_the_optimisers():
     def adam(rate=0.1):
         return keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.9)
@@ -80,6 +82,7 @@ def test_halving_restarts_the_optimisers():
     assert int(scheme.steps) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [2, 3])  # where the rate halves, and between
 def test_halving_goes_on_from_the_initial_epoch(stopped, tmp_path):
     data = dataset(8)
@@ -100,6 +103,7 @@ def test_halving_goes_on_from_the_initial_epoch(stopped, tmp_path):
 # Stages.
 
 
+@pytest.mark.slow
 def test_each_stage_divides_the_rate_by_ten():
     scheme = fine_tuning(schemes.adam())
     rates = Rates(scheme.optimizer)
@@ -109,6 +113,7 @@ def test_each_stage_divides_the_rate_by_ten():
     np.testing.assert_allclose(np.ravel(rates.seen), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_stage_is_a_new_adam():
     """The fakes and the attacks go on: only the optimiser begins again."""
     scheme, expected = (fine_tuning(keras.optimizers.Adam(0.1)) for _ in range(2))
@@ -121,6 +126,7 @@ def test_each_stage_is_a_new_adam():
     assert int(scheme.steps) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [2, 3])  # where a stage begins, and inside it
 def test_stages_go_on_from_the_initial_epoch(stopped, tmp_path):
     def run(scheme, **kwargs):
@@ -160,6 +166,7 @@ def test_all_updates_of_an_iteration_have_its_rate():
     np.testing.assert_allclose([schedule(i) for i in range(15)], expected)
 
 
+@pytest.mark.slow
 def test_sngan_trains_on_its_schedule_and_goes_on_with_it_when_loaded(tmp_path):
     def built():
         d, g = schemes.projecting_discriminator(), schemes.image_generator(BOUNDS)

@@ -229,6 +229,7 @@ def test_images_may_come_a_few_at_a_time(images):
     _check(network, parts, expected, batch_size=2)
 
 
+@pytest.mark.slow
 def test_no_more_than_one_array_of_images_is_kept(images):
     """Each is gone when the next but one is asked for."""
     alive = []
@@ -246,6 +247,7 @@ def test_no_more_than_one_array_of_images_is_kept(images):
     assert len(probabilities) == 5 * len(images)
 
 
+@pytest.mark.slow
 def test_samples_are_scored_without_all_being_there():
     g, labels = models.image_generator(3, width=1 / 32), np.arange(9) % 3
     network = ScoreNetwork(_classifier(shape=(32, 32, 3)))
@@ -412,6 +414,7 @@ def test_missing_inception_weights_are_explained(monkeypatch):
         assert part in message
 
 
+@pytest.mark.slow
 def test_inception_sees_what_its_own_preprocessing_would_give(images, monkeypatch):
     model = keras.applications.InceptionV3(weights=None)
     monkeypatch.setattr(keras.applications, "InceptionV3", lambda: model)

@@ -56,6 +56,7 @@ def test_linf_reaches_the_best_of_all_corners(dense_classifier, shape):
     np.testing.assert_allclose(_margins(model, images + eta, labels), best, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_l2_follows_a_linear_model_much_further_than_chance(dense_classifier):
     shape = (6, 6, 2)
     model, kernel = _linear(dense_classifier, shape, bias=50.0)
@@ -175,6 +176,7 @@ def test_query_is_the_published_one(norm):
 # What holds on a trained network.
 
 
+@pytest.mark.slow
 @both_norms
 def test_more_queries_never_lose_and_keep_to_ball_and_clip(trained, some, norm):
     images, labels = some
@@ -196,6 +198,7 @@ def test_more_queries_never_lose_and_keep_to_ball_and_clip(trained, some, norm):
     assert fooled[2] > (clean > 0).mean() + 0.1
 
 
+@pytest.mark.slow
 @both_norms
 def test_restarts_go_on_with_what_stands(trained, some, norm):
     images, labels = some
@@ -208,6 +211,7 @@ def test_restarts_go_on_with_what_stands(trained, some, norm):
     assert (after > 0).mean() > (before > 0).mean()
 
 
+@pytest.mark.slow
 @both_norms
 def test_an_image_does_not_depend_on_the_others(trained, some, norm):
     images, labels = some[0][:12], some[1][:12]
@@ -235,6 +239,7 @@ class Rounded(layers.Layer):
         return tf.stop_gradient(tf.round(x * 4) / 4)
 
 
+@pytest.mark.slow
 @both_norms
 def test_a_model_without_gradients_is_attacked_all_the_same(trained_logits, some, norm):
     inputs = keras.Input((16, 16, 3))

@@ -51,6 +51,7 @@ def robust_share(x, labels, kernel, bias, epsilon):
     return np.mean((lead > epsilon * needed).all(axis=1))
 
 
+@pytest.mark.slow
 def test_binary_classifier_with_one_sigmoid(tmp_path):
     rng = np.random.default_rng(0)
     images = byte_images(40, (4, 4, 1), rng)
@@ -69,6 +70,7 @@ def test_binary_classifier_with_one_sigmoid(tmp_path):
     assert results["worst_case_accuracy"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_model_of_grey_images_from_0_to_255(tmp_path):
     rng = np.random.default_rng(1)
     images = byte_images(60, (28, 28, 1), rng)
@@ -91,6 +93,7 @@ def test_model_of_grey_images_from_0_to_255(tmp_path):
         evaluated(model, images, labels, tmp_path)
 
 
+@pytest.mark.slow
 def test_mobilenet_of_pixels_from_minus_1_to_1(tmp_path, monkeypatch):
     """A stranger's network that takes [-1, 1]: scaled images, ε of its range, its own logits."""
     model = keras.applications.MobileNetV2((32, 32, 3), 0.35, weights=None, classes=4)
@@ -145,6 +148,7 @@ def randomised():
     return model
 
 
+@pytest.mark.slow
 def test_randomised_model_fails_its_check(tmp_path):
     rng = np.random.default_rng(3)
     images = byte_images(12, (4, 4, 1), rng)

@@ -108,6 +108,7 @@ def test_accuracies_are_those_of_the_clean_and_the_attacked_images(dense_classif
     assert results["adversarial_accuracy"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_beta_0_is_training_on_clean_images():
     found = []
     for build in (

@@ -380,6 +380,7 @@ def test_the_attack_raises_the_loss_within_its_ball_and_changes_nothing(random_s
     np.testing.assert_array_equal(schemes.vector(d), before)
 
 
+@pytest.mark.slow
 def test_the_attack_is_the_plain_loop():
     d = schemes.discriminator()
     images, labels = batch(0)
@@ -413,6 +414,7 @@ def test_ascent_sees_the_images_where_they_are():
     np.testing.assert_allclose(got, 0.5, atol=1e-6)
 
 
+@pytest.mark.slow
 @both_class_losses
 def test_an_attack_of_size_0_is_none(class_loss):
     results = []
@@ -486,6 +488,7 @@ def recorded(scheme):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("discriminator_steps", "groups"), [(2, 2), (3, 1), (4, 1)])
 def test_each_update_of_d_has_a_minibatch_of_its_own(discriminator_steps, groups):
     scheme = compiled(robgan(discriminator_steps=discriminator_steps))
@@ -515,6 +518,7 @@ def test_a_smaller_last_batch_in_a_group_is_filled_up_from_the_beginning():
     np.testing.assert_array_equal(in_order, np.concatenate([images, images[:5]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["arrays", "dropped", "endless"])
 def test_updates_are_counted_whatever_the_data(data):
     scheme = robgan(discriminator_steps=2)
@@ -592,6 +596,7 @@ def test_two_replicas_normalise_spectra_as_one(two_replicas):
 # Resuming and saving.
 
 
+@pytest.mark.slow
 @every_case
 def test_loading_the_weights_goes_on_as_if_never_stopped(case, tmp_path):
     scheme = build(case)
@@ -603,6 +608,7 @@ def test_loading_the_weights_goes_on_as_if_never_stopped(case, tmp_path):
     np.testing.assert_array_equal(schemes.weights(resumed), fitted(build(case), epochs=2))
 
 
+@pytest.mark.slow
 def test_backup_and_restore_goes_on_as_if_never_stopped(tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -623,6 +629,7 @@ def test_backup_and_restore_goes_on_as_if_never_stopped(tmp_path):
     np.testing.assert_array_equal(resumed, expected)
 
 
+@pytest.mark.slow
 @every_case
 def test_a_scheme_saved_whole_goes_on_where_it_was(case, tmp_path):
     scheme = build(case, seed=7)
@@ -642,6 +649,7 @@ def test_a_scheme_saved_whole_goes_on_where_it_was(case, tmp_path):
         assert iterations[0] == iterations[1] > 0
 
 
+@pytest.mark.slow
 @every_case
 def test_the_seed_fixes_the_weights(case):
     data = dataset(16)
@@ -687,6 +695,7 @@ def generator_of_32_pixels():
 # Keras.
 
 
+@pytest.mark.slow
 @every_case
 def test_fit_and_evaluate_report_the_same_finite_metrics(case):
     scheme = build(case)
@@ -738,6 +747,7 @@ def test_predict_gives_the_discriminators_outputs():
         np.testing.assert_allclose(values, expected[name], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_however_run_the_weights_are_the_same():
     expected = fitted(build("robgan", schemes.sgd), dataset(32))
     scheme = compiled(CASES["robgan"](), schemes.sgd, run_eagerly=False, steps_per_execution=2)
@@ -759,6 +769,7 @@ def test_xla_takes_the_same_steps(monkeypatch):
     assert np.abs(of_both[0] - schemes.weights(robgan(pgd()))).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["robgan", "robgan_acgan_2"])
 def test_a_step_is_traced_once_however_many_batches_and_epochs(case):
     scheme = compiled(CASES[case](), run_eagerly=False)
@@ -776,6 +787,7 @@ def precision():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("case", ["robgan", "sngan_2"])
 def test_mixed_precision_trains(case, policy, precision):
@@ -817,6 +829,7 @@ def test_the_papers_networks_train_in_bfloat16(rival, precision):
     assert {v.dtype for v in (*scheme.discriminator.weights, *g.weights)} == {"float32"}
 
 
+@pytest.mark.slow
 def test_float16_keeps_its_loss_scale_when_the_rate_halves(precision):
     precision("mixed_float16")
     scheme = build("robgan")

@@ -67,6 +67,7 @@ def test_every_scheme_has_a_case():
     assert built == expected
 
 
+@pytest.mark.slow
 @every_case
 def test_an_epoch_changes_the_network_and_reports_finite_metrics(case):
     scheme = traced(case)
@@ -217,6 +218,7 @@ def test_tensorboard_gets_the_metrics(tmp_path):
     assert {f"epoch_{name}" for name in metric_names("gat_shared")} <= set(events.Tags()["tensors"])
 
 
+@pytest.mark.slow
 def test_the_progress_bar_counts_batches_and_shows_metrics(capsys):
     traced("gat_separate").fit(dataset(), verbose=1)
     printed = capsys.readouterr().out
@@ -224,6 +226,7 @@ def test_the_progress_bar_counts_batches_and_shows_metrics(capsys):
     assert "generator_bias_norm: " in printed
 
 
+@pytest.mark.slow
 @one_of_each
 def test_validation_data_may_be_arrays(case):
     losses = []
@@ -233,6 +236,7 @@ def test_validation_data_may_be_arrays(case):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
+@pytest.mark.slow
 @one_of_each
 def test_arrays_train_as_their_dataset_does(case):
     images, labels = schemes.arrays()
@@ -282,11 +286,13 @@ def test_xla_gives_the_same_weights(case):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @one_of_each
 def test_eager_steps_give_the_same_weights(case):
     np.testing.assert_allclose(eager_path(case)[-1], fitted(case), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_users_own_functions_may_wrap_a_step():
     scheme, expected = build("gat_shared"), build("gat_shared")
     images, labels = schemes.arrays(8)
@@ -305,6 +311,7 @@ def precision():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @one_of_each
 def test_mixed_precision_takes_the_step_of_float32(case, policy, precision):
@@ -337,6 +344,7 @@ def test_float16_scales_the_loss_by_itself(case, precision):
 # Metrics.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["fast_gradient_l2", "fast_gradient_linf", "gat_shared"])
 def test_an_epochs_metrics_are_those_of_all_its_images(case):
     """With a learning rate of 0 and a smaller last batch."""
@@ -455,6 +463,7 @@ def sorted_images(images):
     return flat[np.lexsort(flat.T)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [1, 2])
 def test_an_epoch_is_one_pass_of_the_classifier_with_draws_for_each_step(draws):
     scheme = build("gat_separate", generator_steps=draws)
@@ -474,6 +483,7 @@ def test_an_epoch_is_one_pass_of_the_classifier_with_draws_for_each_step(draws):
             assert [label_of[image.tobytes()] for image in drawn_x] == list(drawn_y)
 
 
+@pytest.mark.slow
 def test_draws_differ_from_step_to_step_from_epoch_to_epoch_and_from_each_other():
     scheme = build("gat_separate", generator_steps=2)
     seen = recorded(scheme)
@@ -482,6 +492,7 @@ def test_draws_differ_from_step_to_step_from_epoch_to_epoch_and_from_each_other(
     assert len(drawn) == len(set(drawn)) == 8
 
 
+@pytest.mark.slow
 def test_draws_are_uniform_whatever_the_order_of_the_data():
     """Sorted data: the generator's first minibatches come from all of it."""
     labels = np.repeat(np.arange(3), 100)
@@ -494,6 +505,7 @@ def test_draws_are_uniform_whatever_the_order_of_the_data():
     assert np.abs(counts - 200).max() < 60
 
 
+@pytest.mark.slow
 def test_minibatches_that_the_user_has_drawn_are_taken_as_they_are():
     scheme = build("gat_separate", generator_steps=2)
     seen = recorded(scheme)
@@ -532,6 +544,7 @@ def test_images_outside_0_1_are_an_error_at_the_batch_that_has_them(case):
     assert_outside(lambda: traced(case).fit(bad_images(255.0), verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [1.01, -0.01, np.nan])
 def test_images_outside_0_1_are_an_error_in_evaluation_too(value):
     scheme = traced("fast_gradient_l2")
@@ -539,6 +552,7 @@ def test_images_outside_0_1_are_an_error_in_evaluation_too(value):
     assert_outside(lambda: scheme.fit(dataset(), validation_data=bad_images(value), verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["classifier", "generator"])
 def test_images_outside_0_1_are_an_error_in_minibatches_drawn_by_the_user_too(which):
     data = (bad_images(255.0), (dataset(24),))
@@ -735,6 +749,7 @@ def test_bad_arguments_of_gat_name_what_was_expected(arguments, message):
         training.GAT(schemes.classifier(), "generator", 0.1)
 
 
+@pytest.mark.slow
 def test_logits_taken_for_probabilities_are_an_error_at_the_first_batch():
     """Where the last layer, an average, tells nothing."""
     network = models.classifier(

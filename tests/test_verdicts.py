@@ -282,6 +282,7 @@ def test_errors_over_seeds_and_images_add_as_squares():
     assert found["p"] == pytest.approx(math.erfc(2 / math.sqrt(2)), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed_spread", "image_error", "least"), [(1.0, 0.2, 0.02), (1.0, 0.5, 0.02), (0.2, 1.0, 0.03)]
 )
