@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from gat_tf import attacks, evaluation, models
+from gat_tf.attacks import compiled
 from gat_tf.evaluation.evaluator import Evaluator
 from gat_tf.evaluation.robustness import Budget, _all_images, withstood
 from gat_tf.logits import Logits
@@ -273,7 +274,7 @@ def _normalising():
 
 def _of_own_kind():
     layer = _Own()
-    return layer, lambda: layer._settings.update(sign=-1.0)
+    return layer, lambda: layer._settings.update({"sign": -1.0})
 
 
 @pytest.mark.parametrize("made", [_of_own_kind, _normalising])
