@@ -123,8 +123,11 @@ def test_bounds_that_are_not_the_clip_are_named():
 
 def test_a_generator_that_ends_in_tanh_is_too_weak_for_0_to_255():
     classifier = of_bytes(schemes.classifier())
+    made = schemes.generator()
+    nested = keras.Sequential([keras.Input(made.input_shape[1:]), made])
     for make in (
         lambda **bounds: training.GAT(classifier, schemes.generator(), 0.1, **bounds),
+        lambda **bounds: training.GAT(classifier, nested, 0.1, **bounds),
         lambda **bounds: training.GeneratorTraining(classifier, schemes.generator(), 0.1, **bounds),
     ):
         with pytest.warns(UserWarning, match=r"less than 1, in a range from 0 to 255.*Rescaling"):

@@ -15,6 +15,7 @@ from keras import layers
 
 from gat_tf import attacks, evaluation, models
 from gat_tf.attacks import compiled
+from gat_tf.evaluation import evaluator
 from gat_tf.evaluation.evaluator import Evaluator
 from gat_tf.evaluation.robustness import Budget, _all_images, withstood
 from gat_tf.logits import Logits
@@ -317,7 +318,7 @@ def test_an_attack_of_the_users_own_may_hold_arrays_and_ask_in_python():
 PIXELS = np.array([[0.4, 0.6], [0.6, 0.4], [0.1, 0.9]], np.float32).reshape(3, 1, 2, 1)
 
 
-def test_another_evaluation_of_a_model_traces_nothing_and_sees_other_weights():
+def test_another_evaluation_of_a_model_traces_nothing_and_sees_other_weights(monkeypatch):
     model, counted = _signs()
     few = Budget(pgd_steps=2, restarts=1, apgd_steps=2, targets=1, fab_steps=2, queries=2,
                  hard_label_steps=1, hard_label_images=1)  # fmt: skip
@@ -334,6 +335,10 @@ def test_another_evaluation_of_a_model_traces_nothing_and_sees_other_weights():
     assert len(counted.calls) == 3 * 3
     counted.scale.assign(-1.0)
     assert evaluate(0.2, labels=(0, 1, 0)) == pytest.approx(1 / 3)
+    counted.calls.clear()
+    monkeypatch.setattr(evaluator, "_MOST_KEPT", 0)  # a large model's constants are not kept
+    evaluate(0.2, labels=(0, 1, 0))
+    assert len(counted.calls) > 3
 
 
 def test_each_evaluation_has_its_own_range_and_source():
@@ -353,6 +358,32 @@ def test_each_evaluation_has_its_own_range_and_source():
         away = attacked((low, high), source).reshape(3, 2)
         np.testing.assert_allclose(away, [[low, high], [high, low], [low, high]], rtol=1e-6)
     np.testing.assert_array_equal(attacked((0.1, 0.9), model).reshape(3, 2), towards)
+
+
+def test_each_evaluation_has_its_own_kind_of_images_and_labels():
+    images = keras.Input((None, None, 1))
+    pooled = layers.GlobalAveragePooling2D()(images)
+    model = keras.Model(images, layers.Dense(2, "softmax")(pooled))
+    model.layers[-1].set_weights([np.array([[-1.0, 1.0]]), np.zeros(2)])  # J = log(1 + exp(-2x))
+    for size, integer in ((2, np.int64), (3, np.int64), (3, np.int32)):
+        x = np.full((1, size, size, 1), 0.25, np.float32), np.array([1], integer)
+        expected = 2 / (1 + math.exp(0.5)) / size  # x is the mean of size² pixels
+        np.testing.assert_allclose(Evaluator(model, x).gradient_norms(), expected, rtol=1e-5)
+
+
+def test_each_evaluation_reads_the_outputs_as_it_is_told():
+    images = keras.Input((1, 1, 1))
+    model = keras.Model(images, layers.Dense(2, "relu")(layers.Flatten()(images)))
+    model.layers[-1].set_weights([np.array([[1.0, -1.0]]), np.array([0.0, 1.0])])  # x and 1 - x
+    x = np.full((1, 1, 1, 1), 0.25, np.float32), np.array([1])
+    slope = Evaluator(model, x).gradient_norms()
+    np.testing.assert_allclose(slope, 1 / (1 - 0.25), rtol=1e-5)  # of J = -log(1 - x)
+    with pytest.raises(ValueError, match="look like probabilities: rows sum from 1 to 1"):
+        Evaluator(model, x, from_logits=True)
+    model.layers[-1].set_weights([np.array([[1.0, -1.0]]), np.array([0.0, 2.0])])  # x and 2 - x
+    slope = Evaluator(model, x, from_logits=True).gradient_norms()
+    expected = 2 / (1 + math.exp(1.5))  # of J = log(1 + exp(x - (2 - x)))
+    np.testing.assert_allclose(slope, expected, rtol=1e-5)
 
 
 def test_evaluated_models_are_not_kept_alive():
@@ -645,6 +676,15 @@ def test_gradient_that_points_away_is_caught(trained, shapes):
     assert any(name.startswith("Square") for name in failed)
 
 
+@pytest.fixture(params=[False, True])
+def rewritten(request):
+    """With the rewriting of graphs that a user has, and without it, as other tests are."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not request.param})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.mark.usefixtures("rewritten")
 def test_constant_weights_are_the_same_function(shapes):
     images = keras.Input((16, 16, 3))
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, use_bias=False)(images)))

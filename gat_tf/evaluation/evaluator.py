@@ -306,7 +306,7 @@ class Evaluator:
         layers = [layer for m in (model, *models) for layer in all_layers(m)]
         # Whether a layer of the user's own has changed cannot be known.
         known = not own and all(map(_is_ours, layers))
-        if not known or tf.distribute.has_strategy() or _size(frozen) > _MOST_KEPT:
+        if not known or _size(frozen) > _MOST_KEPT:
             return trace()
         return compiled.kept(
             model,

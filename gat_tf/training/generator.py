@@ -238,7 +238,9 @@ def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
 def _warn_of_small_perturbations(generator: keras.Model, bounds: Bounds) -> None:
     """Warns of a generator that ends in tanh, as Table 1's does, on pixels such as 0 to 255."""
     low, high = bounds
-    last = generator.layers[-1] if generator.layers else None
+    last = generator
+    while getattr(last, "layers", None):  # a model may end in another
+        last = last.layers[-1]
     if high - low > _WIDE and getattr(last, "activation", None) is keras.activations.tanh:
         warnings.warn(
             f"The generator ends in tanh, so it changes a pixel by less than 1, in a range from "
