@@ -198,7 +198,8 @@ def table(results: dict) -> str:
             if key in rows or method.paper
         ]
         lines += [
-            f"**{dataset}**, test accuracy in %, mean ± standard deviation over seeds",
+            f"**{dataset}**, test accuracy in %, mean ± standard deviation over seeds; time of an "
+            "epoch as a multiple of FG L2's; best epoch of those trained, mean over seeds",
             "",
             *markdown(_HEAD, cells),
             "",
