@@ -6,14 +6,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.marks import Mark
-from gat_tf.plotting.style import STYLE, band, canvas, epsilon_axis, legend, log_axis, looks
+from gat_tf.plotting.style import canvas, looks
 
 
 @dataclasses.dataclass
@@ -120,11 +119,8 @@ def curves(
     if not found:
         raise ValueError("Expected panels with at least one line. Received: none.")
     columns = max(map(len, rows))
-    with matplotlib.rc_context(STYLE):
-        whole = figure is None
-        if figure is None:
-            labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
-            figure = canvas(width, height * len(rows), labels, legend_columns)
+    labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
+    with canvas(figure, width, height * len(rows), labels, legend_columns) as figure:
         grid = figure.subplots(len(rows), columns, squeeze=False, sharey="row" if sharey else False)
         drawn: list[tuple[Panel, Axes]] = []
         for row, all_axes in zip(rows, grid, strict=True):
@@ -140,14 +136,11 @@ def curves(
             axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
         for panel, axes in drawn:  # limits last: panels may share an axis
             _scales(axes, panel)
-        if whole:
-            legend(figure, ncols=legend_columns)
     return figure
 
 
 def _line(axes: Axes, line: Line, look: dict) -> None:
     mean = np.array(line.mean, np.float64)  # None becomes NaN
-    std = None if line.std is None else np.array(line.std, np.float64)
     look = {"linewidth": 1.1, "markersize": 3, **look, **line.look}
     if not look.get("marker"):
         # Without a marker, a point between two gaps would not be seen.
@@ -155,16 +148,21 @@ def _line(axes: Axes, line: Line, look: dict) -> None:
         alone = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
         if len(alone):
             look |= {"marker": ".", "markevery": alone.tolist()}
-    band(axes, line.x, mean, std, label=line.label, **look)
+    (drawn,) = axes.plot(line.x, mean, label=line.label, **look)
+    if line.std is not None:
+        std = np.array(line.std, np.float64)
+        axes.fill_between(
+            line.x, mean - std, mean + std, color=drawn.get_color(), alpha=0.2, linewidth=0
+        )
 
 
 def _scales(axes: Axes, panel: Panel) -> None:
     if panel.xscale == "epsilon":
         longest = max((line.x for line in panel.lines), key=len, default=())
         if len(longest):
-            epsilon_axis(axes, longest, of_255=panel.x_255)
+            _epsilon_axis(axes, longest, of_255=panel.x_255)
     elif panel.xscale == "log":
-        log_axis(axes, "x")
+        _log_axis(axes, "x")
     else:
         axes.set_xscale(panel.xscale)
         if panel.x_255:
@@ -172,7 +170,7 @@ def _scales(axes: Axes, panel: Panel) -> None:
         if panel.integer_x:
             axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
     if panel.yscale == "log":
-        log_axis(axes, "y")
+        _log_axis(axes, "y")
     else:
         axes.set_yscale(panel.yscale)
     if panel.ylim_bottom is not None:
@@ -185,3 +183,28 @@ def _axis_of_255(axes: Axes, largest: float) -> None:
         step = 2.0 ** math.ceil(math.log2(255 * largest / 8) - 1e-9) / 255
         axes.xaxis.set_major_locator(ticker.MultipleLocator(step))
     axes.xaxis.set_major_formatter(lambda x, _: f"{255 * x:.3g}")
+
+
+def _epsilon_axis(axes: Axes, epsilons: Sequence[float], *, of_255: bool) -> None:
+    """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
+    smallest = next((e for e in epsilons if e), 1.0)
+    names = [f"{255 * e if of_255 else e:.3g}" for e in epsilons]
+    wide = len(names) * max(map(len, names)) > 30
+    axes.set_xscale("symlog", linthresh=smallest, base=2)
+    axes.set_xticks(epsilons, names, rotation=45 if wide else 0)
+    axes.minorticks_off()
+    # A little to the left of 0, where a marker is drawn whole.
+    axes.set_xlim(-0.08 * smallest, 1.1 * max(epsilons) or 1.0)
+
+
+def _log_axis(axes: Axes, which: str) -> None:
+    """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    low, high = axis.get_data_interval()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return  # nothing is drawn
+    few = low <= 0 or high / low > 300
+    axis.set_major_locator(ticker.LogLocator(subs=(1,) if few else (1, 3)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gat_tf.plotting.marks import Mark
-from gat_tf.plotting.style import STYLE, canvas, legend, looks
+from gat_tf.plotting.style import canvas, looks
 
 
 @dataclasses.dataclass
@@ -123,11 +122,8 @@ def dots(
     found = looks(series.label for panel in panels for series in panel.series if panel.rows)
     if not found:
         raise ValueError("Expected panels with at least one row and one series. Received: none.")
-    with matplotlib.rc_context(STYLE):
-        whole = figure is None
-        if figure is None:
-            labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
-            figure = canvas(7.2, max(map(_height, panels)), labels, legend_columns)
+    labels = [*found, *(mark.label for panel in panels for mark in panel.marks)]
+    with canvas(figure, 7.2, max(map(_height, panels)), labels, legend_columns) as figure:
         before = None
         all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, axes in zip(panels, all_axes, strict=True):
@@ -136,8 +132,6 @@ def dots(
             if before == list(panel.rows):
                 axes.tick_params(labelleft=False)
             before = list(panel.rows)
-        if whole:
-            legend(figure, ncols=legend_columns)
     return figure
 
 

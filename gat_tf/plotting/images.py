@@ -176,15 +176,15 @@ def strip(
             figure = Figure(figsize=(width, 0.5 + 0.9 * width / len(images)), layout="constrained")
         all_axes = figure.subplots(1, len(images), squeeze=False)[0]
         for axes, image, title in zip(all_axes, images, titles, strict=True):
-            _show(axes, image if image.shape[-1] == 3 else image[..., :1])
+            _show(axes, image)
             axes.set_title(title, fontsize=6)
         figure.supylabel(label, fontsize=7)
     return figure
 
 
 def _show(axes: Axes, image: np.ndarray, **how: Any) -> None:
-    """Draws `[H, W, C]` in [0, 1], C 1 or 3, without axes."""
-    image = image[..., 0] if image.shape[-1] == 1 else image
+    """Draws `[H, W, C]` in [0, 1] without axes; the first channel in grey unless C is 3."""
+    image = image if image.shape[-1] == 3 else image[..., 0]
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, **how)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

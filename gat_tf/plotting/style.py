@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import ticker
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; their yellow is lost on white.
@@ -83,10 +82,27 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Fi
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def canvas(width: float, height: float, labels: Iterable[str | None], ncols: int) -> Figure:
-    """An empty figure, `height` inches high without the legend of these labels."""
-    rows = math.ceil(len({label for label in labels if label}) / ncols)
-    return Figure(figsize=(width, height + 0.15 * rows), layout="constrained")
+@contextlib.contextmanager
+def canvas(
+    figure: Figure | None, width: float, height: float, labels: Iterable[str | None], ncols: int
+) -> Iterator[Figure]:
+    """Yields a part to draw in, or a new figure, which then has a legend of these labels.
+
+    Args:
+        figure: The part; None for a new figure.
+        width: Width of a new figure, in inches.
+        height: Its height, in inches, without the legend.
+        labels: Those of the legend.
+        ncols: Columns of the legend.
+    """
+    with matplotlib.rc_context(STYLE):
+        if figure is not None:
+            yield figure
+            return
+        rows = math.ceil(len({label for label in labels if label}) / ncols)
+        figure = Figure(figsize=(width, height + 0.15 * rows), layout="constrained")
+        yield figure
+        legend(figure, ncols)
 
 
 def parts(
@@ -119,16 +135,6 @@ def parts(
     return figure, figure.subfigures(*shape, squeeze=False, **ratios)
 
 
-def band(
-    axes: Axes, x: Sequence[float], mean: np.ndarray, std: np.ndarray | None, **line: Any
-) -> None:
-    """A line with the band of one standard deviation around it, if there is one."""
-    (drawn,) = axes.plot(x, mean, **line)
-    if std is not None:
-        low, high = ([m + sign * s for m, s in zip(mean, std, strict=True)] for sign in (-1, 1))
-        axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
-
-
 def legend(figure: Figure, ncols: int = 3) -> None:
     """Adds one legend below all panels of a figure, with every label once.
 
@@ -147,28 +153,3 @@ def legend(figure: Figure, ncols: int = 3) -> None:
             figure.legend(
                 list(entries.values()), list(entries), loc="outside lower center", ncols=ncols
             )
-
-
-def epsilon_axis(axes: Axes, epsilons: Sequence[float], *, of_255: bool = False) -> None:
-    """An abscissa on which ε doubles, with 0 on its left and a tick at each ε."""
-    smallest = next((e for e in epsilons if e), 1.0)
-    names = [f"{255 * e if of_255 else e:.3g}" for e in epsilons]
-    wide = len(names) * max(map(len, names)) > 30
-    axes.set_xscale("symlog", linthresh=smallest, base=2)
-    axes.set_xticks(epsilons, names, rotation=45 if wide else 0)
-    axes.minorticks_off()
-    # A little to the left of 0, where a marker is drawn whole.
-    axes.set_xlim(-0.08 * smallest, 1.1 * max(epsilons) or 1.0)
-
-
-def log_axis(axes: Axes, which: str) -> None:
-    """A logarithmic axis with plain numbers, at 1 and 3 of every decade or at the powers of 10."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    low, high = axis.get_data_interval()
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return  # nothing is drawn
-    few = low <= 0 or high / low > 300
-    axis.set_major_locator(ticker.LogLocator(subs=(1,) if few else (1, 3)))
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axis.set_minor_formatter(ticker.NullFormatter())

@@ -336,9 +336,9 @@ MUTATIONS = [
     ),
     (
         "band of two standard deviations",
-        "plotting/style.py",
-        "for sign in (-1, 1))",
-        "for sign in (-2, 2))",
+        "plotting/curves.py",
+        "mean - std, mean + std,",
+        "mean - 2 * std, mean + 2 * std,",
         "test_plotting.py -k lines_bands",
     ),
     (
