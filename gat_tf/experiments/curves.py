@@ -10,7 +10,7 @@ import numpy as np
 
 from gat_tf import attacks
 from gat_tf.experiments import measuring
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.config import option, run_option
 from gat_tf.experiments.lab.tables import by_dataset, cell, plus_minus, spread
 from gat_tf.experiments.lab.tables import table as markdown
 from gat_tf.experiments.lab.verdicts import Claim
@@ -42,11 +42,8 @@ class Config(measuring.Config):
         "quick": "those of its quick preset, built-in images, minutes on two cores",
     }
 
-    methods: tuple[str, ...] = option(
-        ("baseline", "fg_linf", "fg_l2", "gat"),
-        "Methods of training (ours).",
-        choices=METHODS,
-        affects_results=False,
+    methods: tuple[str, ...] = run_option(
+        ("baseline", "fg_linf", "fg_l2", "gat"), "Methods of training (ours).", choices=METHODS
     )
     fg_epsilons: tuple[float, ...] = option(
         (*(n / 20 for n in range(11)), 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 2.5, 3.0),

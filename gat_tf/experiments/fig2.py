@@ -26,7 +26,7 @@ from gat_tf.experiments import measuring
 from gat_tf.experiments.generators import Runner, trainings
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import flags
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.config import option, run_option
 from gat_tf.experiments.lab.tables import by_dataset, cell, mean_and_std
 from gat_tf.experiments.lab.tables import table as markdown
 from gat_tf.experiments.lab.verdicts import Claim, decide
@@ -59,10 +59,8 @@ class Config(measuring.Config):
         "quick": "built-in images and small networks, minutes on two cores",
     }
 
-    c_g: tuple[float, ...] = option(
-        (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
-        "Weights of the power in eq. 9 (ours).",
-        affects_results=False,
+    c_g: tuple[float, ...] = run_option(
+        (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30), "Weights of the power in eq. 9 (ours)."
     )
     method: str = option("baseline", "Method whose networks are attacked (paper).", choices=METHODS)
     width: float = option(
@@ -133,20 +131,8 @@ PRESETS = {
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """Computes the missing units of Fig. 2, and returns and writes the results.
 
-    Args:
-        config: Settings. Its data sets, c_g and seeds choose the units to compute; the results
-            are those of all units in the folder.
-        output_dir: Folder for the results of this configuration only.
-
-    Returns:
-        What `results.json` holds, and the units.
-
-    Raises:
-        ConfigError: The folder holds another configuration's results or cannot be written, or a
-            network is missing.
-        DatasetNotFoundError: A data set is not there.
-        BrokenFileError: A result in the folder is damaged.
-        FullDiskError: The disk is full.
+    Arguments, results and errors are those of `gat_tf.experiments.fig3.run`; the data sets, c_g and
+    seeds choose the units.
     """
     precision = configs.settled_precision(config.precision, pathlib.Path(output_dir))
     runner = Runner(NAME, dataclasses.replace(config, precision=precision), output_dir)
@@ -320,7 +306,7 @@ def _accuracy_against_power(results):
     from gat_tf.plotting import Line, Mark, Panel, curves
 
     # The paper's three curves are bold, what goes beyond it is thin.
-    bold = {"linewidth": 1.6, "markersize": 4, "zorder": 3}
+    bold = {"linestyle": "-", "linewidth": 1.6, "markersize": 4, "zorder": 3}
     thin = {"linewidth": 0.8, "marker": ""}
     looks = {
         "gat": {"color": "#D55E00", "marker": "o", **bold},
@@ -335,8 +321,7 @@ def _accuracy_against_power(results):
         mean, std = zip(*(row[kind][name] for row in rows), strict=True)
         banded = name in ("gat", "fg_l2", "fg_linf") and None not in std
         x = [row["power"][0] for row in rows]
-        return Line(x, mean, std if banded else None, ATTACKS[name], looks[name] | {
-            "linestyle": looks[name].get("linestyle", "-")})  # fmt: skip
+        return Line(x, mean, std if banded else None, ATTACKS[name], looks[name])
 
     def row_of(dataset, rows):
         marks = [Mark(y=rows[0]["clean_accuracy"][0], label="clean, ours", look={"linestyle": ":"})]

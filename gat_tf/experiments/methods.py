@@ -128,7 +128,12 @@ def _optimizer(settings):
 
 
 def _jit_compile(settings):
-    return "auto" if settings.jit_compile is None else settings.jit_compile
+    return xla_by_default() if settings.jit_compile is None else settings.jit_compile
+
+
+def _trainee(settings, classifier, scheme):
+    scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
+    return Trainee(scheme, classifier)
 
 
 def _clean(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
@@ -138,7 +143,7 @@ def _clean(settings: Config, values: Values, splits: data.Splits, seed: int) -> 
         _optimizer(settings),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="clean_accuracy")],
-        jit_compile=xla_by_default() if settings.jit_compile is None else settings.jit_compile,
+        jit_compile=_jit_compile(settings),
     )
     shape = classifier.input_shape[1:]
     build_metrics(logits, tf.zeros([1, *shape]), tf.zeros([1], tf.int64))
@@ -152,8 +157,7 @@ def adversarial(attack: Callable[[Values], attacks.Attack], alpha: float | None 
         classifier = _classifier(settings, splits)
         weight = settings.alpha if alpha is None else alpha
         scheme = training.AdversarialTraining(classifier, attack(values), weight, seed=seed)
-        scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
-        return Trainee(scheme, classifier)
+        return _trainee(settings, classifier, scheme)
 
     return build
 
@@ -169,8 +173,7 @@ def _scheduled(settings: Config, values: Values, splits: data.Splits, seed: int)
 def _trades(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
     classifier = _classifier(settings, splits)
     scheme = training.TRADES(classifier, _pgd(values), values["beta"], seed=seed)
-    scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
-    return Trainee(scheme, classifier)
+    return _trainee(settings, classifier, scheme)
 
 
 def _awp(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:
@@ -179,8 +182,7 @@ def _awp(settings: Config, values: Values, splits: data.Splits, seed: int) -> Tr
     scheme = training.AWP(
         classifier, _pgd(values), values["gamma"], warmup_steps=warmup_steps, seed=seed
     )
-    scheme.compile(_optimizer(settings), jit_compile=_jit_compile(settings))
-    return Trainee(scheme, classifier)
+    return _trainee(settings, classifier, scheme)
 
 
 def _gat(settings: Config, values: Values, splits: data.Splits, seed: int) -> Trainee:

@@ -16,6 +16,7 @@ import numpy as np
 
 from gat_tf.experiments.lab import files
 from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.tables import table
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.methods import METHODS
 from gat_tf.models.pretrained import FOLDER
@@ -62,19 +63,18 @@ def publish(record: pathlib.Path, folder: pathlib.Path = FOLDER) -> list[str]:
 
 
 def _table(cards: dict[str, dict]) -> str:
+    rows = [
+        [f"`{name}`", c["title"], f"{100 * c['test_accuracy']:.2f}", str(c["best_epoch"]),
+         f"`{c['command']}`"]
+        for name, c in cards.items()
+    ]  # fmt: skip
     lines = [
         "# Trained classifiers",
         "",
         "Table 1 of the GAT paper at full size, seed 0, for pixels in [0, 1]. Written from the",
         "record by `python -m gat_tf.experiments.publish`.",
         "",
-        "| name | training | test accuracy, % | best epoch | command |",
-        "|---|---|---|---|---|",
-        *(
-            f"| `{name}` | {card['title']} | {100 * card['test_accuracy']:.2f} | "
-            f"{card['best_epoch']} | `{card['command']}` |"
-            for name, card in cards.items()
-        ),
+        *table(["name", "training", "test accuracy, %", "best epoch", "command"], rows),
     ]
     return "\n".join(lines) + "\n"
 

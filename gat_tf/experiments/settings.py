@@ -9,17 +9,16 @@ from typing import Any
 from gat_tf import training
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import datasets, devices
-from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.config import ConfigError, option, run_option
 from gat_tf.experiments.methods import METHODS, qualified
 
 
 def datasets_option() -> Any:
     """The data sets of an experiment."""
-    return option(
+    return run_option(
         ("cifar10", "cifar100"),
         f"Data sets (paper); others are {datasets.HELP}.",
         check=_require_one_size,
-        affects_results=False,
     )
 
 
@@ -35,10 +34,8 @@ def _require_one_size(dataset: str) -> None:
 class Config(configs.Config):
     """How networks are trained; the defaults are the paper's, or ours where it has none."""
 
-    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
-    strategy: str = option(
-        "mirrored", "tf.distribute strategy.", choices=devices.STRATEGIES, affects_results=False
-    )
+    data_dir: str | None = run_option(None, "Folder of TensorFlow Datasets.")
+    strategy: str = run_option("mirrored", "tf.distribute strategy.", choices=devices.STRATEGIES)
     image_size: int | None = option(
         None,
         "Height and width to which the images of a folder, or of a data set of TensorFlow Datasets "
@@ -77,10 +74,9 @@ class Config(configs.Config):
         "bfloat16 and float32 elsewhere (ours).",
         check=configs.require_precision,
     )
-    jit_compile: bool | None = option(
-        None, "Whether steps are compiled with XLA; none means on a single GPU only (ours).",
-        affects_results=False,
-    )  # fmt: skip
+    jit_compile: bool | None = run_option(
+        None, "Whether steps are compiled with XLA; none means on a single GPU only (ours)."
+    )
     hyperparameters: dict[str, float] = option(
         {}, "Hyperparameters of the methods, such as gat.c_g=0.3. Those not given are ours."
     )

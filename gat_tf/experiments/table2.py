@@ -14,6 +14,7 @@ command on one folder, and an interrupted run can continue.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 import statistics
 import time
@@ -23,8 +24,8 @@ import numpy as np
 
 from gat_tf.experiments import settings
 from gat_tf.experiments.lab import flags, results
-from gat_tf.experiments.lab.config import SEED, option
-from gat_tf.experiments.lab.tables import by_dataset, cell, mean_and_std
+from gat_tf.experiments.lab.config import SEED, run_option
+from gat_tf.experiments.lab.tables import by_dataset, cell, mean_and_std, of_first_seed
 from gat_tf.experiments.lab.tables import table as markdown
 from gat_tf.experiments.lab.units import say, shared
 from gat_tf.experiments.lab.verdicts import Claim, decide
@@ -52,14 +53,11 @@ class Config(settings.Config):
     }
 
     datasets: tuple[str, ...] = settings.datasets_option()
-    methods: tuple[str, ...] = option(
-        PAPER_METHODS,
-        "Methods of training, one in each row (paper).",
-        choices=METHODS,
-        affects_results=False,
+    methods: tuple[str, ...] = run_option(
+        PAPER_METHODS, "Methods of training, one in each row (paper).", choices=METHODS
     )
-    seeds: tuple[int, ...] = option(
-        tuple(range(50)), "Seeds, as in 0,1,2 or 0:50 (paper: 50 seeds).", affects_results=False,
+    seeds: tuple[int, ...] = run_option(
+        tuple(range(50)), "Seeds, as in 0,1,2 or 0:50 (paper: 50 seeds).",
         **SEED,
     )  # fmt: skip
 
@@ -224,7 +222,7 @@ def _cells(row: dict) -> list[str]:
 
 def figures(results: dict) -> dict:
     """Returns the table and the trainings as figures, name to matplotlib figure."""
-    done = [u for u in results["units"] if u["status"] == "done" and u["seed"] < SOURCE_SEED]
+    done = [u for u in _reported(results["units"]) if u["status"] == "done"]
     if not done:
         return {}
     return {"table2": _gains_and_curves(done), "table2_training": _trainings(done)}
@@ -292,11 +290,10 @@ def _validation(dataset, ours, looks):
             continue
         curves = [100 * np.array(u["history"]["validation_accuracy"], float) for u in units]
         # Seeds stop at different epochs: the mean is over those that still run.
-        longest = max(map(len, curves))
-        padded = [np.pad(c, (0, longest - len(c)), constant_values=np.nan) for c in curves]
+        mean = np.nanmean(list(itertools.zip_longest(*curves, fillvalue=np.nan)), axis=1)
         title = METHODS[method].title
         look = {**looks[title], "marker": ""}
-        lines.append(Line(range(1, longest + 1), np.nanmean(padded, axis=0), None, title, look))
+        lines.append(Line(range(1, len(mean) + 1), mean, None, title, look))
     return Panel(f"{dataset}: training", lines, "epoch", "validation accuracy, %", integer_x=True)
 
 
@@ -304,8 +301,7 @@ def _trainings(units):
     """The first seed's metrics of every epoch, for each method."""
     from gat_tf import plotting
 
-    first = min((u["dataset"], u["seed"]) for u in units)
-    ours = {u["method"]: u["history"] for u in units if (u["dataset"], u["seed"]) == first}
+    ours = {u["method"]: u["history"] for u in of_first_seed(units)}
     metrics = {
         "validation_accuracy": "validation accuracy",
         "clean_accuracy": "training accuracy",

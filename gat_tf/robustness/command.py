@@ -35,7 +35,7 @@ import numpy as np
 from gat_tf import data, evaluation, reading
 from gat_tf.experiments.lab import budget, files, monitoring, results, units
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.config import ConfigError, option, run_option
 from gat_tf.experiments.lab.units import Units
 from gat_tf.logits import logits_of
 from gat_tf.robustness import pictures
@@ -54,7 +54,6 @@ _UNDIVIDED = (
     "The data set is not divided into splits: all of its images count as test images, also those "
     "that `data.load` gives for training."
 )
-_BUDGET = tuple(f.name for f in dataclasses.fields(evaluation.Budget))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Config(budget.Config):
         "with a subfolder of images for each class. Where images are not divided into splits, all "
         "count as test images, also those that data.load gives for training.",
     )
-    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
+    data_dir: str | None = run_option(None, "Folder of TensorFlow Datasets.")
     norm: str = option("Linf", "Norm of the perturbations.", choices=budget.NORMS)
     epsilon: float | None = option(
         None,
@@ -401,8 +400,8 @@ def table(results: dict) -> str:
         tried = min(_TRIED, results["images"])
         lines += ["", f"No attack fooled any of the first {tried} images, so no picture shows any."]
     config = results["config"]
-    budget = ", ".join(f"{name} {config[name]}" for name in _BUDGET)
-    lines += ["", f"Seed {config['seed']}; {budget}."]
+    used = ", ".join(f"{name} {config[name]}" for name in budget.NAMES)
+    lines += ["", f"Seed {config['seed']}; {used}."]
     failed = [c for c in results["checks"] if not c["passed"]]
     lines += [
         "",
@@ -467,41 +466,30 @@ def _overview(results: dict) -> Figure:
         values = [[100 * accuracy] if part is of_part else [] for _, accuracy, of_part in rows_of]
         return Series(None, values, printed="{:.1f}", look=look)
 
-    dots(
-        [
-            Dots(
-                f"each attack, {norm} {size(results['epsilon'])}",
-                [name for name, _, _ in rows_of],
-                [series(False), series(True, fillstyle="none")],  # hollow: not of all images
-                xlabel="accuracy, % (APGD to Square: one after the other)",
-                xlim_left=-3,  # a dot at 0 is drawn whole,
-                xlim_right=120,  # and one at 100 with its number
-            )
-        ],
-        figure=top[0],
+    chart = Dots(
+        f"each attack, {norm} {size(results['epsilon'])}",
+        [name for name, _, _ in rows_of],
+        [series(False), series(True, fillstyle="none")],  # hollow: not of all images
+        xlabel="accuracy, % (APGD to Square: one after the other)",
+        xlim_left=-3,  # a dot at 0 is drawn whole,
+        xlim_right=120,  # and one at 100 with its number
     )
+    dots([chart], figure=top[0])
     if curve:
         epsilons, accuracies = list(curve["epsilons"]), [100 * a for a in curve["accuracy"]]
         if epsilons[-1] < results["epsilon"]:  # it ends where it is zero
             epsilons, accuracies = [*epsilons, results["epsilon"]], [*accuracies, 0.0]
-        line = Line(epsilons, accuracies)
-        curves(
-            [
-                [
-                    Panel(
-                        "PGD",
-                        [line],
-                        xlabel=f"ε{' · 255' * of_255} in {norm} (dashed: the evaluation's)",
-                        ylabel="accuracy, %",
-                        xscale="epsilon",
-                        x_255=of_255,
-                        ylim_bottom=0,
-                        marks=[Mark(x=results["epsilon"])],
-                    )
-                ]
-            ],
-            figure=top[1],
+        panel = Panel(
+            "PGD",
+            [Line(epsilons, accuracies)],
+            xlabel=f"ε{' · 255' * of_255} in {norm} (dashed: the evaluation's)",
+            ylabel="accuracy, %",
+            xscale="epsilon",
+            x_255=of_255,
+            ylim_bottom=0,
+            marks=[Mark(x=results["epsilon"])],
         )
+        curves([[panel]], figure=top[1])
     if worst:
         images = [
             np.frombuffer(base64.b64decode(found["pixels"]), np.uint8).reshape(found["shape"]) / 255

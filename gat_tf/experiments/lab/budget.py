@@ -13,7 +13,7 @@ from gat_tf.experiments.lab.config import option
 from gat_tf.experiments.lab.units import Units, measured, same_networks
 
 NORMS = {"Linf": math.inf, "L2": 2}
-_NAMES = tuple(field.name for field in dataclasses.fields(Budget))
+NAMES = tuple(field.name for field in dataclasses.fields(Budget))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Config(configs.Config):
     )
 
     def budget(self) -> Budget:
-        return Budget(**{name: getattr(self, name) for name in _NAMES})
+        return Budget(**{name: getattr(self, name) for name in NAMES})
 
 
 FEW: dict[str, Any] = {  # of the quick presets

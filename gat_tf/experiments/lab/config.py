@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -48,8 +49,7 @@ def option(
         rising: Whether each value of a tuple must be larger than the one before it.
         may_be_empty: Whether a tuple may be empty.
         check: Raises ConfigError for a value that is not allowed.
-        affects_results: Whether a unit's result depends on it. Other fields choose which units are
-            run, where, and from which folder. They may differ between runs that share a folder.
+        affects_results: Whether a unit's result depends on it; see `run_option`.
         before: For a setting added later: the value that describes the earlier behaviour. A stored
             configuration without the setting has this value.
     """
@@ -61,6 +61,11 @@ def option(
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+# Chooses which units are run, where, and from which folder: no unit's result depends on it, and it
+# may differ between runs that share a folder.
+run_option = functools.partial(option, affects_results=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,12 +179,8 @@ def bind_folder(
         return {**of(config), **others}
 
     ours = {"experiment": experiment, **together(fingerprint)}
-    kinds = ("units", "search")
-    has_results = any(
-        any(output_dir.glob(f"{kind}/*")) or (output_dir / f"{kind}.json").exists()
-        for kind in kinds
-    )
-    if not path.exists() and (has_results or (output_dir / "results.json").exists()):
+    kept = ("units/*", "search/*", "units.json", "search.json", "results.json")
+    if not path.exists() and any(any(output_dir.glob(pattern)) for pattern in kept):
         raise ConfigError(
             f"{output_dir} holds results, but no config.json to tell whose they are. Put it back, "
             f"or choose another --{flag}."

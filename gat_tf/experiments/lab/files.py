@@ -38,7 +38,8 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush(temporary)
-        remove_folder_in_the_way(path, temporary)
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)  # the system replaces files alone
         os.replace(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
@@ -64,12 +65,6 @@ def require_space(folder: pathlib.Path, size: int) -> None:
             "are to be written. What was finished before is whole; free some space, and the same "
             "command continues."
         )
-
-
-def remove_folder_in_the_way(path: pathlib.Path, replacement: pathlib.Path) -> None:
-    """Removes a folder that another is about to replace, which the system does for files alone."""
-    if replacement.is_dir() and path.is_dir():
-        shutil.rmtree(path)
 
 
 def remove(path: pathlib.Path) -> None:

@@ -18,6 +18,12 @@ def by_dataset(units: Iterable[dict]) -> dict[str, list[dict]]:
     return found
 
 
+def of_first_seed(units: Sequence[dict]) -> list[dict]:
+    """The units of the first data set's first seed."""
+    first = min((u["dataset"], u["seed"]) for u in units)
+    return [u for u in units if (u["dataset"], u["seed"]) == first]
+
+
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Returns mean and standard deviation; the latter is None with one value."""
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None

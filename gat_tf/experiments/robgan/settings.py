@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import datasets, devices
-from gat_tf.experiments.lab.config import ConfigError, option
+from gat_tf.experiments.lab.config import ConfigError, option, run_option
 
 INF = math.inf
 IMAGE_SIZES = (32, 64, 128)  # for which there are networks
@@ -26,26 +26,20 @@ class Config(configs.Config):
         "quick": "built-in images and narrow networks, minutes on two cores",
     }
 
-    datasets: tuple[str, ...] = option(
-        ("cifar10", "imagenet143"),
-        f"Data sets (paper); others are {datasets.HELP}.",
-        affects_results=False,
+    datasets: tuple[str, ...] = run_option(
+        ("cifar10", "imagenet143"), f"Data sets (paper); others are {datasets.HELP}."
     )
-    seeds: tuple[int, ...] = option(
-        (0,), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False, **configs.SEED
+    seeds: tuple[int, ...] = run_option(
+        (0,), "Seeds of the networks, as in 0,1,2 (ours).", **configs.SEED
     )
-    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
-    strategy: str = option(
-        "mirrored",
-        "tf.distribute strategy of what is trained.",
-        choices=devices.ONE_MACHINE,
-        affects_results=False,
+    data_dir: str | None = run_option(None, "Folder of TensorFlow Datasets.")
+    strategy: str = run_option(
+        "mirrored", "tf.distribute strategy of what is trained.", choices=devices.ONE_MACHINE
     )
-    networks_dir: str = option(
+    networks_dir: str = run_option(
         "runs/robgan-networks",
         "Folder of the networks, which all experiments of Rob-GAN share; they are trained there "
         "where missing.",
-        affects_results=False,
     )
     image_size: int = option(
         64,
@@ -94,11 +88,10 @@ class Config(configs.Config):
         check=configs.require_precision,
         before="float32",
     )
-    steps_per_execution: int = option(
+    steps_per_execution: int = run_option(
         1,
         "Number of training steps in one call of the compiled function, at most: the largest "
         "number that divides an epoch. More save time on a GPU (ours).",
-        affects_results=False,
     )
     snapshots: int = option(20, "Number of generators kept during joint training (ours).")
     classifier_epochs: tuple[int, ...] = option(

@@ -21,7 +21,7 @@ import dataclasses
 import pathlib
 
 from gat_tf.experiments.lab import flags
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.config import run_option
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
 from gat_tf.experiments.measuring import sampling_error
@@ -57,11 +57,10 @@ BEYOND = (
 class Config(curves.Config):
     """Settings of Rob-GAN's Table 1."""
 
-    classifiers: tuple[str, ...] = option(
+    classifiers: tuple[str, ...] = run_option(
         (*NAMES, *CONTROLS),
         "Classifiers; the first and the third choice are the paper's.",
         choices=CLASSIFIERS,
-        affects_results=False,
     )
 
 
