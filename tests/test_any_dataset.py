@@ -14,9 +14,9 @@ from gat_tf.experiments.lab import datasets, files, results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.networks import Networks
 from gat_tf.experiments.robgan import curves as robgan_curves
-from gat_tf.experiments.robgan import images as robgan_images
 from gat_tf.experiments.robgan import settings as robgan_settings
 from gat_tf.experiments.robgan import table1
+from gat_tf.experiments.robgan.networks import Networks as RobganNetworks
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 SIZES = {"train_size": None, "validation_size": None, "test_size": None}
@@ -296,13 +296,15 @@ def test_images_of_robgan_are_known_by_their_data_set(tmp_path):
     floats = np.random.default_rng(0).random((30, 64, 64, 3)).astype(np.float32)
     np.savez(tmp_path / "some.npz", images=floats, labels=np.arange(30) % 5)
     config = robgan_curves.PRESETS["quick"]
-    config = dataclasses.replace(config, train_size=None, test_size=None, image_size=32)
-    found = robgan_images.Images(config)
-    assert found.require(["shapes", str(tmp_path / "some.npz")], tmp_path) == ["shapes", "some.npz"]
+    config = dataclasses.replace(
+        config, train_size=None, test_size=None, image_size=32, networks_dir=str(tmp_path / "out")
+    )
+    found = RobganNetworks(config)
+    assert found.require(["shapes", str(tmp_path / "some.npz")]) == ["shapes", "some.npz"]
     assert (found.size("some.npz"), found.classes("some.npz")) == (64, 5)  # not of the settings
     assert (found.size("shapes"), found.size("imagenet143")) == (32, 32)
     assert (found.classes("cifar100"), found.classes("imagenet143")) == (100, 143)
-    _, test = found("some.npz")
+    test = found.splits("some.npz").test
     expected = data.load(tmp_path / "some.npz").test
     assert test.images.dtype == np.uint8
     np.testing.assert_allclose(test.images, 255 * expected.images, atol=0.5001)

@@ -15,9 +15,9 @@ import pytest
 from linear_networks import NETWORKS, path, times
 
 from gat_tf import attacks, data, models
-from gat_tf.experiments import methods, robustness
+from gat_tf.experiments import methods, robustness, strong
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab import files, strong
+from gat_tf.experiments.lab import files
 from gat_tf.experiments.lab import results as lab_results
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.networks import Network, Networks
@@ -209,7 +209,8 @@ def test_pgd_training_is_that_of_the_attacked_images_alone(tmp_path, monkeypatch
         hyperparameters={"pgd.epsilon": 0.02, "pgd.steps": 2},
     )  # fmt: skip
     networks, network = Networks(ours, tmp_path), Network("shapes", "pgd", 3)
-    unit = networks.train([network])[network.name]
+    networks.train([network])
+    unit = networks.units.read(network.name)
     assert (unit["status"], unit["epochs"], unit["seed"]) == ("done", 1, 3)
     assert unit["hyperparameters"] == {"epsilon": 0.02, "steps": 2}
 
@@ -352,7 +353,7 @@ def test_failed_checks_are_named_with_how_often():
     ]
     row = robustness.summarise(units)["cifar10"]["Linf 0.0313725"]["gat"]
     assert (row["checks"], row["failed"]) == (5, {"falls": 2})
-    text = "\n".join(strong.table({"gat": row}, robustness._TITLES, "training"))
+    text = "\n".join(strong.table({"gat": row}, robustness._titles(), "training"))
     assert "Of 5 checks" in text
     assert "falls (Adv. training (GAT), 2 of 3 seeds)" in text
 

@@ -33,7 +33,7 @@ INSIDE = [
     ["settings"],
     ["networks", "publish"],
     ["measuring"],
-    ["generators", "curves"],
+    ["generators", "curves", "strong"],
     ["table2", "fig2", "fig3", "fig4", "robustness", "robgan"],
     ["record"],
 ]

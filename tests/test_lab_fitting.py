@@ -306,16 +306,16 @@ def finished(tmp_path, scores):
         trainee["drawn"] = random.random()
         trainee["it"] = Trainee(scores)
         trainee["precision"] = keras.config.dtype_policy().name
-        return trainee["it"].training
+        return trainee["it"].training, finish
 
     def finish(progress):
         trainee["at the end"] = keras.config.dtype_policy().name
         return {"more": progress.epochs}, {units.path("a", ".keras"): trainee["it"].network}
 
-    task = fitting.trained(
-        units, "a", {"dataset": "shapes", "seed": 3}, prepare, finish, seed=3,
-        precision="mixed_bfloat16",
-    )  # fmt: skip
+    def task():
+        about = {"dataset": "shapes", "seed": 3}
+        return fitting.trained(units, "a", about, prepare, seed=3, precision="mixed_bfloat16")
+
     return units.complete({"a": task})["a"], trainee, units
 
 

@@ -12,7 +12,7 @@ from linear_networks import NETWORKS, linear_classifier, path, two_halves, write
 
 from gat_tf import attacks, data, models, training
 from gat_tf.experiments import methods, networks, surrogates
-from gat_tf.experiments.lab import files, fitting, locks
+from gat_tf.experiments.lab import files, fitting, locks, units
 from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.methods import METHODS, Hyperparameter
 from gat_tf.experiments.networks import Network, Networks
@@ -214,7 +214,7 @@ def test_trials_are_trained_with_what_is_inherited_given_and_tried(tmp_path, mon
         tried[name] = (values, point)
         accuracy = 1 - abs(point[list(point)[-1]] - 0.3)  # the best is next to 0.3
         history = {"validation_accuracy": [accuracy]}
-        return lambda: {"validation_accuracy": accuracy, "history": history}
+        return {"validation_accuracy": accuracy, "history": history}
 
     monkeypatch.setattr(Networks, "_trial", trial)
     grids = {"gat.c_g": (0.3, 1.0), "gat.generator_learning_rate": (), "dropout_gat.rate": (0.2,)}
@@ -236,7 +236,8 @@ def named(monkeypatch):
     made = []
 
     def told(name, unit):
-        return lambda: made.append(name) or unit
+        made.append(name)
+        return unit
 
     def trial(self, name, dataset, method, values, point):
         history = {"validation_accuracy": [0.5]}
@@ -247,7 +248,7 @@ def named(monkeypatch):
         return told(network.name, {**network._asdict(), "hyperparameters": values})
 
     monkeypatch.setattr(Networks, "_trial", trial)
-    monkeypatch.setattr(Networks, "_task", training)
+    monkeypatch.setattr(Networks, "_train", training)
     return made
 
 
@@ -278,7 +279,8 @@ def test_while_others_train_a_network_the_next_is_trained(tmp_path, monkeypatch,
     others.enter_context(locks.held(tmp_path / "units/.locks/shapes-baseline-seed0"))
     monkeypatch.setattr(locks, "wait", lambda paths: others.close())
     trained = []
-    found.train([Network("shapes", "baseline", seed) for seed in range(3)], trained.append)
+    wanted = [Network("shapes", "baseline", seed) for seed in range(3)]
+    units.shared(found.steps(wanted, trained.append))
     assert trained == named == [f"shapes-baseline-seed{seed}" for seed in (1, 2, 0)]
 
 
@@ -334,10 +336,10 @@ def prepared(tmp_path, monkeypatch):
     found = Networks(config, tmp_path)
     validated = []
     monkeypatch.setattr(fitting, "validation_accuracy", lambda *args: validated.append(args))
-    monkeypatch.setattr(fitting, "trained", lambda folder, name, about, prepare, *_, **__: prepare)
+    monkeypatch.setattr(fitting, "trained", lambda folder, name, about, prepare, **_: prepare())
 
     def prepared(method):
-        of_fitting = found._task(Network("shapes", method, 0))()
+        of_fitting, _ = found._train(Network("shapes", method, 0))
         ((classifier, _, attack),) = validated
         assert classifier is of_fitting.network
         return of_fitting, attack
@@ -452,7 +454,8 @@ def test_networks_are_chosen_on_the_validation_images_and_tested_on_the_test_ima
     )
     found = Networks(config, tmp_path)
     network = Network("shapes", "dropout", 3)
-    unit = found.train([network])[network.name]
+    found.train([network])
+    unit = found.units.read(network.name)
     assert unit["validation_accuracy"] == 1
     assert unit["test_accuracy"] == 0
     assert unit["seed"] == 3
@@ -476,7 +479,8 @@ def test_pgd_trained_network_is_chosen_under_its_attack(linear, halves, tmp_path
     )
     found = Networks(config, tmp_path)
     network = Network("shapes", "pgd", 0)
-    unit = found.train([network])[network.name]
+    found.train([network])
+    unit = found.units.read(network.name)
     assert unit["validation_accuracy"] <= 0.5
     assert unit["hyperparameters"] == {"epsilon": 1.0, "steps": 1}
 
@@ -502,7 +506,8 @@ def test_classifier_trained_in_bfloat16_is_kept_and_tested_in_float32(
                       test.labels)  # fmt: skip
     splits = data.Splits(two_halves(40, 0), two_halves(20, 1), test, 10)
     monkeypatch.setattr(data, "load", lambda *_, **__: splits)
-    unit = found.train([network])[network.name]
+    found.train([network])
+    unit = found.units.read(network.name)
     assert unit["precision"] == "mixed_bfloat16"
     assert tested == [{"float32"}]
     model = found.load(network)
@@ -523,7 +528,7 @@ def test_networks_with_other_hyperparameters_are_refused(tmp_path):
     wanted = [Network("shapes", "fg_l2", 0), Network("shapes", "baseline", 0)]
     found = Networks(NETWORKS, folder)
     files.write_json(unit_path, files.read_json(unit_path) | {"hyperparameters": {"epsilon": ours}})
-    assert found.train(wanted).keys() == {n.name for n in wanted}
+    found.train(wanted)
     files.write_json(unit_path, files.read_json(unit_path) | {"hyperparameters": {"epsilon": 0.5}})
     with pytest.raises(ConfigError, match=rf"epsilon: 0\.5 there, {ours:g} here"):
         found.train(wanted)

@@ -272,7 +272,7 @@ def planned(monkeypatch):
 
     def plan(networks, network):
         with pytest.raises(Planned) as stopped:
-            networks._task(network)()
+            networks._train(network)
         return stopped.value.args[0]
 
     return plan
@@ -441,7 +441,8 @@ def test_diverged_training_is_named_and_its_last_good_epoch_is_kept(tmp_path, mo
 
     monkeypatch.setattr(models, "sample", diverging)
     networks = Networks(config_for("table1", tmp_path))
-    (unit,) = networks.train([gan("split")]).values()
+    networks.train([gan("split")])
+    unit = networks.units.read(gan("split").unit)
     assert (unit["status"], unit["best_epoch"]) == ("failed", 1)
     assert "became nan in epoch 2" in unit["reason"]
     kept, snapshot = networks.path(gan("split")), networks.path(gan("split"), 1)
@@ -535,7 +536,8 @@ def test_imagenet_143_trains_groups_of_minibatches(tmp_path, monkeypatch):
         snapshots=1, batch_size=36, train_size=None, test_size=None,
     )  # fmt: skip
     networks, network = Networks(config), gan("split", "imagenet143")
-    result = networks.train([network])[network]
+    networks.train([network])
+    result = networks.units.read(network.unit)
     assert result["status"] == "done"
     assert (result["steps_per_epoch"], result["train_images"]) == (2, 144)
     assert models.sample(networks.load(network), [0, 142]).shape == (2, 64, 64, 3)
@@ -658,7 +660,7 @@ def test_all_of_cifars_training_images_are_trained_on(monkeypatch, train_size, t
     splits = data.Splits(split(0, 1), split(2, 3), split(4, 5), 2)
     monkeypatch.setattr(data, "load", lambda *args, **kwargs: splits)
     config = dataclasses.replace(curves.PRESETS["paper"], train_size=train_size)
-    train, test, _ = images.load(config, "cifar10")
+    train, _, test, _ = images.load(config, "cifar10")
     assert train.images[:, 0, 0, 0].tolist() == trained_on
     assert train.labels.tolist() == [pixel % 2 for pixel in trained_on]
     assert test.images[:, 0, 0, 0].tolist() == [4, 5]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,6 +14,7 @@ from gat_tf import attacks, data, evaluation, models, training
 from gat_tf.experiments import measuring
 from gat_tf.experiments.lab import devices, files, fitting, units
 from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.tables import of_first_seed
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.networks import Network
 from gat_tf.gradients import input_gradient
@@ -34,43 +34,36 @@ class Runner(measuring.Runner):
         victims = {seed: Network(dataset, c.method, seed) for seed in c.seeds}
         self.networks.train(victims.values())
         grid = {_name(dataset, c_g, seed): (c_g, seed) for seed in c.seeds for c_g in c.c_g}
-        rate = functools.cache(lambda: self._learning_rate(dataset))
-        if any(self.units.read(name) is None for name in grid):
-            rate()  # the search comes before the trainings
-        tasks = {
-            name: lambda name=name, c_g=c_g, seed=seed: self._training(
-                self.units, name, victims[seed], c_g, seed, rate(), c.epochs
-            )()
-            for name, (c_g, seed) in grid.items()
-        }
-        digests = {
-            name: {c.method: self.networks.digest(victims[seed])}
-            for name, (_, seed) in grid.items()
-        }
-        self.units.complete(tasks, units.same_networks(self.units.folder, digests))
+        rate = c.generator_learning_rate
+        if c.search and any(self.units.read(name) is None for name in grid):
+            rate = self._best_learning_rate(dataset)  # the search comes before the trainings
+        self._complete(
+            self.units,
+            {
+                name: (victims[seed], c_g, seed, rate, c.epochs)
+                for name, (c_g, seed) in grid.items()
+            },
+        )
 
-    def _learning_rate(self, dataset: str) -> float:
-        """The configured learning rate, or the one with the lowest validation loss at `search_c_g`.
+    def _best_learning_rate(self, dataset: str) -> float:
+        """The learning rate with the lowest validation loss at `search_c_g`.
 
         Trials train a generator of another seed against the network of seed 0.
         """
         c = self.config
-        if not c.search:
-            return c.generator_learning_rate
         trials, victim = Units(self.output_dir / "search"), Network(dataset, c.method, 0)
         self.networks.train([victim])
         rates = {
             f"{dataset}-generator_learning_rate={rate!r}": rate
             for rate in c.generator_learning_rate_grid
         }
-        tasks = {
-            name: lambda name=name, rate=rate: self._training(
-                trials, name, victim, c.search_c_g, c.search_seed, rate, c.search_epochs
-            )()
-            for name, rate in rates.items()
-        }
-        digests = {name: {c.method: self.networks.digest(victim)} for name in rates}
-        found = trials.complete(tasks, units.same_networks(trials.folder, digests))
+        found = self._complete(
+            trials,
+            {
+                name: (victim, c.search_c_g, c.search_seed, rate, c.search_epochs)
+                for name, rate in rates.items()
+            },
+        )
         losses = {
             rates[name]: trial["validation_loss"]
             for name, trial in found.items()
@@ -79,6 +72,18 @@ class Runner(measuring.Runner):
         if not losses:
             raise ConfigError(f"Every trial on {dataset} diverged; see {trials.folder}.")
         return min(losses, key=losses.__getitem__)
+
+    def _complete(self, folder: Units, trainings: dict[str, tuple]) -> dict[str, dict]:
+        """Completes the units of a folder, each a generator's training by its arguments."""
+        tasks = {
+            name: functools.partial(self._training, folder, name, *given)
+            for name, given in trainings.items()
+        }
+        digests = {
+            name: {victim.method: self.networks.digest(victim)}
+            for name, (victim, *_) in trainings.items()
+        }
+        return folder.complete(tasks, units.same_networks(folder.folder, digests))
 
     def _training(
         self,
@@ -89,13 +94,12 @@ class Runner(measuring.Runner):
         seed: int,
         rate: float,
         epochs: int,
-    ) -> Callable[[], dict]:
+    ) -> dict:
         """Trains a generator; for a unit, but not for a trial, also compares it with other
         attacks."""
         c = self.config
         splits = self.splits(victim.dataset)
-        shape = splits.train.images.shape[1:]
-        trained: dict[str, keras.Model] = {}
+        shape = splits.image_shape
 
         def prepare():
             with self.networks.strategy.scope():
@@ -103,9 +107,8 @@ class Runner(measuring.Runner):
                 generator = models.perturbation_generator(shape, c.width)
                 scheme = training.GeneratorTraining(classifier, generator, c_g)
                 scheme.compile(keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON))
-            trained.update(classifier=classifier, generator=generator)
             validation = data.batches(splits.validation, 500)
-            return fitting.Training(
+            fitted = fitting.Training(
                 scheme,
                 generator,
                 lambda epoch: fitting.training_data(
@@ -116,20 +119,20 @@ class Runner(measuring.Runner):
                 epochs=epochs,
                 patience=c.patience,
             )
+            return fitted, functools.partial(finish, classifier, generator)
 
-        def finish(progress):
+        def finish(classifier, generator, progress):
             if progress.failure is not None:
                 return {"validation_loss": None}, {}
             result = {"validation_loss": -progress.best_score}
             if folder is not self.units:
                 return result, {}
-            generator = trained["generator"]
             if c.precision != "float32":  # it is kept and tested in float32
                 weights = generator.get_weights()
                 generator = models.perturbation_generator(shape, c.width)
                 generator.set_weights(weights)
             test = data.batches(splits.test, 500)
-            result |= compare(trained["classifier"], generator, test, c.pgd_steps)
+            result |= compare(classifier, generator, test, c.pgd_steps)
             return result, {folder.path(name, ".keras"): generator}
 
         about = {
@@ -139,9 +142,7 @@ class Runner(measuring.Runner):
             "generator_learning_rate": rate,
             "classifiers": {c.method: self.networks.digest(victim)},
         }
-        return fitting.trained(
-            folder, name, about, prepare, finish, seed=seed, precision=c.precision
-        )
+        return fitting.trained(folder, name, about, prepare, seed=seed, precision=c.precision)
 
     def draw_images(self, dataset: str, generators: list[dict]) -> None:
         """Draws, of each of six classes, the first test image that the classifier gets right.
@@ -167,11 +168,11 @@ class Runner(measuring.Runner):
         classifier = self.networks.load(Network(dataset, self.config.method, seed))
         test = self.splits(dataset).test
         images, labels = next(iter(data.batches(test, 1000)))
-        right = np.argmax(classifier(images), axis=-1) == labels.numpy()
-        firsts = {int(labels[i]): i for i in np.flatnonzero(right)[::-1]}
-        chosen = [firsts[k] for k in sorted(firsts)[:6]]
-        if not chosen:
+        right = np.flatnonzero(np.argmax(classifier(images), axis=-1) == labels)
+        _, firsts = np.unique(labels.numpy()[right], return_index=True)
+        if not len(right):
             return
+        chosen = right[firsts[:6]]
         images, labels = tf.gather(images, chosen), tf.gather(labels, chosen)
         gradients = input_gradient(classifier, images, labels)
         perturbations = generator(gradients)
@@ -259,12 +260,8 @@ def trainings(units):
     """Draws the first seed's metrics of every epoch, for each c_g."""
     from gat_tf import plotting
 
-    first = min((u["dataset"], u["seed"]) for u in units)
-    histories = {
-        f"c_g {u['c_g']:g}": u["history"]
-        for u in sorted(units, key=lambda u: u["c_g"])
-        if (u["dataset"], u["seed"]) == first
-    }
+    shown = sorted(of_first_seed(units), key=lambda u: u["c_g"])
+    histories = {f"c_g {u['c_g']:g}": u["history"] for u in shown}
     metrics = {
         "validation_loss": "validation loss (eq. 9)",
         "validation_adversarial_accuracy": "validation accuracy of x + G(Δ)",

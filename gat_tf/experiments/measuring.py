@@ -8,6 +8,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gat_tf import data
@@ -15,7 +16,7 @@ from gat_tf._types import Numbers
 from gat_tf.experiments import settings
 from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, results, units
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments.lab.config import option, run_option
 from gat_tf.experiments.lab.significance import image_error
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.lab.verdicts import Claim
@@ -30,27 +31,19 @@ class Config(configs.Config):
     """Settings of every experiment on trained networks; each experiment adds its own."""
 
     datasets: tuple[str, ...] = settings.datasets_option()
-    seeds: tuple[int, ...] = option(
-        (0, 1, 2), "Seeds of the networks, as in 0,1,2 (ours).", affects_results=False,
-        **configs.SEED,
-    )  # fmt: skip
-    data_dir: str | None = option(None, "Folder of TensorFlow Datasets.", affects_results=False)
-    strategy: str = option(
-        "mirrored",
-        "tf.distribute strategy of what is trained.",
-        choices=devices.ONE_MACHINE,
-        affects_results=False,
+    seeds: tuple[int, ...] = run_option(
+        (0, 1, 2), "Seeds of the networks, as in 0,1,2 (ours).", **configs.SEED
     )
-    networks_dir: str = option(
+    data_dir: str | None = run_option(None, "Folder of TensorFlow Datasets.")
+    strategy: str = run_option(
+        "mirrored", "tf.distribute strategy of what is trained.", choices=devices.ONE_MACHINE
+    )
+    networks_dir: str = run_option(
         "runs/table2",
         "Folder of Table 2, whose networks are measured; they are trained there where missing.",
-        affects_results=False,
     )
-    networks_preset: str = option(
-        "paper",
-        "How networks are trained in a folder that is empty.",
-        choices=settings.PRESETS,
-        affects_results=False,
+    networks_preset: str = run_option(
+        "paper", "How networks are trained in a folder that is empty.", choices=settings.PRESETS
     )
     test_size: int | None = option(
         None, "Number of test images; none means all that the networks are tested on (paper)."
@@ -84,12 +77,14 @@ class Measurement(NamedTuple):
         about: Data set, seed and so on.
         networks: Role to network.
         compute: () -> what is measured.
+        others: Role to the digest of a network that is not one of the folder's.
     """
 
     name: str
     about: dict
     networks: dict[str, Any]
     compute: Callable[[], dict]
+    others: Mapping[str, str | None] = MappingProxyType({})
 
 
 class Runner:
@@ -104,6 +99,8 @@ class Runner:
         name: Of the experiment's module.
         config: Its settings.
         output_dir: Folder of the results.
+        networks: The networks that are measured; by default those of Table 2.
+        **also: Other configurations that the results depend on, by name.
 
     Raises:
         ConfigError: A folder holds another configuration's results, or cannot be written; or there
@@ -111,17 +108,29 @@ class Runner:
         DatasetNotFoundError: A data set is not there.
     """
 
-    def __init__(self, name: str, config: Config, output_dir: str | pathlib.Path):
+    def __init__(
+        self,
+        name: str,
+        config: Any,
+        output_dir: str | pathlib.Path,
+        networks: Any = None,
+        **also: Any,
+    ):
         self.name = name
-        self.config: Any = config
+        self.config = config
         self.output_dir = pathlib.Path(output_dir)
         self.started = time.time()
-        self.networks: Any = Networks.open(
-            config.networks_dir, config.networks_preset, config.data_dir, config.strategy
-        )
-        configs.bind_folder(name, config, self.output_dir, networks=self.networks.config)
+        self._more = {}
+        if networks is None:
+            networks = Networks.open(
+                config.networks_dir, config.networks_preset, config.data_dir, config.strategy
+            )
+            also = {"networks": networks.config}
+            self._more = {"networks_config": configs.fingerprint(networks.config)}
+        configs.bind_folder(name, config, self.output_dir, **also)
+        self.networks = networks
         self.units = Units(self.output_dir / "units")
-        self.datasets: list[str] = self.networks.require(config.datasets)
+        self.datasets: list[str] = networks.require(config.datasets)
 
     def splits(self, dataset: str) -> data.Splits:
         """The images, with as many test images as are attacked."""
@@ -140,22 +149,20 @@ class Runner:
         Raises:
             NotYet: Others are computing it, or are training a network that it needs.
         """
-        name, about, networks, compute = measurement
+        name, about, networks, compute, others = measurement
         for network in networks.values():
             self.networks.take(network)
         digests = {role: self.networks.digest(network) for role, network in networks.items()}
+        digests |= others
         self.units.take(
             {name: units.measured(about, digests, compute)},
             units.same_networks(self.units.folder, {name: digests}),
         )
 
-    def write(self, **more: Any) -> dict:
+    def write(self) -> dict:
         """Merges all units of the folder into the results, table and figures."""
-        seconds = time.time() - self.started
-        return results.write(
-            self.name, self.config, self.output_dir, self.units.read_all(), seconds,
-            networks_config=configs.fingerprint(self.networks.config), **more,
-        )  # fmt: skip
+        found, seconds = self.units.read_all(), time.time() - self.started
+        return results.write(self.name, self.config, self.output_dir, found, seconds, **self._more)
 
 
 def above(

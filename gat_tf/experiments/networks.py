@@ -19,8 +19,9 @@ import numpy as np
 
 from gat_tf import data, evaluation
 from gat_tf.experiments.lab import config as configs
-from gat_tf.experiments.lab import datasets, devices, fitting, units
+from gat_tf.experiments.lab import datasets, fitting, units
 from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.folder import Folder
 from gat_tf.experiments.lab.units import Units
 from gat_tf.experiments.methods import METHODS, Values, lineage
 from gat_tf.experiments.settings import PRESETS, Config
@@ -43,35 +44,18 @@ class Network(NamedTuple):
         return f"{self.dataset}-{self.method}-seed{self.seed}"
 
 
-class Networks:
+class Networks(Folder):
     """The networks of a folder, trained there where they are missing.
 
-    Attributes:
-        folder: Of the networks.
-        config: How they are trained.
-        strategy: The distribution strategy under which they are trained.
-        sources: Name of a data set to what `data.load` takes, of those that are not built in.
-
-    Args:
-        config: How they are trained.
-        folder: Of the networks, of this configuration alone.
-
-    Raises:
-        ConfigError: The folder holds the networks of another configuration, or cannot be written.
+    Arguments are a configuration that has the settings, and the folder; errors and attributes are
+    those of the base.
     """
 
+    config: Config
+
     def __init__(self, config: Config, folder: str | pathlib.Path):
-        self.folder = pathlib.Path(folder)
-        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}
-        values["precision"] = configs.settled_precision(config.precision, self.folder)
-        self.config = Config(**values)
-        # Who computes and writes depends on it, so it comes before the units.
-        self.strategy = devices.use(self.config.strategy)
-        configs.bind_folder("networks", self.config, self.folder, flag="networks_dir")
-        self.units = Units(self.folder / "units")
+        super().__init__("networks", Config, config, folder)
         self.trials = Units(self.folder / "search")
-        self.sources: dict[str, str] = {}
-        self.splits = functools.cache(self._load_splits)
         self.search = functools.cache(self._search)
 
     @classmethod
@@ -85,26 +69,6 @@ class Networks:
             else Config(**PRESETS[preset])
         )
         return cls(dataclasses.replace(found, data_dir=data_dir, strategy=strategy), folder)
-
-    def require(self, sources: Iterable[str]) -> list[str]:
-        """Makes data sets known, and returns the names that their networks and results have.
-
-        Those that are not built in are loaded at once, so that a wrong one ends a run before the
-        first training.
-
-        Args:
-            sources: What `data.load` takes.
-
-        Raises:
-            ConfigError: There is no such data set, or the folder's networks are of other images.
-            DatasetNotFoundError: A data set is not there.
-        """
-        named = datasets.named(sources)
-        self.sources |= named
-        for name, source in named.items():
-            if source not in data.CLASSES:
-                datasets.bind(self.folder, source, self.splits(name))
-        return list(named)
 
     def _load_splits(
         self, dataset: str, test_size: int | None = None, train_size: int | None = None
@@ -125,23 +89,15 @@ class Networks:
             test_size=c.test_size if test_size is None else test_size,
         )
 
-    def train(
+    def steps(
         self, networks: Iterable[Network], on_trained: Callable[[str], None] = lambda name: None
-    ) -> dict[str, dict]:
-        """Trains the missing networks, and returns the units of all, by name.
+    ) -> list[Callable[[], Any]]:
+        """Steps for `units.shared`, the searches before the trainings.
 
         Args:
             networks: The networks needed.
             on_trained: Called with the name of each network that this process has trained.
         """
-        networks = list(networks)
-        units.shared(self.steps(networks, on_trained))
-        return {n.name: self.units.read(n.name) or {} for n in networks}
-
-    def steps(
-        self, networks: Iterable[Network], on_trained: Callable[[str], None] = lambda name: None
-    ) -> list[Callable[[], Any]]:
-        """What `train` does as steps for `units.shared`: the searches come before the trainings."""
         networks = list(networks)
         missing = [n for n in networks if self.units.read(n.name) is None]
         methods = dict.fromkeys((n.dataset, n.method) for n in missing)
@@ -158,16 +114,12 @@ class Networks:
         """
         if self.units.read(network.name) is None:
             self.hyperparameters(network.dataset, network.method)
-        task = {network.name: lambda: self._task(network)()}
+        task = {network.name: functools.partial(self._train, network)}
         self.units.take(task, self._same_hyperparameters, on_trained)
 
     def load(self, network: Network) -> keras.Model:
         """Returns a trained network; errors are those of `units.load_network`."""
         return units.load_network(self.units.read(network.name), self.path(network))
-
-    def digest(self, network: Network) -> str | None:
-        """The SHA-256 of a trained network's file; None where it is missing."""
-        return units.digest(self.path(network))
 
     def path(self, network: Network) -> pathlib.Path:
         """The file of a trained network."""
@@ -244,9 +196,9 @@ class Networks:
             point = {**fixed, key: value}
             settings = "-".join(f"{k}={v!r}" for k, v in point.items())
             names[value] = f"{dataset}-{method}-{settings}"
-            tasks[names[value]] = lambda point=point, name=names[value]: self._trial(
-                name, dataset, method, {**before, **point}, point
-            )()
+            tasks[names[value]] = functools.partial(
+                self._trial, names[value], dataset, method, {**before, **point}, point
+            )
         found = self.trials.take(tasks)
         window = self.config.search_window
         return {value: _score(found[names[value]], window) for value in values}
@@ -285,7 +237,7 @@ class Networks:
 
     # Training.
 
-    def _task(self, network: Network) -> Callable[[], dict]:
+    def _train(self, network: Network) -> dict:
         dataset, method, seed = network
         values = self.hyperparameters(dataset, method)
         return self._training(
@@ -297,9 +249,8 @@ class Networks:
     def _training(
         self, folder: Units, name: str, network: Network, values: Values, *, about: dict,
         splits: data.Splits, epochs: int,
-    ) -> Callable[[], dict]:  # fmt: skip
+    ) -> dict:  # fmt: skip
         c, method, seed = self.config, METHODS[network.method], network.seed
-        trained = {}
 
         def build():
             with self.strategy.scope():
@@ -307,10 +258,9 @@ class Networks:
 
         def prepare():
             trainee = build()
-            trained["classifier"] = trainee.classifier
             attack = method.validation_attack(values) if method.validation_attack else None
             validation = data.batches(splits.validation, 500)
-            return fitting.Training(
+            fitted = fitting.Training(
                 trainee.model,
                 trainee.classifier,
                 lambda epoch: fitting.training_data(
@@ -323,13 +273,13 @@ class Networks:
                 min_epochs=c.min_epochs,
                 callbacks=trainee.callbacks,
             )
+            return fitted, functools.partial(finish, trainee.classifier)
 
-        def finish(progress):
+        def finish(classifier, progress):
             failed = progress.failure is not None
             result = {"validation_accuracy": None if failed else progress.best_score}
             if failed or folder is self.trials:
                 return result, {}
-            classifier = trained["classifier"]
             if c.precision != "float32":  # it is kept and tested in float32
                 weights = classifier.get_weights()
                 classifier = build().classifier
@@ -339,9 +289,7 @@ class Networks:
             result["test_images"] = len(splits.test.labels)
             return result, {folder.path(name, ".keras"): classifier}
 
-        return fitting.trained(
-            folder, name, about, prepare, finish, seed=seed, precision=c.precision
-        )
+        return fitting.trained(folder, name, about, prepare, seed=seed, precision=c.precision)
 
 
 def _score(trial: dict, window: int) -> float:

@@ -19,19 +19,17 @@ import pathlib
 from typing import ClassVar
 
 from gat_tf import data, evaluation
-from gat_tf.experiments import measuring
-from gat_tf.experiments.lab import budget, flags, monitoring, strong
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments import measuring, strong
+from gat_tf.experiments.lab import budget, flags, monitoring
+from gat_tf.experiments.lab.config import run_option
 from gat_tf.experiments.lab.tables import by_dataset
 from gat_tf.experiments.lab.units import Units
-from gat_tf.experiments.lab.verdicts import Claim, decide
-from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
-from gat_tf.experiments.measuring import Measurement, Runner, above
+from gat_tf.experiments.lab.verdicts import decide
+from gat_tf.experiments.measuring import Measurement, Runner
 from gat_tf.experiments.methods import METHODS, PAPER_METHODS
 from gat_tf.experiments.networks import Network
 
 NAME = "gat_tf.experiments.robustness"
-_TITLES = {name: method.title for name, method in METHODS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +45,14 @@ class Config(measuring.Config, budget.Config):
         "quick": "those of its quick preset, built-in images, few steps, minutes on two cores",
     }
 
-    methods: tuple[str, ...] = option(
-        (*PAPER_METHODS, "pgd"), "Methods of training.", choices=METHODS, affects_results=False
+    methods: tuple[str, ...] = run_option(
+        (*PAPER_METHODS, "pgd"), "Methods of training.", choices=METHODS
     )
-    linf_epsilons: tuple[float, ...] = option(
-        (8 / 255,), "Radii of the balls in L∞.", may_be_empty=True, affects_results=False
+    linf_epsilons: tuple[float, ...] = run_option(
+        (8 / 255,), "Radii of the balls in L∞.", may_be_empty=True
     )
-    l2_epsilons: tuple[float, ...] = option(
-        (0.5,), "Radii of the balls in L2.", may_be_empty=True, affects_results=False
+    l2_epsilons: tuple[float, ...] = run_option(
+        (0.5,), "Radii of the balls in L2.", may_be_empty=True
     )
 
     def balls(self) -> list[tuple[str, float]]:
@@ -92,20 +90,8 @@ PRESETS = {
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """Computes the missing units of the evaluation, and returns and writes the results.
 
-    Args:
-        config: Settings. Its data sets, methods, seeds and radii choose the units to compute; the
-            results are those of all units in the folder.
-        output_dir: Folder for the results of this configuration only.
-
-    Returns:
-        What `results.json` holds, and the units.
-
-    Raises:
-        ConfigError: The folder holds another configuration's results or cannot be written, or a
-            network is missing or has not been trained to the end.
-        DatasetNotFoundError: A data set is not there.
-        BrokenFileError: A result in the folder is damaged.
-        FullDiskError: The disk is full.
+    Arguments, results and errors are those of `gat_tf.experiments.fig3.run`; the data sets,
+    methods, seeds and radii choose the units.
     """
     runner = Runner(NAME, config, output_dir)
     for dataset in runner.datasets:
@@ -132,11 +118,10 @@ def _measurement(
         part = {"first_image": first, "all_images": len(labels)}
         name += f"-images{first:06d}"
 
+    networks = {network.method: network, "source": source}
+
     def measured():
-        digests = {
-            network.method: runner.networks.digest(network),
-            "source": runner.networks.digest(source),
-        }
+        digests = {role: runner.networks.digest(n) for role, n in networks.items()}
         return evaluation.robustness(
             runner.networks.load(network),
             data.batches(data.Split(images[chunk], labels[chunk]), 500),
@@ -151,9 +136,7 @@ def _measurement(
         )
 
     about = {**network._asdict(), "source_seed": source.seed, "norm": norm, "epsilon": epsilon}
-    return Measurement(
-        name, {**about, **part}, {network.method: network, "source": source}, measured
-    )
+    return Measurement(name, {**about, **part}, networks, measured)
 
 
 def whole(units: list[dict]) -> list[dict]:
@@ -179,21 +162,9 @@ def summarise(units: list[dict]) -> dict:
     """
     ordered = sorted(whole(units), key=lambda u: (u["norm"] == "L2", u["epsilon"]))
     return {
-        dataset: {
-            ball: {
-                method: strong.row(found)
-                for method in METHODS
-                if (found := _of(ours, ball, method))
-            }
-            for ball in dict.fromkeys(map(_ball, ours))
-        }
+        dataset: strong.rows(ours, _ball, "method", METHODS)
         for dataset, ours in by_dataset(ordered).items()
     }
-
-
-def _of(units: list[dict], ball: str, method: str) -> list[dict]:
-    found = [u for u in units if (_ball(u), u["method"]) == (ball, method)]
-    return sorted(found, key=lambda u: u["seed"])
 
 
 def _ball(unit: dict) -> str:
@@ -202,27 +173,17 @@ def _ball(unit: dict) -> str:
 
 def verdicts(units: list[dict]) -> dict:
     """By data set: is GAT, in the worst case over all attacks, above each other method?"""
-    found = by_dataset(whole(units))
-    return {dataset: decide(_claims(ours)) for dataset, ours in found.items()}
-
-
-def _claims(units: list[dict]) -> list[Claim]:
-    (balls,) = summarise(units).values()
-    tested = [{**u, "test_images": u["images"]} for u in units]
-    return [
-        above(
-            f"{_readable(ball)}, worst case: {METHODS[high].title} above {METHODS[low].title}",
-            tested, strong.worst_case(rows[high]), strong.worst_case(rows[low]), "beyond",
-        )
-        for ball, rows in balls.items()
-        for high, low in _pairs(rows)
-    ]  # fmt: skip
-
-
-def _pairs(rows: dict) -> list[tuple[str, str]]:
     rivals = [m for m in METHODS if m not in ("gat", "dropout_gat", "pgd")]
     pairs = [*(("gat", m) for m in rivals), ("pgd", "gat")]
-    return [(a, b) for a, b in pairs if a in rows and b in rows]
+    found, summary = by_dataset(whole(units)), summarise(units)
+    return {
+        dataset: decide(strong.claims(ours, summary[dataset], _titles(), pairs, _readable))
+        for dataset, ours in found.items()
+    }
+
+
+def _titles() -> dict[str, str]:
+    return {name: method.title for name, method in METHODS.items()}
 
 
 def _readable(ball: str) -> str:
@@ -234,35 +195,13 @@ def _readable(ball: str) -> str:
 
 def table(results: dict) -> str:
     """Per ball, a table of methods and attacks; then the failed checks and the verdicts."""
-    config, units = results["config"], by_dataset(whole(results["units"]))
-    lines = []
-    for dataset, balls in results["summary"].items():
-        images = units[dataset][0]["images"]
-        for ball, rows in balls.items():
-            head = strong.described(
-                _readable(ball), images, config["hard_label_images"], strong.most_seeds(rows)
-            )
-            lines += [f"**{dataset}**, {head}", "", *strong.table(rows, _TITLES, "training")]
-        lines.append(verdicts_markdown(results["verdicts"][dataset]))
-    return "\n".join(lines)
+    return strong.tables(results, whole(results["units"]), _titles(), "training", _readable)
 
 
 def figures(results: dict) -> dict:
     """Returns the methods under each attack, and under PGD against ε, name to figure."""
-    return {"robustness": _under_attacks(results), "robustness_curves": _against_epsilon(results)}
-
-
-def _under_attacks(results):
-    from gat_tf.plotting import dots
-
-    steps = results["config"]["pgd_steps"]
-    panels = []
-    for dataset, balls in results["summary"].items():
-        methods = [m for m in METHODS if any(m in rows for rows in balls.values())]
-        for ball, rows in balls.items():
-            title, found = f"{dataset}, {_readable(ball)}", {m: rows.get(m, {}) for m in methods}
-            panels.append(strong.panel(title, found, _TITLES, steps))
-    return dots(panels, legend_columns=5)
+    under_attacks = strong.figure(results, _titles(), _readable)
+    return {"robustness": under_attacks, "robustness_curves": _against_epsilon(results)}
 
 
 def _against_epsilon(results):

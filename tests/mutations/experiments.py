@@ -299,16 +299,16 @@ MUTATIONS = [
     ),
     (
         "robustness: verdict of the clean accuracies",
-        "experiments/lab/strong.py",
+        "experiments/strong.py",
         'row["accuracy"]["worst case"], strict=True',
         'row["accuracy"]["clean"], strict=True',
         "test_experiment_robustness.py -k 'verdict_is or verdicts_by_hand'",
     ),
     (
         "robustness: a curve that has ended counts as right",
-        "experiments/lab/strong.py",
-        "accuracies = np.zeros(",
-        "accuracies = 100 * np.ones(",
+        "experiments/strong.py",
+        "fillvalue=0.0",
+        "fillvalue=1.0",
         "test_experiment_robustness.py -k zero_where_one_has_ended",
     ),
     (
@@ -537,8 +537,8 @@ MUTATIONS = [
     ),
     (
         "size of Rob-GAN's images taken from the settings",
-        "experiments/robgan/images.py",
-        "return self._loaded(dataset).test.images.shape[1]",
+        "experiments/robgan/networks.py",
+        "return self.splits(dataset).test.images.shape[1]",
         "return self.config.image_size",
         "test_any_dataset.py -k known_by_their_data_set",
     ),

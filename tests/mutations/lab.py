@@ -72,9 +72,8 @@ MUTATIONS = [
     (
         "workers' temporary folders left behind",
         "experiments/lab/fitting.py",
-        "        with tempfile.TemporaryDirectory() as folder:\n"
-        "            yield pathlib.Path(folder)",
-        "        yield pathlib.Path(tempfile.mkdtemp())",
+        "else tempfile.TemporaryDirectory()",
+        "else contextlib.nullcontext(tempfile.mkdtemp())",
         "test_lab_fitting.py -k leaves_nothing_behind",
     ),
     (
@@ -185,7 +184,7 @@ MUTATIONS = [
     (
         "checkpoint's digest not checked",
         "experiments/lab/fitting.py",
-        'return progress if found == state["digests"] else None',
+        'return progress if _digests(checkpoint, progress) == state["digests"] else None',
         "return progress",
         "test_lab_fitting.py -k damaged",
     ),
@@ -234,9 +233,9 @@ MUTATIONS = [
     (
         "unit written before its network",
         "experiments/lab/fitting.py",
-        "        for path, network in networks.items() if devices",
-        "        units._write(name, {**about, **more, **_outcome(progress)})\n"
-        "        for path, network in networks.items() if devices",
+        "    for path, network in networks.items() if devices",
+        "    units._write(name, {**about, **more})\n"
+        "    for path, network in networks.items() if devices",
         "test_lab_fitting.py -k written_after_its_network",
     ),
     (
@@ -319,15 +318,15 @@ MUTATIONS = [
     (
         "Bonferroni instead of Holm",
         "experiments/lab/significance.py",
-        "(len(p_values) - rank) * p_values[i]",
-        "len(p_values) * p_values[i]",
+        "np.maximum.accumulate(factors * p[order])",
+        "np.maximum.accumulate(len(p) * p[order])",
         "test_verdicts.py -k holm",
     ),
     (
         "Holm's p falls from one claim to the next",
         "experiments/lab/significance.py",
-        "largest = max(largest, (len(p_values) - rank) * p_values[i])",
-        "largest = (len(p_values) - rank) * p_values[i]",
+        "np.maximum.accumulate(factors * p[order])",
+        "factors * p[order]",
         "test_verdicts.py -k holm",
     ),
     (
@@ -354,7 +353,7 @@ MUTATIONS = [
     (
         "image error forgotten in the interval",
         "experiments/lab/verdicts.py",
-        "half = math.hypot(t * errors[0], z_critical(confidence) * errors[1])",
+        "half = math.hypot(t * errors[0], t_critical(confidence, math.inf) * errors[1])",
         "half = t * errors[0]",
         "test_verdicts.py -k add_as_squares",
     ),
@@ -417,8 +416,8 @@ MUTATIONS = [
     (
         "image error at 95 % whatever the confidence",
         "experiments/lab/verdicts.py",
-        "z_critical(confidence)",
-        "z_critical(0.95)",
+        "t_critical(confidence, math.inf)",
+        "t_critical(0.95, math.inf)",
         "test_verdicts.py -k add_as_squares",
     ),
     (

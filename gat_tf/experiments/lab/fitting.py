@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import pathlib
 import shutil
@@ -12,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ from gat_tf._keras import all_layers
 from gat_tf.evaluation.accuracy import of_each_image
 from gat_tf.experiments.lab import devices, files, monitoring
 from gat_tf.experiments.lab.monitoring import duration
-from gat_tf.experiments.lab.units import Units, say
+from gat_tf.experiments.lab.units import Units, digest, say
 from gat_tf.logits import Logits
 
 _REPORT_SECONDS = 10
@@ -79,57 +79,82 @@ class Progress:
     failure: str | None = None
 
     @property
+    def best_file(self) -> str:
+        """Name of the file of the best epoch's weights."""
+        return f"best-{self.best_epoch:04d}.weights.h5"
+
+    @property
     def seconds_per_epoch(self) -> float:
         """The median without the first epoch, which includes compilation."""
         return statistics.median(self.seconds[1:] or self.seconds or [0.0])
+
+
+Finish: TypeAlias = Callable[[Progress], tuple[dict, dict[pathlib.Path, keras.Model]]]
 
 
 def trained(
     units: Units,
     name: str,
     about: dict,
-    prepare: Callable[[], Training],
-    finish: Callable[[Progress], tuple[dict, dict[pathlib.Path, keras.Model]]],
+    prepare: Callable[[], tuple[Training, Finish]],
     *,
     seed: int,
     precision: str = "float32",
-) -> Callable[[], dict]:
-    """A unit of work that trains a network, saves it and writes the results.
+) -> dict:
+    """Trains and saves a network, and returns the unit.
 
     Args:
         units: Where the unit belongs.
         name: Of the unit.
         about: What it is: data set, method and so on.
-        prepare: () -> the training, called under the seed and the precision.
-        finish: Progress -> further results, and the networks to save by file. Called in float32,
-            whatever the precision of the training.
+        prepare: () -> the training, and a function to call after it: progress -> further results,
+            and the networks to save by file. The first is called under the seed and the precision,
+            the second in float32, whatever the precision.
         seed: Of weights and dropout.
         precision: Keras dtype policy of the training.
     """
+    keras.utils.set_random_seed(seed)
+    title = " ".join(str(value) for value in about.values() if not isinstance(value, dict))
+    folder = units.path(name, ".checkpoints")
+    events = units.folder.parent / "tensorboard" / units.folder.name / name
+    with dtype_policy(precision):
+        training, finish = prepare()
+        report = lambda line: say(f"{title}: {line}")  # noqa: E731
+        progress = fit_to_best(training, seed, folder, report, events)
+    with dtype_policy("float32"):
+        more, networks = finish(progress)
+    for path, network in networks.items() if devices.is_chief() else ():
+        with files.replacing(path) as temporary:
+            files.require_space(path.parent, _size(network))
+            network.save(temporary)
+    keras.backend.clear_session()
+    return {
+        **about,
+        "precision": precision,
+        **more,
+        "status": "done" if progress.failure is None else "failed",
+        "reason": progress.failure,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epochs,
+        "seconds_per_epoch": progress.seconds_per_epoch,
+        "train_seconds": round(sum(progress.seconds), 1),
+        "history": {  # as JSON can hold it
+            name: [v if math.isfinite(v) else None for v in values]
+            for name, values in progress.history.items()
+        },
+        "environment": devices.environment(),
+    }
 
-    def task():
-        keras.utils.set_random_seed(seed)
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(precision)
-        title = " ".join(str(value) for value in about.values() if not isinstance(value, dict))
-        try:
-            training = prepare()
-            folder = units.path(name, ".checkpoints")
-            events = units.folder.parent / "tensorboard" / units.folder.name / name
-            report = lambda line: say(f"{title}: {line}")  # noqa: E731
-            progress = fit_to_best(training, seed, folder, report, events)
-            keras.config.set_dtype_policy("float32")
-            more, networks = finish(progress)
-        finally:
-            keras.config.set_dtype_policy(policy)
-        for path, network in networks.items() if devices.is_chief() else ():
-            with files.replacing(path) as temporary:
-                files.require_space(path.parent, _size(network))
-                network.save(temporary)
-        keras.backend.clear_session()
-        return {**about, "precision": precision, **more, **_outcome(progress)}
 
-    return task
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Within it, networks are built with this Keras dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def fit_to_best(
@@ -151,8 +176,11 @@ def fit_to_best(
         report: Prints a line.
         events: Folder of the events for TensorBoard, if they are wanted.
     """
-    with _folder_of_this_worker(folder) as own_folder:
-        watch = _Watch(training, seed, own_folder, folder, report)
+    # Every worker has to take part in saving. What the others write is theirs alone, because the
+    # chief removes the shared folder when it has done with it.
+    own = contextlib.nullcontext(folder) if devices.is_chief() else tempfile.TemporaryDirectory()
+    with own as own_folder:
+        watch = _Watch(training, seed, pathlib.Path(own_folder), folder, report)
         watch.set_model(training.model)
         watch.restore()
         progress = watch.progress
@@ -173,20 +201,6 @@ def fit_to_best(
     return progress
 
 
-@contextlib.contextmanager
-def _folder_of_this_worker(shared: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Where a worker writes its checkpoints.
-
-    Every worker has to take part in saving. What the others write is theirs alone, because the
-    chief removes the shared folder when it has done with it.
-    """
-    if devices.is_chief():
-        yield shared
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield pathlib.Path(folder)
-
-
 def validation_accuracy(
     classifier: keras.Model, dataset: tf.data.Dataset, attack: attacks.Attack | None = None
 ) -> Callable[[], tuple[float, dict[str, float]]]:
@@ -200,20 +214,6 @@ def validation_accuracy(
         return accuracy, {"validation_accuracy": accuracy}
 
     return validate
-
-
-def _outcome(progress: Progress) -> dict:
-    """The results of a training in its unit."""
-    return {
-        "status": "done" if progress.failure is None else "failed",
-        "reason": progress.failure,
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epochs,
-        "seconds_per_epoch": progress.seconds_per_epoch,
-        "train_seconds": round(sum(progress.seconds), 1),
-        "history": _without_nan(progress.history),
-        "environment": devices.environment(),
-    }
 
 
 def training_data(
@@ -270,7 +270,7 @@ class _Watch(keras.callbacks.Callback):
 
     @property
     def best_path(self) -> pathlib.Path:
-        return self.folder / f"best-{self.progress.best_epoch:04d}.weights.h5"
+        return self.folder / self.progress.best_file
 
     @property
     def finished(self) -> bool:
@@ -325,17 +325,14 @@ class _Watch(keras.callbacks.Callback):
             folder.mkdir()
             files.require_space(self.folder, _size(self.model))
             self.model.save_weights(folder / "model.weights.h5")
-            digests = {"model": _digest(folder / "model.weights.h5")}
-            if p.best_epoch:
-                digests["best"] = _digest(self.best_path)
-            state = {"progress": dataclasses.asdict(p), "digests": digests}
+            state = {"progress": dataclasses.asdict(p), "digests": _digests(folder, p)}
             files.write_json(folder / "progress.json", state)
         # Only now can what came before go.
         checkpoints = sorted(self.folder.glob("checkpoint-*"))
         for path in checkpoints[:-_KEPT_CHECKPOINTS]:
             files.remove(path)
         kept = [_whole(path) for path in checkpoints[-_KEPT_CHECKPOINTS:]]
-        needed = {f"best-{k.best_epoch:04d}.weights.h5" for k in kept if k is not None}
+        needed = {k.best_file for k in kept if k is not None}
         for path in self.folder.glob("best-*"):
             if path.name not in needed:
                 files.remove(path)
@@ -366,27 +363,21 @@ def _whole(checkpoint: pathlib.Path) -> Progress | None:
     try:
         state = files.read_json(checkpoint / "progress.json")
         progress = Progress(**state["progress"])
-        found = {"model": _digest(checkpoint / "model.weights.h5")}
-        if progress.best_epoch:
-            best = f"best-{progress.best_epoch:04d}.weights.h5"
-            found["best"] = _digest(checkpoint.parent / best)
-        return progress if found == state["digests"] else None
+        return progress if _digests(checkpoint, progress) == state["digests"] else None
     except (OSError, files.BrokenFileError, KeyError, TypeError):
         return None
 
 
-def _digest(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digests(checkpoint: pathlib.Path, progress: Progress) -> dict[str, str | None]:
+    found = {"model": digest(checkpoint / "model.weights.h5")}
+    if progress.best_epoch:
+        found["best"] = digest(checkpoint.parent / progress.best_file)
+    return found
 
 
 def _size(model: keras.Model) -> int:
     """Upper bound of the bytes of a model's file, with two moments per weight."""
     return 12 * model.count_params() + 2**20
-
-
-def _without_nan(history: dict[str, list[float]]) -> dict[str, list[float | None]]:
-    """The history as JSON can hold it."""
-    return {k: [v if math.isfinite(v) else None for v in values] for k, values in history.items()}
 
 
 def _reseed(network: keras.Model, seed: int, epoch: int) -> None:

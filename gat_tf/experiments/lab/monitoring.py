@@ -81,7 +81,6 @@ class Bar(keras.callbacks.Callback):
     def __init__(self, steps: int):
         super().__init__()
         self._bar = keras.utils.Progbar(steps, unit_name="step")
-        self._bar.stateful_metrics = _Everything()
         self._done = self._before = 0
         self._values: dict[str, float] = {}
 
@@ -104,11 +103,5 @@ class Bar(keras.callbacks.Callback):
 
     def _show(self, finalize: bool) -> None:
         if self._done:
+            self._bar.stateful_metrics.update(self._values)  # those given last, not means
             self._bar.update(self._done, list(self._values.items()), finalize=finalize)
-
-
-class _Everything:
-    """All metrics are the values given last."""
-
-    def __contains__(self, name: object) -> bool:
-        return True

@@ -21,12 +21,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The smallest of m is multiplied by m, the next by m - 1, and so on. None becomes smaller than
     the one before it in this order, or larger than 1.
     """
-    corrected = [1.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, (len(p_values) - rank) * p_values[i])
-        corrected[i] = min(1.0, largest)
-    return corrected
+    p = np.array(p_values, np.float64)
+    order, factors = np.argsort(p), np.arange(len(p), 0, -1)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
+    return corrected.tolist()
 
 
 def two_way_p_value(
@@ -97,10 +96,6 @@ def t_critical(confidence: float, freedom: float) -> float:
     while t_p_value(high, freedom) > 1 - confidence:
         high *= 2
     return _root(lambda t: 1 - confidence - t_p_value(t, freedom), 0.0, high)
-
-
-def z_critical(confidence: float) -> float:
-    return t_critical(confidence, math.inf)
 
 
 def t_p_value(t: float, freedom: float) -> float:

@@ -37,7 +37,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gat_tf._types import Numbers
-from gat_tf.experiments.lab.significance import holm, t_critical, two_way_p_value, z_critical
+from gat_tf.experiments.lab.significance import holm, t_critical, two_way_p_value
 from gat_tf.experiments.lab.tables import table
 
 MINIMUM_SEEDS = 3
@@ -164,7 +164,7 @@ def _measure(claim: Claim, confidence: float) -> dict:
         return found | {"untested": "no spread over seeds"}
     errors = (std / math.sqrt(seeds), claim.image_error)
     t = t_critical(confidence, seeds - 1)
-    half = math.hypot(t * errors[0], z_critical(confidence) * errors[1])
+    half = math.hypot(t * errors[0], t_critical(confidence, math.inf) * errors[1])
     against = -(claim.negligible or 0.0) if claim.kind == "not below" else 0.0
     return found | {
         "interval": [mean - half, mean + half],

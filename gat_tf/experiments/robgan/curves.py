@@ -73,7 +73,7 @@ def run(
     """
     runner = Runner(name, config, output_dir)
     for dataset in runner.datasets:
-        rising = epsilons[runner.networks.images.size(dataset)] if epsilons else config.epsilons
+        rising = epsilons[runner.networks.size(dataset)] if epsilons else config.epsilons
         runner.measure(
             _measurement(runner, Network(dataset, "classifier", classifier, seed), splits, rising)
             for seed in config.seeds
@@ -88,7 +88,7 @@ def _measurement(
     folder, c, (dataset, _, name, seed) = runner.networks, runner.config, network
 
     def measured():
-        train, test = folder.images(dataset)
+        train, _, test, _ = folder.splits(dataset)
         size, count = test.images.shape[1], c.attacked_images or len(test.labels)
         of_split = {"train": train, "test": test}
         chosen = {split: images.first(of_split[split], count, size) for split in splits}

@@ -71,8 +71,8 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
 
 def _require_pairs(networks: Any, dataset: str) -> None:
     """Raises ConfigError unless every class has two test images to take a distance between."""
-    _, test = networks.images(dataset)
-    fewest = np.bincount(test.labels, minlength=networks.images.classes(dataset)).min()
+    test = networks.splits(dataset).test
+    fewest = np.bincount(test.labels, minlength=networks.classes(dataset)).min()
     if fewest < 2:
         raise ConfigError(
             f"Expected at least two test images of every class of {dataset}, for the diversity of "
@@ -83,11 +83,11 @@ def _require_pairs(networks: Any, dataset: str) -> None:
 def _measurement(runner: Runner, dataset: str, seed: int) -> Measurement:
     networks = {name: Network(dataset, "gan", name, seed) for name in NAMES}
     folder, c = runner.networks, runner.config
-    classes = folder.images.classes(dataset)
+    classes = folder.classes(dataset)
 
     def measured():
         labels = np.repeat(np.arange(classes), c.diversity_images)
-        real, real_labels = _of_each_class(folder.images(dataset)[1], classes, c.diversity_images)
+        real, real_labels = _of_each_class(folder.splits(dataset).test, classes, c.diversity_images)
         diversity = {"real": evaluation.class_diversity(real, real_labels, classes).tolist()}
         pictures = {}
         for name, network in networks.items():

@@ -30,11 +30,13 @@ from typing import Any
 
 import numpy as np
 
-from gat_tf.experiments.lab import flags, units
-from gat_tf.experiments.lab.config import ConfigError, option
-from gat_tf.experiments.lab.tables import by_dataset, plus_minus, spread
+from gat_tf.experiments.lab import flags
+from gat_tf.experiments.lab.config import ConfigError, option, run_option
+from gat_tf.experiments.lab.tables import by_dataset, of_first_seed, plus_minus, spread
+from gat_tf.experiments.lab.tables import table as markdown
 from gat_tf.experiments.lab.verdicts import Claim, decide
 from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
+from gat_tf.experiments.measuring import Measurement
 from gat_tf.experiments.robgan import settings
 from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import GANS, Network
@@ -52,11 +54,10 @@ AT_EQUAL_WEIGHT = ("split_equal", "acgan_attack")
 class Config(settings.Config):
     """Settings of Rob-GAN's Fig. 8."""
 
-    gans: tuple[str, ...] = option(
+    gans: tuple[str, ...] = run_option(
         tuple(GANS),
         "Ways of training a generator; all but the last choice are the paper's.",
         choices=GANS,
-        affects_results=False,
     )
     score_network: str = option(
         "inception",
@@ -66,17 +67,13 @@ class Config(settings.Config):
         50_000, "Number of generated images that are scored at each snapshot (paper).", low=2
     )
     score_splits: int = option(10, "Number of parts of the inception score (paper).")
-    table2_dir: str = option(
+    table2_dir: str = run_option(
         "runs/table2",
         "Folder of Table 2, whose baseline is trained there where it is missing, for "
         "--score_network=baseline.",
-        affects_results=False,
     )
-    table2_preset: str = option(
-        "paper",
-        "How the baseline is trained in a folder that is empty.",
-        choices=TABLE2_PRESETS,
-        affects_results=False,
+    table2_preset: str = run_option(
+        "paper", "How the baseline is trained in a folder that is empty.", choices=TABLE2_PRESETS
     )
 
     def __post_init__(self):
@@ -112,29 +109,27 @@ def run(config: Config, output_dir: str | pathlib.Path) -> dict:
     """
     runner = Runner(NAME, config, output_dir)
     for dataset in runner.datasets:
-        networks = {
-            f"{dataset}-{name}-seed{seed}": Network(dataset, "gan", name, seed)
+        scorer = Scorer(runner, dataset)
+        measurements = [
+            _measurement(scorer, Network(dataset, "gan", name, seed))
             for seed in config.seeds
             for name in config.gans
-        }
-        scorer = Scorer(runner, dataset)
-        if any(runner.units.read(name) is None for name in networks):
+        ]
+        if any(runner.units.read(m.name) is None for m in measurements):
             _ = scorer.network  # one that is missing is found before the training
-        runner.networks.train(networks.values())
-        digests = {
-            name: {n.name: runner.networks.digest(n), "score": scorer.digest}
-            for name, n in networks.items()
-        }
-        tasks = {
-            name: units.measured(
-                {"dataset": dataset, "gan": n.name, "seed": n.seed},
-                digests[name],
-                functools.partial(scorer.measured, n),
-            )
-            for name, n in networks.items()
-        }
-        runner.units.complete(tasks, units.same_networks(runner.units.folder, digests))
+        runner.measure(measurements)
     return runner.write()
+
+
+def _measurement(scorer: Scorer, network: Network) -> Measurement:
+    dataset, _, name, seed = network
+    return Measurement(
+        f"{dataset}-{name}-seed{seed}",
+        {"dataset": dataset, "gan": name, "seed": seed},
+        {name: network},
+        functools.partial(scorer.measured, network),
+        {"score": scorer.digest},
+    )
 
 
 def summarise(units: list[dict]) -> dict:
@@ -266,21 +261,22 @@ def table(results: dict) -> str:
     """The scores at the last snapshot and the verdicts as Markdown, by data set."""
     lines = []
     for dataset, ours in by_dataset(results["units"]).items():
-        rows, first = results["summary"][dataset], ours[0]
+        summary, first = results["summary"][dataset], ours[0]
+        rows = []
+        for name, row in summary.items():
+            last = [u["scores"][-1] for u in ours if u["gan"] == name]
+            scores = [plus_minus([of[s] for of in last], 2) for s in SCORES]
+            rows.append([GANS[name].title, str(row["updates"][-1]), *scores])
         lines += [
             f"**{dataset}**, at the last snapshot, {first['score_images']} images, "
-            f"{max(len(row['seeds']) for row in rows.values())} seed(s), in the eyes of "
+            f"{max(len(row['seeds']) for row in summary.values())} seed(s), in the eyes of "
             f"{first['score_network']}; real test images score "
             f"{first['real']['inception_score']:.2f} ({first['real']['images']} images)",
             "",
-            "| training | updates of G | inception score | Fréchet distance |",
-            "|---|---|---|---|",
+            *markdown(["training", "updates of G", *SCORES.values()], rows),
+            "",
+            verdicts_markdown(results["verdicts"][dataset], digits=2),
         ]
-        for name, row in rows.items():
-            last = [u["scores"][-1] for u in ours if u["gan"] == name]
-            cells = [plus_minus([scores[s] for scores in last], 2) for s in SCORES]
-            lines.append(f"| {GANS[name].title} | {row['updates'][-1]} | {' | '.join(cells)} |")
-        lines += ["", verdicts_markdown(results["verdicts"][dataset], digits=2)]
     return "\n".join(lines)
 
 
@@ -290,47 +286,35 @@ def figures(results: dict) -> dict:
     Name to matplotlib figure.
     """
     from gat_tf import plotting
+    from gat_tf.plotting import Line, Panel
 
     titles = {name: gan.title for name, gan in GANS.items()}
     looks = plotting.looks(titles)
+    xlabel = "updates of the generator"
 
-    def panel(dataset: str, score: str, rows: dict) -> Any:
-        lines = [
-            plotting.Line(
-                row["updates"], row[score]["mean"], row[score]["std"], titles[name], looks[name]
-            )
+    def lines(rows: dict, score: str, updates: str, **look: str) -> list:
+        return [
+            Line(row[updates], **row[score], label=titles[name], look=looks[name] | look)
             for name, row in rows.items()
+            if score in row
         ]
-        title = f"{dataset}: {SCORES[score]}"
-        return plotting.Panel(title, lines, xlabel="updates of the generator")
-
-    def lipschitz(dataset: str, rows: dict) -> Any:
-        lines = [
-            plotting.Line(
-                row["lipschitz_updates"], row["lipschitz"]["mean"], row["lipschitz"]["std"],
-                titles[name], looks[name] | {"marker": ""},
-            )
-            for name, row in rows.items()
-            if "lipschitz" in row
-        ]  # fmt: skip
-        return plotting.Panel(
-            f"{dataset}: local Lipschitz value of D", lines, xlabel="updates of the generator",
-            ylabel="mean of ‖∂ℓ/∂x‖₂, test images", yscale="log",
-        )  # fmt: skip
 
     panels = []
     for dataset, rows in results["summary"].items():
-        panels.append([panel(dataset, score, rows) for score in SCORES])
-        if any("lipschitz" in row for row in rows.values()):
-            panels[-1].append(lipschitz(dataset, rows))
+        shown = [
+            Panel(f"{dataset}: {title}", lines(rows, score, "updates"), xlabel=xlabel)
+            for score, title in SCORES.items()
+        ]
+        if watched := lines(rows, "lipschitz", "lipschitz_updates", marker=""):
+            title, ylabel = "local Lipschitz value of D", "mean of ‖∂ℓ/∂x‖₂, test images"
+            shown.append(Panel(f"{dataset}: {title}", watched, xlabel, ylabel, yscale="log"))
+        panels.append(shown)
     metrics = {
         "discriminator_loss": "loss of D",
         "generator_loss": "loss of G",
         "diversity": "diversity within a class",
     }
-    first = min((u["dataset"], u["seed"]) for u in results["units"])
-    histories = {u["gan"]: u["history"] for u in results["units"]
-                 if (u["dataset"], u["seed"]) == first}  # fmt: skip
+    histories = {u["gan"]: u["history"] for u in of_first_seed(results["units"])}
     return {
         "fig8": plotting.curves(panels, width=3.6 * max(map(len, panels)), height=2.9),
         "fig8_training": plotting.training(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import pathlib
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,68 +14,8 @@ from gat_tf.experiments.lab.config import ConfigError
 from gat_tf.experiments.robgan.settings import IMAGE_SIZES, Config
 
 
-class Loaded(NamedTuple):
-    """The images that networks are trained on and tested on, and the number of classes."""
-
-    train: data.Split
-    test: data.Split
-    num_classes: int
-
-
-class Images:
-    """The images of a folder's networks, by the name of the data set.
-
-    Attributes:
-        sources: Name of a data set to what `data.load` takes, of those that are not built in.
-
-    Args:
-        config: How many, and how large.
-    """
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.sources: dict[str, str] = {}
-        self._loaded = functools.cache(self._load)
-
-    def require(self, sources: Iterable[str], folder: pathlib.Path) -> list[str]:
-        """Makes data sets known, and returns the names that their networks and results have.
-
-        Args:
-            sources: What `data.load` takes; all that is not built in is loaded at once.
-            folder: Of the networks, which is bound to the images; see `datasets.bind`.
-
-        Raises:
-            ConfigError: See `load` and `datasets.bind`.
-            DatasetNotFoundError: A data set is not there.
-        """
-        named = datasets.named(sources)
-        self.sources |= named
-        for name, source in named.items():
-            if source not in data.CLASSES:
-                train, test, classes = self._loaded(name)
-                datasets.bind(folder, source, data.Splits(train, test, test, classes))
-        return list(named)
-
-    def _load(self, dataset: str) -> Loaded:
-        return load(self.config, self.sources.get(dataset, dataset))
-
-    def __call__(self, dataset: str) -> tuple[data.Split, data.Split]:
-        """What the networks are trained on, and what they are tested on; errors are `load`'s."""
-        return self._loaded(dataset)[:2]
-
-    def classes(self, dataset: str) -> int:
-        """The number of classes; those of built-in data sets are known without their files."""
-        return data.CLASSES.get(dataset) or self._loaded(dataset).num_classes
-
-    def size(self, dataset: str) -> int:
-        """Height and width of the networks' images."""
-        if dataset in data.CLASSES:
-            return data.IMAGE_SIZES.get(dataset, self.config.image_size)
-        return self._loaded(dataset).test.images.shape[1]
-
-
-def load(config: Config, dataset: str) -> Loaded:
-    """Returns a data set for Rob-GAN's networks.
+def load(config: Config, dataset: str) -> data.Splits:
+    """Returns a data set for Rob-GAN's networks; nothing is chosen by validation images.
 
     Args:
         config: How many images, and how large.
@@ -104,15 +42,15 @@ def load(config: Config, dataset: str) -> Loaded:
         )
     train, validation, test = map(_in_bytes, splits[:3])
     if config.train_size is None and train.images.shape[1:] == validation.images.shape[1:]:
-        # Nothing is chosen by a validation set: CIFAR's 50,000, as in the paper.
+        # CIFAR's 50,000, as in the paper.
         train = data.Split(*map(np.concatenate, zip(train, validation, strict=True)))
-    missing = sorted(set(range(splits.num_classes)) - set(np.unique(train.labels).tolist()))
-    if missing:
+    missing = np.setdiff1d(np.arange(splits.num_classes), train.labels)
+    if missing.size:
         raise ConfigError(
             f"Expected training images of each of the {splits.num_classes} classes of "
             f"{dataset}. Received: none of {', '.join(map(str, missing))}."
         )
-    return Loaded(train, test, splits.num_classes)
+    return splits._replace(train=train, validation=test, test=test)
 
 
 def _in_bytes(split: data.Split) -> data.Split:

@@ -11,21 +11,19 @@ where Rob-GAN's n_dis is 1. An epoch is the same number of the generator's updat
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from gat_tf import data, evaluation, models, training
-from gat_tf.experiments.lab import config as configs
 from gat_tf.experiments.lab import devices, files, fitting, units
 from gat_tf.experiments.lab.config import ConfigError
-from gat_tf.experiments.lab.units import Units
+from gat_tf.experiments.lab.folder import Folder
 from gat_tf.experiments.robgan import images
 from gat_tf.experiments.robgan.methods import (
     CLASSIFIERS,
@@ -41,37 +39,31 @@ from gat_tf.training.base import ADAM_EPSILON
 from gat_tf.training.gan import adam as gan_adam
 
 
-class Networks:
+class Networks(Folder):
     """The networks of a folder, trained there where they are missing.
 
-    Attributes:
-        config: How they are trained.
-        folder: Of the networks.
-        units: The results of their trainings.
-        images: The images that they are trained and tested on, by data set.
-
-    Args:
-        config: An experiment's, of which the fields of `settings.Config` count.
-
-    Raises:
-        ConfigError: The folder holds networks of another configuration, or cannot be written.
+    The argument is an experiment's configuration; errors and attributes are those of the base.
     """
 
-    def __init__(self, config: Config):
-        self.folder = pathlib.Path(config.networks_dir)
-        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(Config)}
-        values["precision"] = configs.settled_precision(config.precision, self.folder)
-        self.config = Config(**values)
-        configs.bind_folder(
-            "robgan.networks", self.config, self.folder, flag="networks_dir", recipe=RECIPE
-        )
-        self.units = Units(self.folder / "units")
-        self.images = images.Images(self.config)
+    config: Config
 
-    @functools.cached_property
-    def strategy(self):
-        """The distribution strategy under which networks are trained."""
-        return devices.use(self.config.strategy)
+    def __init__(self, config: Config):
+        super().__init__("robgan.networks", Config, config, config.networks_dir, recipe=RECIPE)
+
+    # Their images.
+
+    def _load_splits(self, dataset: str) -> data.Splits:
+        return images.load(self.config, self.sources.get(dataset, dataset))
+
+    def classes(self, dataset: str) -> int:
+        """The number of classes; those of built-in data sets are known without their files."""
+        return data.CLASSES.get(dataset) or self.splits(dataset).num_classes
+
+    def size(self, dataset: str) -> int:
+        """Height and width of the networks' images."""
+        if dataset in data.CLASSES:
+            return data.IMAGE_SIZES.get(dataset, self.config.image_size)
+        return self.splits(dataset).test.images.shape[1]
 
     # What is there.
 
@@ -83,10 +75,6 @@ class Networks:
             return self.units.path(network.unit, "-discriminator.keras")
         suffix = "-generator.keras" if network.kind == "gan" else ".keras"
         return self.units.path(network.unit, suffix)
-
-    def digest(self, network: Network) -> str | None:
-        """The SHA-256 of a trained network's file; None where it is missing."""
-        return units.digest(self.path(network))
 
     def load(self, network: Network, epoch: int | None = None) -> keras.Model:
         """Returns a generator, or a classifier from images in [-1, 1] to logits.
@@ -103,42 +91,29 @@ class Networks:
 
     # Training.
 
-    def train(self, networks: Iterable[Network]) -> dict[Network, dict]:
-        """Trains those that are missing, and returns the units of all.
-
-        Raises:
-            ConfigError: There are too few images, or a classifier is of another Rob-GAN.
-        """
-        networks = list(networks)
-        units.shared(self.steps(networks))
-        return {n: self.units.read(n.unit) or {} for n in networks}
-
-    def steps(self, networks: Iterable[Network]) -> list[Callable[[], None]]:
-        """What `train` does, as steps for `units.shared`."""
-        return [functools.partial(self.take, n) for n in networks]
-
     def take(self, network: Network) -> None:
         """Trains a network if it is missing and nobody has begun.
 
         Raises:
             NotYet: Others are training it or the network that it goes on from.
+            ConfigError: There are too few images, or a classifier is of another Rob-GAN.
         """
         if network.parent:
             self.take(network.parent)
         check = units.same_networks(self.units.folder, {network.unit: self._parents(network)})
-        self.units.take({network.unit: lambda: self._task(network)()}, check)
+        self.units.take({network.unit: functools.partial(self._train, network)}, check)
 
     def _parents(self, network: Network) -> dict[str, str | None]:
         return {network.parent.name: self.digest(network.parent)} if network.parent else {}
 
-    def _task(self, network: Network) -> Callable[[], dict]:
+    def _train(self, network: Network) -> dict:
         trained = network.trained_as
         return self._gan(trained) if trained.kind == "gan" else self._classifier(trained)
 
-    def _gan(self, network: Network) -> Callable[[], dict]:
+    def _gan(self, network: Network) -> dict:
         c, (dataset, _, name, seed) = self.config, network
-        train, test = self.images(dataset)
-        size, classes = self.images.size(dataset), self.images.classes(dataset)
+        train, _, test, classes = self.splits(dataset)
+        size = self.size(dataset)
         of_robgan = c.discriminator_steps or (1 if size == 32 else 5)
         steps = of_robgan if GANS[name].class_loss else c.discriminator_steps or 5
         # SN-GAN updates its generator as often as Rob-GAN, so an epoch of it may be several passes.
@@ -211,7 +186,7 @@ class Networks:
         the last 50,000 of its paper's 250,000 iterations.
         """
         c, (dataset, _, name, seed) = self.config, network
-        classes, size = self.images.classes(dataset), self.images.size(dataset)
+        classes, size = self.classes(dataset), self.size(dataset)
         with self.strategy.scope():
             generator = models.image_generator(classes, size, width=c.width)
             class_loss = GANS[name].class_loss
@@ -238,10 +213,10 @@ class Networks:
             scheme.compile(*map(gan_adam, falling))
             return scheme
 
-    def _classifier(self, network: Network) -> Callable[[], dict]:
+    def _classifier(self, network: Network) -> dict:
         c, (dataset, _, name, seed) = self.config, network
-        train, test = self.images(dataset)
-        size = self.images.size(dataset)
+        train, _, test, _ = self.splits(dataset)
+        size = self.size(dataset)
         first, *rest = c.classifier_epochs
         stages = (first + (0 if CLASSIFIERS[name].fine_tuned else c.epochs), *rest)
         watched = {
@@ -297,7 +272,7 @@ class Networks:
     ) -> Any:
         """The compiled scheme of a classifier: eq. 10, or one of the three like it."""
         c, (dataset, _, name, seed) = self.config, network
-        classes, size = self.images.classes(dataset), self.images.size(dataset)
+        classes, size = self.classes(dataset), self.size(dataset)
         with self.strategy.scope():
             classifier = models.class_head(models.discriminator(classes, size, width=c.width))
             if classifier_weights:
@@ -327,8 +302,8 @@ class Networks:
         steps_per_epoch: int,
         epochs: int,
         callbacks: Any,
-    ) -> Callable[[], dict]:
-        """A unit that trains a scheme for all epochs.
+    ) -> dict:
+        """Trains a scheme for all epochs, and returns the unit.
 
         Args:
             network: Which network is trained.
@@ -342,18 +317,36 @@ class Networks:
             epochs: How many.
             callbacks: Of the training: the schedule of the learning rates.
         """
-        made = {}
 
         def prepare():
-            scheme = made["scheme"] = build()
+            scheme = build()
             # Else Keras would take more steps in an epoch than there are.
             most = min(self.config.steps_per_execution, steps_per_epoch)
             scheme.steps_per_execution = max(
                 n for n in range(1, most + 1) if steps_per_epoch % n == 0
             )
-            made["measured"] = scheme if self.config.precision == "float32" else _in_float32(build)
-            made["measure"] = watch(made["measured"])
-            return fitting.Training(
+            exact = scheme
+            if self.config.precision != "float32":  # in which networks are measured and kept
+                with fitting.dtype_policy("float32"):
+                    exact = build()
+            measure = watch(exact)
+
+            def synchronise():
+                if exact is not scheme:
+                    exact.set_weights(scheme.get_weights())
+
+            def validate():
+                synchronise()
+                epoch = int(exact.steps.numpy()) // steps_per_epoch
+                metrics = measure(epoch)
+                # The last epoch is the one that is kept: its number is its score.
+                return (math.nan, {}) if metrics is None else (epoch, metrics)
+
+            def finish(progress):
+                synchronise()
+                return found, keep(exact) if progress.best_epoch else {}
+
+            fitted = fitting.Training(
                 scheme,
                 scheme,
                 batches,
@@ -363,33 +356,9 @@ class Networks:
                 patience=epochs,
                 callbacks=callbacks,
             )
-
-        def measured():
-            """The scheme in float32, in which networks are measured and kept."""
-            if made["measured"] is not made["scheme"]:
-                made["measured"].set_weights(made["scheme"].get_weights())
-            return made["measured"]
-
-        def validate():
-            epoch = int(measured().steps.numpy()) // steps_per_epoch
-            metrics = made["measure"](epoch)
-            # The last epoch is the one that is kept: its number is its score.
-            return (math.nan, {}) if metrics is None else (epoch, metrics)
-
-        def finish(progress):
-            return found, keep(measured()) if progress.best_epoch else {}
+            return fitted, finish
 
         return fitting.trained(
-            self.units, network.unit, about, prepare, finish, seed=network.seed,
+            self.units, network.unit, about, prepare, seed=network.seed,
             precision=self.config.precision,
         )  # fmt: skip
-
-
-def _in_float32(build: Callable) -> Any:
-    """What `build()` makes where the dtype policy is float32."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        return build()
-    finally:
-        keras.config.set_dtype_policy(policy)

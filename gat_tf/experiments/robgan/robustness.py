@@ -19,13 +19,13 @@ import math
 import pathlib
 
 from gat_tf import evaluation
-from gat_tf.experiments.lab import budget, flags, monitoring, strong
-from gat_tf.experiments.lab.config import option
+from gat_tf.experiments import strong
+from gat_tf.experiments.lab import budget, flags, monitoring
+from gat_tf.experiments.lab.config import option, run_option
 from gat_tf.experiments.lab.tables import by_dataset
 from gat_tf.experiments.lab.units import Units
-from gat_tf.experiments.lab.verdicts import Claim, decide
-from gat_tf.experiments.lab.verdicts import markdown as verdicts_markdown
-from gat_tf.experiments.measuring import Measurement, above
+from gat_tf.experiments.lab.verdicts import decide
+from gat_tf.experiments.measuring import Measurement
 from gat_tf.experiments.robgan import images, settings
 from gat_tf.experiments.robgan.measuring import Runner
 from gat_tf.experiments.robgan.methods import BOUNDS, CLASSIFIERS, Network
@@ -40,14 +40,11 @@ _TITLES = {name: classifier.title for name, classifier in CLASSIFIERS.items()}
 class Config(settings.Config, budget.Config):
     """Settings; there are none in the paper."""
 
-    classifiers: tuple[str, ...] = option(
-        ("adversarial_training", "robgan", "fine_tuned"),
-        "Classifiers.",
-        choices=CLASSIFIERS,
-        affects_results=False,
+    classifiers: tuple[str, ...] = run_option(
+        ("adversarial_training", "robgan", "fine_tuned"), "Classifiers.", choices=CLASSIFIERS
     )
-    epsilons: tuple[float, ...] = option(
-        (0.04,), "Values of δmax, of pixels in [-1, 1].", high=2, affects_results=False
+    epsilons: tuple[float, ...] = run_option(
+        (0.04,), "Values of δmax, of pixels in [-1, 1].", high=2
     )
     attacked_images: int = option(1_000, "Number of test images that are attacked.")
 
@@ -85,7 +82,7 @@ def _measurement(runner: Runner, network: Network, epsilon: float) -> Measuremen
     name = f"{network.dataset}-{network.name}-seed{network.seed}-{epsilon:.6g}"
 
     def measured():
-        _, test = folder.images(network.dataset)
+        test = folder.splits(network.dataset).test
         size = test.images.shape[1]
         digests = {role: folder.digest(n) for role, n in networks.items()}
         return evaluation.robustness(
@@ -114,65 +111,35 @@ def summarise(units: list[dict]) -> dict:
     Returns:
         data set -> δmax, such as "0.04" -> classifier -> what `strong.row` returns.
     """
-    return {dataset: _rows(ours) for dataset, ours in by_dataset(units).items()}
+    ordered = sorted(units, key=lambda u: u["epsilon"])
+    return {
+        dataset: strong.rows(ours, _epsilon, "classifier", CLASSIFIERS)
+        for dataset, ours in by_dataset(ordered).items()
+    }
 
 
-def _rows(units: list[dict]) -> dict:
-    found: dict[str, dict] = {}
-    for epsilon in sorted({u["epsilon"] for u in units}):
-        for name in CLASSIFIERS:
-            ours = [u for u in units if (u["epsilon"], u["classifier"]) == (epsilon, name)]
-            if ours:
-                row = strong.row(sorted(ours, key=lambda u: u["seed"]))
-                found.setdefault(f"{epsilon:g}", {})[name] = row
-    return found
+def _epsilon(unit: dict) -> str:
+    return f"{unit['epsilon']:g}"
 
 
 def verdicts(units: list[dict]) -> dict:
     """By data set: is fine-tuned Rob-GAN, in the worst case over all attacks, above the others?"""
-    return {dataset: decide(_claims(ours)) for dataset, ours in by_dataset(units).items()}
-
-
-def _claims(units: list[dict]) -> list[Claim]:
-    tested = [{**u, "test_images": u["images"]} for u in units]
-    return [
-        above(
-            f"δmax = {epsilon}, worst case: {_TITLES[better]} above {_TITLES[worse]}",
-            tested, strong.worst_case(rows[better]), strong.worst_case(rows[worse]), "beyond",
-        )
-        for epsilon, rows in _rows(units).items()
-        for better, worse in PAIRS
-        if better in rows and worse in rows
-    ]  # fmt: skip
+    readable, summary = "δmax = {}".format, summarise(units)
+    return {
+        dataset: decide(strong.claims(ours, summary[dataset], _TITLES, PAIRS, readable))
+        for dataset, ours in by_dataset(units).items()
+    }
 
 
 def table(results: dict) -> str:
     """Per δmax, a table of classifiers and attacks; then the failed checks and the verdicts."""
-    lines = []
-    for dataset, found in results["summary"].items():
-        count = by_dataset(results["units"])[dataset][0]["images"]
-        for epsilon, rows in found.items():
-            head = strong.described(
-                f"L∞, δmax = {epsilon} (pixels in [-1, 1])", count,
-                results["config"]["hard_label_images"], strong.most_seeds(rows),
-            )  # fmt: skip
-            lines += [f"**{dataset}**, {head}", "", *strong.table(rows, _TITLES, "classifier")]
-        lines.append(verdicts_markdown(results["verdicts"][dataset]))
-    return "\n".join(lines)
+    readable = "L∞, δmax = {} (pixels in [-1, 1])".format
+    return strong.tables(results, results["units"], _TITLES, "classifier", readable)
 
 
 def figures(results: dict) -> dict:
     """Returns the classifiers under each attack, name to matplotlib figure."""
-    from gat_tf.plotting import dots
-
-    panels = [
-        strong.panel(
-            f"{dataset}, L∞, δmax = {epsilon}", rows, _TITLES, results["config"]["pgd_steps"]
-        )
-        for dataset, found in results["summary"].items()
-        for epsilon, rows in found.items()
-    ]
-    return {"robustness": dots(panels, legend_columns=5)}
+    return {"robustness": strong.figure(results, _TITLES, "L∞, δmax = {}".format)}
 
 
 if __name__ == "__main__":

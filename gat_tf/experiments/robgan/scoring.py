@@ -31,11 +31,11 @@ class Scorer:
         """Table 2's folder, and the baseline in it, which is trained if it is missing."""
         c, network = self.config, table2.Network(self.dataset, "baseline", 0)
         folder = table2.Networks.open(c.table2_dir, c.table2_preset, c.data_dir, c.strategy)
-        folder.require([self.networks.images.sources[self.dataset]])
+        folder.require([self.networks.sources[self.dataset]])
         folder.train([network])
         return folder, network
 
-    @property
+    @functools.cached_property
     def digest(self) -> str | None:
         """Of the score network's file; Inception v3 is Keras's."""
         if self.config.score_network == "inception":
@@ -73,7 +73,7 @@ class Scorer:
         """The scores at every snapshot, and of the real test images for comparison."""
         count, training = self.config.score_images, self.networks.units.read(network.unit)
         rng = np.random.default_rng(network.seed)
-        labels = rng.permutation(np.arange(count) % self.networks.images.classes(self.dataset))
+        labels = rng.permutation(np.arange(count) % self.networks.classes(self.dataset))
         scores = []
         for epoch in training["snapshots"]:
             generator = self.networks.load(network, epoch)
@@ -111,7 +111,7 @@ class Scorer:
     @functools.cached_property
     def _real(self) -> tuple[np.ndarray, np.ndarray]:
         """The network's probabilities and features of the test images, in random order."""
-        _, test = self.networks.images(self.dataset)
+        test = self.networks.splits(self.dataset).test
         order = np.random.default_rng(0).permutation(len(test.labels))
         mixed = data.Split(test.images[order], test.labels[order])
         return self.network(batch.numpy() for batch, _ in images.batches(mixed))
