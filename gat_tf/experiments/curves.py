@@ -78,18 +78,17 @@ _FEW: dict[str, Any] = {
     "pgd_l2_epsilons": (0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
     "pgd_linf_epsilons": tuple(n / 255 for n in (0, 0.5, 1, 2, 3, 4, 6)),
 }
-PRESETS = {
-    "paper": Config(),
-    "full": Config(**measuring.FULL, **_FEW),
-    "reduced": Config(**measuring.REDUCED, **_FEW),
-    "quick": Config(
-        **measuring.QUICK,
-        test_size=200,
-        pgd_l2_epsilons=(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5),
-        pgd_linf_epsilons=tuple(n / 255 for n in (0, 1, 2, 3, 4, 6, 8)),
-        pgd_restarts=2,
-    ),
-}
+PRESETS = Config.presets(
+    measuring.PRESETS,
+    full=_FEW,
+    reduced=_FEW,
+    quick={
+        "test_size": 200,
+        "pgd_l2_epsilons": (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5),
+        "pgd_linf_epsilons": tuple(n / 255 for n in (0, 1, 2, 3, 4, 6, 8)),
+        "pgd_restarts": 2,
+    },
+)
 
 
 def as_curve(epsilons: Sequence[float], accuracies: Sequence[float] | np.ndarray) -> dict:

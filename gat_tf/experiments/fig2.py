@@ -93,39 +93,36 @@ class Config(measuring.Config):
     pgd_steps: int = option(20, "Number of steps of PGD, which the paper does not use (ours).")
 
 
-PRESETS = {
-    "paper": Config(),
-    "full": Config(
-        **measuring.FULL,
-        c_g=(0.1, 0.3, 1, 3, 10),
-        test_size=2_000,
-        epochs=25,
-        patience=5,
+PRESETS = Config.presets(
+    measuring.PRESETS,
+    full={
+        "c_g": (0.1, 0.3, 1, 3, 10),
+        "test_size": 2_000,
+        "epochs": 25,
+        "patience": 5,
         # At the paper's 1e-6 as many epochs are too few for the generator to learn.
-        generator_learning_rate=1e-4,
-        precision="auto",
-    ),
-    "reduced": Config(
-        **measuring.REDUCED,
-        c_g=(0.1, 0.3, 1, 3, 10, 30),
-        width=1 / 3,
-        batch_size=32,
-        epochs=25,
-        patience=5,
-        search=True,
-        search_epochs=10,
-    ),
-    "quick": Config(
-        **measuring.QUICK,
-        c_g=(0.1, 0.3, 1, 3, 10),
-        width=1 / 3,
-        batch_size=25,
-        epochs=10,
-        patience=3,
-        generator_learning_rate=1e-3,
-        search_epochs=10,
-    ),
-}
+        "generator_learning_rate": 1e-4,
+        "precision": "auto",
+    },
+    reduced={
+        "c_g": (0.1, 0.3, 1, 3, 10, 30),
+        "width": 1 / 3,
+        "batch_size": 32,
+        "epochs": 25,
+        "patience": 5,
+        "search": True,
+        "search_epochs": 10,
+    },
+    quick={
+        "c_g": (0.1, 0.3, 1, 3, 10),
+        "width": 1 / 3,
+        "batch_size": 25,
+        "epochs": 10,
+        "patience": 3,
+        "generator_learning_rate": 1e-3,
+        "search_epochs": 10,
+    },
+)
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:
@@ -226,15 +223,13 @@ def _claims(units: list[dict]) -> list[Claim]:
 def _of_low_power(units: list[dict]) -> list[dict]:
     """The units of the c_g that the claims are about."""
     seeds = {u["seed"] for u in units}
-    by_c_g = {c_g: [u for u in units if u["c_g"] == c_g] for c_g in {u["c_g"] for u in units}}
-    low = [
-        ours
-        for ours in by_c_g.values()
-        if all(_counts(u) for u in ours)
-        and {u["seed"] for u in ours} == seeds
-        and np.mean([u["power"] for u in ours]) <= LOW_POWER
-    ]
-    return [u for ours in low for u in ours]
+    low = []
+    for c_g in {u["c_g"] for u in units}:
+        ours = [u for u in units if u["c_g"] == c_g]
+        complete = all(map(_counts, ours)) and {u["seed"] for u in ours} == seeds
+        if complete and np.mean([u["power"] for u in ours]) <= LOW_POWER:
+            low += ours
+    return low
 
 
 def table(results: dict) -> str:

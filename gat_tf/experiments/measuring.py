@@ -50,22 +50,24 @@ class Config(configs.Config):
     )
 
 
-# What the presets of these experiments have in common.
-FULL: dict[str, Any] = {
-    "datasets": ("cifar10",),
-    "networks_dir": "runs/table2-full",
-    "networks_preset": "full",
-}
-REDUCED: dict[str, Any] = {
-    "datasets": ("cifar10",),
-    "networks_dir": "runs/table2-reduced",
-    "networks_preset": "reduced",
-}
-QUICK: dict[str, Any] = {
-    "datasets": ("shapes",),
-    "seeds": (0,),
-    "networks_dir": "runs/table2-quick",
-    "networks_preset": "quick",
+PRESETS: dict[str, dict[str, Any]] = {  # what those of these experiments have in common
+    "paper": {},
+    "full": {
+        "datasets": ("cifar10",),
+        "networks_dir": "runs/table2-full",
+        "networks_preset": "full",
+    },
+    "reduced": {
+        "datasets": ("cifar10",),
+        "networks_dir": "runs/table2-reduced",
+        "networks_preset": "reduced",
+    },
+    "quick": {
+        "datasets": ("shapes",),
+        "seeds": (0,),
+        "networks_dir": "runs/table2-quick",
+        "networks_preset": "quick",
+    },
 }
 
 

@@ -204,14 +204,10 @@ class Networks(Folder):
         return {value: _score(found[names[value]], window) for value in values}
 
     def _trial(self, name, dataset, method, values, point):
-        c = self.config
-        return self._training(
-            self.trials, name, Network(dataset, method, c.search_seed), values,
-            about={"dataset": dataset, "method": method, "seed": c.search_seed,
-                   "hyperparameters": point},
-            splits=self.splits(dataset, train_size=c.search_train_size),
-            epochs=c.search_epochs,
-        )  # fmt: skip
+        c, network = self.config, Network(dataset, method, self.config.search_seed)
+        splits = self.splits(dataset, train_size=c.search_train_size)
+        about = {**network._asdict(), "hyperparameters": point}
+        return self._training(self.trials, name, network, values, about, splits, c.search_epochs)
 
     def _same_hyperparameters(self, name: str, unit: dict) -> None:
         """Raises ConfigError unless a unit was trained with the current hyperparameters.
@@ -238,16 +234,13 @@ class Networks(Folder):
     # Training.
 
     def _train(self, network: Network) -> dict:
-        dataset, method, seed = network
-        values = self.hyperparameters(dataset, method)
-        return self._training(
-            self.units, network.name, network, values,
-            about={"dataset": dataset, "method": method, "seed": seed, "hyperparameters": values},
-            splits=self.splits(dataset), epochs=self.config.epochs,
-        )  # fmt: skip
+        values = self.hyperparameters(network.dataset, network.method)
+        splits, epochs = self.splits(network.dataset), self.config.epochs
+        about = {**network._asdict(), "hyperparameters": values}
+        return self._training(self.units, network.name, network, values, about, splits, epochs)
 
     def _training(
-        self, folder: Units, name: str, network: Network, values: Values, *, about: dict,
+        self, folder: Units, name: str, network: Network, values: Values, about: dict,
         splits: data.Splits, epochs: int,
     ) -> dict:  # fmt: skip
         c, method, seed = self.config, METHODS[network.method], network.seed

@@ -64,27 +64,23 @@ class Config(measuring.Config, budget.Config):
 
 
 _BOTH = (2 / 255, 8 / 255)  # of the standard ball hardly anything is left
-PRESETS = {
-    "paper": Config(),
-    "full": Config(
-        **measuring.FULL,
-        test_size=500,
-        methods=("baseline", "fg_linf", "gat", "pgd"),
-        linf_epsilons=_BOTH,
-        hard_label_images=50,
-    ),
-    "reduced": Config(
-        **measuring.REDUCED, test_size=200, linf_epsilons=_BOTH, hard_label_images=50
-    ),
-    "quick": Config(
-        **measuring.QUICK,
-        test_size=100,
-        methods=("baseline", "fg_l2", "gat", "pgd"),
-        linf_epsilons=(2 / 255,),
-        l2_epsilons=(),
+PRESETS = Config.presets(
+    measuring.PRESETS,
+    full={
+        "test_size": 500,
+        "methods": ("baseline", "fg_linf", "gat", "pgd"),
+        "linf_epsilons": _BOTH,
+        "hard_label_images": 50,
+    },
+    reduced={"test_size": 200, "linf_epsilons": _BOTH, "hard_label_images": 50},
+    quick={
+        "test_size": 100,
+        "methods": ("baseline", "fg_l2", "gat", "pgd"),
+        "linf_epsilons": (2 / 255,),
+        "l2_epsilons": (),
         **budget.FEW,
-    ),
-}
+    },
+)
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:

@@ -18,7 +18,7 @@ import itertools
 import pathlib
 import statistics
 import time
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -62,12 +62,12 @@ class Config(settings.Config):
     )  # fmt: skip
 
 
-_OWN: dict[str, dict[str, Any]] = {
-    "full": {"seeds": (0, 1, 2)},
-    "reduced": {"datasets": ("cifar10",), "seeds": (0, 1, 2)},
-    "quick": {"datasets": ("shapes",), "seeds": (0,)},
-}
-PRESETS = {name: Config(**ours, **_OWN.get(name, {})) for name, ours in settings.PRESETS.items()}
+PRESETS = Config.presets(
+    settings.PRESETS,
+    full={"seeds": (0, 1, 2)},
+    reduced={"datasets": ("cifar10",), "seeds": (0, 1, 2)},
+    quick={"datasets": ("shapes",), "seeds": (0,)},
+)
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:

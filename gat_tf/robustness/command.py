@@ -260,10 +260,10 @@ def load_images(config: Config, input_shape: Any = None) -> tuple[np.ndarray, np
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    chosen = np.arange(len(labels))
     if config.dataset not in data.CLASSES and pathlib.Path(config.dataset).expanduser().is_dir():
-        chosen = _by_turns(labels)  # in a folder one class comes after the other
-    images, labels = images[chosen][: config.images], labels[chosen][: config.images]
+        turns = _by_turns(labels)  # in a folder one class comes after the other
+        images, labels = images[turns], labels[turns]
+    images, labels = images[: config.images], labels[: config.images]
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / 255
         images = config.low + (config.high - config.low) * images

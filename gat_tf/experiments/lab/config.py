@@ -7,7 +7,7 @@ import functools
 import json
 import math
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import keras
@@ -68,6 +68,9 @@ def option(
 run_option = functools.partial(option, affects_results=False)
 
 
+C = TypeVar("C", bound="Config")
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The base of all configurations: their values are those that their options allow.
@@ -89,8 +92,10 @@ class Config:
                     f"Expected {field.name} to rise from one to the next. Received: {value}"
                 )
 
-
-C = TypeVar("C", bound=Config)
+    @classmethod
+    def presets(cls: type[C], common: Mapping[str, dict], **own: dict) -> dict[str, C]:
+        """Common presets, with an experiment's own settings by the preset's name."""
+        return {name: cls(**{**ours, **own.get(name, {})}) for name, ours in common.items()}
 
 
 def _require_allowed(field: dataclasses.Field, value: Any) -> None:

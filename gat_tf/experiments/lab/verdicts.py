@@ -143,12 +143,9 @@ def _measure(claim: Claim, confidence: float) -> dict:
     """Everything about a claim that does not depend on the other claims."""
     differences = np.array(claim.differences, dtype=float)
     seeds = len(differences)
-    mean = std = math.nan
     with np.errstate(over="ignore", invalid="ignore"):
-        if seeds:
-            mean = float(differences.mean())
-        if seeds > 1:
-            std = float(differences.std(ddof=1))
+        mean = float(differences.mean()) if seeds else math.nan
+        std = float(differences.std(ddof=1)) if seeds > 1 else math.nan
     found = {
         "seeds": seeds,
         "mean": mean if math.isfinite(mean) else None,

@@ -45,8 +45,8 @@ class Config(settings.Config):
     evaluation_steps: int = option(20, "Number of PGD steps, each a fifth of δmax (paper).")
 
 
-PRESETS = settings.presets(
-    Config,
+PRESETS = Config.presets(
+    settings.PRESETS,
     large={"attacked_images": 2_000},
     reduced={"attacked_images": 1_000},
     quick={"attacked_images": 200, "evaluation_steps": 10, "epsilons": _SWEPT[::2]},

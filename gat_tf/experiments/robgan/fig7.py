@@ -54,7 +54,7 @@ class Config(settings.Config):
     )
 
 
-PRESETS = settings.presets(Config, quick={"diversity_images": 20})
+PRESETS = Config.presets(settings.PRESETS, quick={"diversity_images": 20})
 
 
 def run(config: Config, output_dir: str | pathlib.Path) -> dict:

@@ -94,8 +94,8 @@ def _of_table2(preset: str, score_images: int) -> dict:
     }
 
 
-PRESETS = settings.presets(
-    Config,
+PRESETS = Config.presets(
+    settings.PRESETS,
     large=_of_table2("full", 10_000),
     reduced=_of_table2("reduced", 2_000),
     quick=_of_table2("quick", 500),

@@ -50,7 +50,7 @@ def load(config: Config, dataset: str) -> data.Splits:
             f"Expected training images of each of the {splits.num_classes} classes of "
             f"{dataset}. Received: none of {', '.join(map(str, missing))}."
         )
-    return splits._replace(train=train, validation=test, test=test)
+    return data.Splits(train, test, test, splits.num_classes)  # none is kept for validation
 
 
 def _in_bytes(split: data.Split) -> data.Split:

@@ -50,8 +50,8 @@ class Config(settings.Config, budget.Config):
 
 
 _ON_CIFAR = {"attacked_images": 200, "hard_label_images": 50}
-PRESETS = settings.presets(
-    Config,
+PRESETS = Config.presets(
+    settings.PRESETS,
     large=_ON_CIFAR,
     reduced=_ON_CIFAR,
     quick={"attacked_images": 100, **budget.FEW},

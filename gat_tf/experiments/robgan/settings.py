@@ -158,7 +158,7 @@ class Recipe(configs.Config):
 
 RECIPE = Recipe()
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # 15,620 updates of the generator. All that is shorter, is so by the same factor.
     "large": {
@@ -202,8 +202,3 @@ PRESETS = {
         "lipschitz_images": 200,
     },
 }
-
-
-def presets(config_class: Any, **own: dict) -> dict:
-    """The presets of an experiment: these, with settings of its own by preset's name."""
-    return {name: config_class(**ours, **own.get(name, {})) for name, ours in PRESETS.items()}
