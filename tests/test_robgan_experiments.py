@@ -15,7 +15,17 @@ import tensorflow as tf
 from gat_tf import data, evaluation, models
 from gat_tf.experiments.lab import files, fitting, results
 from gat_tf.experiments.lab.config import ConfigError
-from gat_tf.experiments.robgan import curves, fig2, fig6, fig7, fig8, images, robustness, table1
+from gat_tf.experiments.robgan import (
+    curves,
+    fig2,
+    fig6,
+    fig7,
+    fig8,
+    images,
+    robustness,
+    scoring,
+    table1,
+)
 from gat_tf.experiments.robgan.methods import (
     GANS,
     Network,
@@ -510,6 +520,13 @@ def test_missing_inception_weights_are_named(finished, tmp_path, monkeypatch):
     config = config_for("fig8", finished[0] / "networks", score_network="inception")
     with pytest.raises(ConfigError, match=r"(?s)weights of Inception v3.*--score_network=baseline"):
         fig8.run(config, tmp_path)
+
+
+def test_scores_of_other_score_network_are_not_taken(finished, monkeypatch):
+    root, found = finished
+    monkeypatch.setattr(scoring.Scorer, "digest", "another")
+    with pytest.raises(ConfigError, match="to be of the score that is there now"):
+        fig8.run(config_for("fig8", root / "networks"), found["fig8"][0])
 
 
 def test_score_network_that_is_none_is_named_before_any_training(tmp_path):

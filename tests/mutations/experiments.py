@@ -542,4 +542,18 @@ MUTATIONS = [
         "return self.config.image_size",
         "test_any_dataset.py -k known_by_their_data_set",
     ),
+    (
+        "networks of a file's images not bound to them",
+        "experiments/lab/folder.py",
+        "datasets.bind(self.folder, source, self.splits(name))",
+        "self.splits(name)",
+        "test_any_dataset.py -k other_images",
+    ),
+    (
+        "scores by another network taken for this one's",
+        "experiments/measuring.py",
+        "        digests |= others\n",
+        "",
+        "test_robgan_experiments.py -k other_score_network",
+    ),
 ]
