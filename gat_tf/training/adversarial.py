@@ -97,6 +97,8 @@ class AdversarialTraining(ClassifierScheme):
         ['adversarial_accuracy', 'adversarial_loss', 'clean_accuracy']
     """
 
+    _arguments = (*ClassifierScheme._arguments, "attack", "alpha")
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -114,15 +116,6 @@ class AdversarialTraining(ClassifierScheme):
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.alpha = checks.number("alpha", alpha, 0, 1)
-
-    def get_config(self) -> dict[str, Any]:
-        attack = keras.saving.serialize_keras_object(self.attack)
-        return {
-            **super().get_config(),
-            "attack": attack,
-            "alpha": self.alpha,
-            "bounds": list(self.bounds),
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)

@@ -13,7 +13,7 @@ from gat_tf.attacks import Attack
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
 from gat_tf.training.adversarial import AdversarialTraining
-from gat_tf.training.classifier_base import outcome, recorded
+from gat_tf.training.classifier_base import ClassifierScheme, outcome, recorded
 
 
 class AWPStep(NamedTuple):
@@ -126,6 +126,8 @@ class AWP(AdversarialTraining):
         >>> accuracies = history.history["adversarial_accuracy"]  # one value per epoch
     """
 
+    _arguments = (*ClassifierScheme._arguments, "attack", "gamma", "warmup_steps")
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -143,11 +145,6 @@ class AWP(AdversarialTraining):
         )
         self.gamma = checks.number("gamma", gamma, low=0)
         self.warmup_steps = checks.count("warmup_steps", warmup_steps, low=0)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["alpha"]
-        return {**config, "gamma": self.gamma, "warmup_steps": self.warmup_steps}
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)

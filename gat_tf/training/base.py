@@ -55,6 +55,8 @@ class Scheme(MultiWorker, keras.Model):
         seed: Seed of all randomness in a step.
     """
 
+    # Arguments of the constructor, which are attributes too: what a saved scheme is made from.
+    _arguments: ClassVar[tuple[str, ...]] = ("seed", "name")
     # What `compile` calls them, and where they are.
     _optimizers: ClassVar[dict[str, str]] = {"optimizer": "optimizer"}
 
@@ -150,7 +152,10 @@ class Scheme(MultiWorker, keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def get_config(self) -> dict[str, Any]:
-        return {"seed": self.seed, "name": self.name}
+        return {
+            argument: keras.saving.serialize_keras_object(getattr(self, argument))
+            for argument in self._arguments
+        }
 
     @classmethod
     def from_config(cls, config: Any, custom_objects: dict[str, Any] | None = None) -> Scheme:

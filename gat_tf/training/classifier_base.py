@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -27,6 +27,7 @@ class ClassifierScheme(Scheme):
             optimiser's step count, so that a run that is resumed goes on as if never stopped.
     """
 
+    _arguments = ("classifier", "from_logits", "bounds", *Scheme._arguments)
     _recorded: tuple[str, ...] = (
         "loss",  # the objective of eqs. 2, 4 and 10 of the GAT paper
         "clean_loss",
@@ -51,6 +52,7 @@ class ClassifierScheme(Scheme):
         super().__init__(logits.num_classes, bounds, self._recorded, seed=seed, name=name)
         self._logits = logits
         self.classifier = classifier
+        self.from_logits = from_logits
         self.results["power_quantiles"] = Quantiles("power")
 
     @property
@@ -63,13 +65,6 @@ class ClassifierScheme(Scheme):
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.classifier(images, training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "from_logits": self._logits.from_logits,
-            **super().get_config(),
-        }
 
     def _step_seed(self) -> tf.Tensor:
         # A tensor where gradients are accumulated.

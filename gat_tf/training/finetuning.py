@@ -11,7 +11,7 @@ from gat_tf import checks
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.models import sampling
-from gat_tf.training.base import added, require_built
+from gat_tf.training.base import Scheme, added, require_built
 from gat_tf.training.classifier_base import ClassifierScheme, Outcome, outcome
 from gat_tf.training.gan import check_networks, draw, step_counter
 
@@ -63,6 +63,16 @@ class FineTuning(ClassifierScheme):
         >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
     """
 
+    _arguments = (
+        "classifier",
+        "generator",
+        "attack",
+        "fake_weight",
+        "statistics",
+        "fake_images",
+        "from_logits",
+        *Scheme._arguments,
+    )
     _recorded = (
         "loss",  # eq. 10
         "adversarial_loss",  # its first term
@@ -108,16 +118,6 @@ class FineTuning(ClassifierScheme):
                 shape = fake_images, sampling.latent_size(generator)
                 self._noise = tf.random.stateless_normal(shape, (self.seed, 0))
         self.steps = step_counter(self)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "attack": keras.saving.serialize_keras_object(self.attack),
-            "fake_weight": self.fake_weight,
-            "statistics": self.statistics,
-            "fake_images": self.fake_images,
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)

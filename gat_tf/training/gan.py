@@ -38,6 +38,7 @@ class GAN(Scheme):
         ValueError: The networks' images or classes do not fit each other.
     """
 
+    _arguments = ("discriminator", "generator", "discriminator_steps", *Scheme._arguments)
     _optimizers: ClassVar = {
         "discriminator_optimizer": "optimizer",
         "generator_optimizer": "generator_optimizer",
@@ -94,14 +95,6 @@ class GAN(Scheme):
         """
         super().compile(discriminator_optimizer, **kwargs)
         self.generator_optimizer = self._prepared(generator_optimizer or adam(), self.generator)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "discriminator_steps": self.discriminator_steps,
-            **super().get_config(),
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)

@@ -133,6 +133,7 @@ class GAT(GeneratorScheme):
         >>> hardened = scheme.classifier  # a plain Keras model, to save or to evaluate
     """
 
+    _arguments = (*GeneratorScheme._arguments, "alpha", "generator_steps", "minibatches")
     _optimizers: ClassVar = {
         "classifier_optimizer": "optimizer",
         "generator_optimizer": "generator_optimizer",
@@ -189,14 +190,6 @@ class GAT(GeneratorScheme):
         self.generator_optimizer = self._prepared(
             generator_optimizer or slow_adam(), self.generator
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "generator_steps": self.generator_steps,
-            "minibatches": self.minibatches,
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         if self.minibatches == "shared":

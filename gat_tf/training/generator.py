@@ -83,6 +83,8 @@ class GeneratorScheme(ClassifierScheme):
         seed: Seed of the scheme's random choices.
     """
 
+    _arguments = (*ClassifierScheme._arguments, "generator", "c_g")
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -106,15 +108,6 @@ class GeneratorScheme(ClassifierScheme):
             "generator_bias_norm",  # ||G(0)||_2: what G adds whatever the gradient
         ):
             self.results[name] = keras.metrics.Mean(name=name)
-
-    def get_config(self) -> dict[str, Any]:
-        generator = keras.saving.serialize_keras_object(self.generator)
-        return {
-            **super().get_config(),
-            "generator": generator,
-            "c_g": self.c_g,
-            "bounds": list(self.bounds),
-        }
 
     def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)

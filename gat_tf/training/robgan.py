@@ -197,6 +197,7 @@ class RobGAN(GAN):
         >>> classifier = models.class_head(scheme.discriminator)
     """
 
+    _arguments = (*GAN._arguments, "attack", "class_loss")
     _recorded = (
         "loss",  # the sum of the next two
         "discriminator_loss",
@@ -234,10 +235,6 @@ class RobGAN(GAN):
         )
         self.attack = attack
         self.class_loss = class_loss
-
-    def get_config(self) -> dict[str, Any]:
-        attack = keras.saving.serialize_keras_object(self.attack)
-        return {**super().get_config(), "attack": attack, "class_loss": self.class_loss}
 
     def _update_discriminator(self, images, labels, noise, fake_labels):
         images = self._attacked(images, labels)
