@@ -148,8 +148,7 @@ class AWP(AdversarialTraining):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
-        found = self.attack.perturb(self._logits, images, labels, self._step_seed())
-        perturbation = tf.stop_gradient(found)
+        perturbation = self.attack.perturb(self._logits, images, labels, self._step_seed())
         clean = outcome(self._logits(images), labels)
         warm = tf.convert_to_tensor(self.optimizer.iterations) >= self.warmup_steps
         step = awp_step(

@@ -177,6 +177,8 @@ class Scheme(MultiWorker, keras.Model):
         x: Data | Array | None = None,
         y: Array | None = None,
         *,
+        batch_size: int | None = None,
+        shuffle: bool = True,
         validation_data: Data | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
@@ -199,8 +201,8 @@ class Scheme(MultiWorker, keras.Model):
         if validation_data is not None:
             validation_data = self._checked(*_pair(validation_data))
         with checks.readable_errors():
-            x = self._training_data(x, y, kwargs)  # shuffled already
-            return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+            dataset = self._training_data(x, y, batch_size, shuffle)  # shuffled already
+            return super().fit(dataset, validation_data=validation_data, shuffle=False, **kwargs)
 
     def evaluate(
         self, x: Data | Array | None = None, y: Array | None = None, **kwargs: Any
@@ -213,11 +215,10 @@ class Scheme(MultiWorker, keras.Model):
             return super().evaluate(x, y, **kwargs)
 
     def _training_data(
-        self, x: Data | Array | None, y: Array | None, fit_arguments: dict[str, Any]
+        self, x: Data | Array | None, y: Array | None, batch_size: int | None, shuffle: bool
     ) -> tf.data.Dataset:
         """The data for `train_step`, from the arguments of `fit`."""
-        batch_size = fit_arguments.pop("batch_size", None)
-        return self._checked(x, y, batch_size, shuffle=fit_arguments.pop("shuffle", True))
+        return self._checked(x, y, batch_size, shuffle)
 
     def _checked(self, x, y=None, batch_size=None, shuffle=False):
         dataset = as_dataset(x, y, batch_size, shuffle)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf._types import Bounds, Gradients
+from gat_tf._types import Bounds
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
@@ -97,15 +97,19 @@ def bounds_with(attack: Attack, bounds: Bounds | None) -> tuple[float, float]:
 
 
 class Outcome(NamedTuple):
-    """What a classifier makes of images: J(x) and whether it is right, `[B]` each."""
+    """What a classifier makes of images: J(x), F(x)_y and whether it is right, `[B]` each."""
 
     loss: tf.Tensor
+    probability: tf.Tensor
     correct: tf.Tensor
 
 
 def outcome(z: tf.Tensor, labels: tf.Tensor) -> Outcome:
     """The outcome of logits `[B, K]`."""
-    return Outcome(losses.cross_entropy(losses.margin(z, labels)), losses.is_correct(z, labels))
+    margins = losses.margin(z, labels)
+    return Outcome(
+        losses.cross_entropy(margins), losses.probability(margins), losses.is_correct(z, labels)
+    )
 
 
 def recorded(
@@ -159,24 +163,13 @@ def mixed_step(
         loss_scale: Factor that the gradients come out multiplied with (mixed precision).
     """
     adversarial = classifier_pass(logits, perturbed, labels, with_input_gradient, loss_scale)
-    return MixedStep(
-        loss=mixed(clean.loss, adversarial.loss, alpha),
-        clean=clean,
-        adversarial=adversarial,
-        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
-    )
+    gradients = adversarial.weight_gradients
+    if alpha != 0:  # else the clean loss's backward pass, which nothing needs, leaves the graph
+        pairs = zip(clean.weight_gradients, gradients, strict=True)
+        gradients = [None if a is None else mixed(c, a, alpha) for c, a in pairs]
+    return MixedStep(mixed(clean.loss, adversarial.loss, alpha), clean, adversarial, gradients)
 
 
 def mixed(clean: tf.Tensor, adversarial: tf.Tensor, alpha: float) -> tf.Tensor:
     """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
     return alpha * clean + (1 - alpha) * adversarial
-
-
-def mixed_gradients(clean: Gradients, adversarial: Gradients, alpha: float) -> Gradients:
-    """`mixed` for lists of gradients; None counts as zero."""
-    if alpha == 0:  # the clean loss's backward pass, which nothing needs, falls out of the graph
-        return adversarial
-    return [
-        a if c is None else c if a is None else mixed(c, a, alpha)
-        for c, a in zip(clean, adversarial, strict=True)
-    ]

@@ -15,7 +15,7 @@ from gat_tf import checks
 from gat_tf._keras import all_layers
 from gat_tf._types import Seed
 from gat_tf.models import sampling
-from gat_tf.training.base import ADAM_EPSILON, Scheme, as_dataset, require_built
+from gat_tf.training.base import ADAM_EPSILON, Scheme, require_built
 
 
 class GAN(Scheme):
@@ -140,12 +140,11 @@ class GAN(Scheme):
         loss = values["discriminator_loss"] + values["generator_loss"]
         return self._record(loss=loss, **values)
 
-    def _training_data(self, x, y, fit_arguments):
+    def _training_data(self, x, y, batch_size, shuffle):
+        dataset = super()._training_data(x, y, batch_size, shuffle)
         if self.discriminator_steps == 1:
-            return super()._training_data(x, y, fit_arguments)
-        batch_size = fit_arguments.pop("batch_size", None)
-        dataset = as_dataset(x, y, batch_size, fit_arguments.pop("shuffle", True))
-        return self._checked(dataset).apply(self._grouped).prefetch(tf.data.AUTOTUNE)
+            return dataset
+        return dataset.apply(self._grouped).prefetch(tf.data.AUTOTUNE)
 
     def _checked(self, x, y=None, batch_size=None, shuffle=False):
         dataset = super()._checked(x, y, batch_size, shuffle)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras.optimizers import Optimizer
 
-from gat_tf import checks, losses
+from gat_tf import checks
 from gat_tf._types import Bounds
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, logits_and_input_gradient
@@ -60,13 +60,13 @@ def perturbation_generator_step(
     variables = generator.trainable_variables
     with tf.GradientTape() as tape:
         perturbation = tf.cast(generator(gradient, training=True), images.dtype)
-        z = logits(images + perturbation)
-        loss = losses.probability(losses.margin(z, labels)) + c_g * norms.power(perturbation)
+        adversarial = outcome(logits(images + perturbation), labels)
+        loss = adversarial.probability + c_g * norms.power(perturbation)
         scaled = tf.reduce_sum(loss) * loss_scale
     return PerturbationGeneratorStep(
         loss=loss,
         perturbation=perturbation,
-        adversarial=outcome(z, labels),
+        adversarial=adversarial,
         gradients=tape.gradient(scaled, variables),
     )
 
@@ -113,12 +113,11 @@ class GeneratorScheme(ClassifierScheme):
         images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
-        adversarial = self._logits(images + perturbation)
-        probability = losses.probability(losses.margin(adversarial, labels))
+        adversarial = outcome(self._logits(images + perturbation), labels)
         return self._record_with_generator(
             gradient,
-            generator_loss=probability + self.c_g * norms.power(perturbation),
-            **recorded(outcome(clean, labels), outcome(adversarial, labels), perturbation),
+            generator_loss=adversarial.probability + self.c_g * norms.power(perturbation),
+            **recorded(outcome(clean, labels), adversarial, perturbation),
         )
 
     def _objective(self, values: dict) -> tf.Tensor:
