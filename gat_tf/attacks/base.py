@@ -135,6 +135,19 @@ class Attack(abc.ABC):
         return self.checked_and_attacked(logits, images, labels, seed)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class EpsilonAttack(Attack):
+    """An attack of size ε in a norm. The subclasses describe the arguments."""
+
+    epsilon: float
+    norm: float = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
+
+
 class GradientAttack(Attack):
     """An attack that is a function of one input gradient.
 

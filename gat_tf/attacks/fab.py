@@ -115,7 +115,7 @@ class FAB(iterative.IterativeAttack):
             delta = self._step(logits, x, y, target, delta)
             z = logits(x + delta)
             fooled = losses.logit_margin(z, y) > ROUNDING * tf.reduce_max(tf.abs(z), axis=-1)
-            size = iterative.size(delta, self.norm)
+            size = norms.size(delta, self.norm)
             found = fooled & (size <= radius[:, 0, 0, 0])
             smallest = smallest.update(index, delta, tf.where(found, -size, size.dtype.min))
             delta = tf.where(fooled[:, None, None, None], BACKWARD * delta, delta)
@@ -134,7 +134,7 @@ class FAB(iterative.IterativeAttack):
         from_delta = self._to_plane(images + delta, normal, gap)
         gap -= tf.reduce_sum(normal * delta, norms.AXES)  # at the image, by the linear classifier
         from_image = self._to_plane(images, normal, gap)
-        near, far = (iterative.size(t, self.norm) for t in (from_delta, from_image))
+        near, far = (norms.size(t, self.norm) for t in (from_delta, from_image))
         bias = tf.minimum(tf.math.divide_no_nan(near, near + far), MAX_BIAS)[:, None, None, None]
         next_delta = (1 - bias) * (
             delta + EXTRAPOLATION * from_delta

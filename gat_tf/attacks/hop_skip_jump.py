@@ -9,7 +9,7 @@ import tensorflow as tf
 from gat_tf import checks, losses
 from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
-from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.attacks.base import EpsilonAttack, seed_or_random
 from gat_tf.logits import Logits
 
 _TRIALS = 100  # of noise to start from
@@ -18,7 +18,7 @@ _HALVINGS = 20  # of a step, and of an interval: float32 cannot tell smaller one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class HopSkipJump(Attack):
+class HopSkipJump(EpsilonAttack):
     """Walks along the decision boundary towards the image, using only the predicted class.
 
     Each step samples points around the current point on the boundary and estimates from their
@@ -50,15 +50,11 @@ class HopSkipJump(Attack):
         TensorShape([2, 8, 8, 3])
     """
 
-    epsilon: float
-    norm: float = 2
     steps: int = 20
     evaluations: int = 100
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
         checks.count("steps", self.steps)
         checks.count("evaluations", self.evaluations)
 
@@ -81,7 +77,7 @@ class HopSkipJump(Attack):
             return t + 1, delta, closest.update(all_indices, delta, -self._size(delta))
 
         closest = iterative.loop(lambda t, *_: t <= self.steps, step, (1, delta, closest))[2]
-        size = _per_image(-closest.score)
+        size = norms.per_image(-closest.score)
         return tf.where(size <= norms.radius(self.epsilon, images), closest.perturbation, 0.0)
 
     def _start(self, fools, images, seed):
@@ -98,7 +94,7 @@ class HopSkipJump(Attack):
             seed_of_trial = tf.random.fold_in(seed, i)
             noise = tf.random.stateless_uniform(tf.shape(images), seed_of_trial, low, high)
             fooled = fools(noise - images)
-            start = tf.where(_per_image(fooled & ~found), noise - images, start)
+            start = tf.where(norms.per_image(fooled & ~found), noise - images, start)
             return i + 1, start, found | fooled
 
         zero = tf.zeros_like(images)
@@ -109,10 +105,10 @@ class HopSkipJump(Attack):
 
         def halve(i, inside, outside):
             middle = (inside + outside) / 2
-            fooled = _per_image(fools(norms.project(perturbation, middle, self.norm)))
+            fooled = norms.per_image(fools(norms.project(perturbation, middle, self.norm)))
             return i + 1, tf.where(fooled, inside, middle), tf.where(fooled, middle, outside)
 
-        size = _per_image(self._size(perturbation))
+        size = norms.per_image(self._size(perturbation))
         variables = (0, tf.zeros_like(size), size)
         outside = iterative.loop(lambda i, *_: i < _HALVINGS, halve, variables)[2]
         return norms.project(perturbation, outside, self.norm)
@@ -123,17 +119,17 @@ class HopSkipJump(Attack):
         count = tf.cast(self.evaluations * tf.sqrt(tf.cast(t, tf.float32)), tf.int32)
         dimensions = tf.cast(tf.size(images[0]), tf.float32)
         low, high = self.clip or (0.0, 1.0)
-        radius = _per_image(self._size(delta)) / dimensions  # the paper's
+        radius = norms.per_image(self._size(delta)) / dimensions  # the paper's
         radius = tf.maximum(radius, _PROBE * (high - low) * tf.sqrt(dimensions))
 
         def point(i, total, weighted, signs):
             probe = norms.random_direction(tf.shape(images), 2, tf.random.fold_in(seed, i))
             probe = iterative.clipped(self, images, delta + radius * probe) - delta
-            sign = _per_image(tf.where(fools(delta + probe), 1.0, -1.0))
+            sign = norms.per_image(tf.where(fools(delta + probe), 1.0, -1.0))
             return i + 1, total + probe, weighted + sign * probe, signs + sign
 
         zero = tf.zeros_like(images)
-        variables = (0, zero, zero, _per_image(zero[:, 0, 0, 0]))
+        variables = (0, zero, zero, norms.per_image(zero[:, 0, 0, 0]))
         _, total, weighted, signs = iterative.loop(lambda i, *_: i < count, point, variables)
         mean = signs / tf.cast(count, tf.float32)
         # The mean is a baseline that lowers the variance, unless all signs are the same.
@@ -147,18 +143,14 @@ class HopSkipJump(Attack):
             return (i < _HALVINGS) & ~tf.reduce_all(arrived)
 
         def shorter(i, next_delta, arrived):
-            step = _per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
+            step = norms.per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
             tried = iterative.clipped(self, images, delta + step)
             fooled = fools(tried)
-            next_delta = tf.where(_per_image(fooled & ~arrived), tried, next_delta)
+            next_delta = tf.where(norms.per_image(fooled & ~arrived), tried, next_delta)
             return i + 1, next_delta, arrived | fooled
 
         arrived = tf.zeros_like(length, tf.bool)
         return iterative.loop(unfinished, shorter, (0, delta, arrived))[1]
 
     def _size(self, perturbation):
-        return iterative.size(perturbation, self.norm)
-
-
-def _per_image(values: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(values, [-1, 1, 1, 1])
+        return norms.size(perturbation, self.norm)

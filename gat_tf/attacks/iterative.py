@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from gat_tf import checks
+from gat_tf import checks, losses
 from gat_tf._types import Seed
 from gat_tf.attacks import norms
-from gat_tf.attacks.base import Attack
+from gat_tf.attacks.base import Attack, EpsilonAttack
 
 AnyIterative = TypeVar("AnyIterative", bound="IterativeAttack")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class IterativeAttack(Attack):
+class IterativeAttack(EpsilonAttack):
     """An attack of many steps within a ball, which may stop attacking an image once it is fooled.
 
     The subclasses describe the arguments.
     """
 
-    epsilon: float
-    norm: float = 2
     steps: int = 100
     early_stop: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
         checks.count("steps", self.steps)
 
     def for_accuracy(self: AnyIterative) -> AnyIterative:
@@ -79,7 +74,9 @@ def loop(
     variables = tf.nest.map_structure(tf.convert_to_tensor, tuple(variables))
     shapes = [tf.nest.map_structure(lambda t: t.shape, variable) for variable in variables]
     for i in shrinking:
-        shapes[i] = tf.nest.map_structure(_of_any_number, variables[i])
+        shapes[i] = tf.nest.map_structure(
+            lambda t: tf.TensorShape([None, *t.shape[1:]]), variables[i]
+        )
     return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
 
 
@@ -130,17 +127,5 @@ def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) 
 def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
     """The `count` wrong classes with the largest logits, or all wrong classes: `[B, count]`."""
     count = min(count, logits.shape[-1] - 1)
-    of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
-    others = tf.where(of_label, logits.dtype.min, logits)
+    others, _ = losses.split(logits, labels)
     return tf.cast(tf.math.top_k(others, count).indices, labels.dtype)
-
-
-def size(perturbation: tf.Tensor, norm: float) -> tf.Tensor:
-    """||η|| per image, `[B]`."""
-    if norm == math.inf:
-        return tf.reduce_max(tf.abs(perturbation), norms.AXES)
-    return norms.l2_norm(perturbation)
-
-
-def _of_any_number(t: tf.Tensor) -> tf.TensorShape:
-    return tf.TensorShape([None, *t.shape[1:]])

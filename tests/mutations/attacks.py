@@ -25,8 +25,8 @@ MUTATIONS = [
     (
         "one epsilon for the batch",
         "attacks/norms.py",
-        "_per_image(tf.broadcast_to(epsilon, ",
-        "_per_image(tf.broadcast_to(tf.reduce_mean(epsilon), ",
+        "per_image(tf.broadcast_to(epsilon, ",
+        "per_image(tf.broadcast_to(tf.reduce_mean(epsilon), ",
         "test_attacks.py -k image_has_its_own_epsilon",
     ),
     (
@@ -164,7 +164,7 @@ MUTATIONS = [
     ),
     (
         "the label among the target classes",
-        "attacks/iterative.py",
+        "losses.py",
         "others = tf.where(of_label, logits.dtype.min, logits)",
         "others = logits",
         "test_apgd.py -k targets_are_the_most_likely",
