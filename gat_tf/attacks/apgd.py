@@ -77,8 +77,7 @@ class APGD(iterative.IterativeAttack):
         checks.count("restarts", self.restarts)
         checks.count("targets", self.targets)
         checks.count("samples", self.samples)
-        if self.loss not in LOSSES:
-            raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={self.loss!r}")
+        checks.one_of("loss", self.loss, LOSSES)
 
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None

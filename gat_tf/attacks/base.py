@@ -177,6 +177,15 @@ class GradientAttack(Attack):
         return self.from_gradient(gradient)
 
 
+def require_untargeted(attack: Attack | None) -> None:
+    """Raises ValueError if the labels that the attack takes are targets."""
+    if getattr(attack, "targeted", False):
+        raise ValueError(
+            "Expected an untargeted attack: images are attacked with their true labels. "
+            f"Received: {attack!r}"
+        )
+
+
 def seed_or_random(seed: Seed) -> tf.Tensor:
     """The seed given, or one drawn from `tf.random`: `[2]` int32."""
     if seed is None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from gat_tf import checks, losses
 from gat_tf._types import Array, BatchSpec, Bounds, Data
 from gat_tf.attacks import Attack, compiled, norms
+from gat_tf.attacks.base import require_untargeted
 from gat_tf.evaluation.progress import Progress
 from gat_tf.logits import Logits, logits_of
 
@@ -170,21 +171,16 @@ def prepared(
     `data` is a dataset of (images, labels) batches, or arrays (images, labels).
     """
     logits = logits_of(model, from_logits)
-    pair: Any = data if isinstance(data, tuple) else (data,)
-    if not (isinstance(data, tf.data.Dataset) or len(pair) == 2):
+    pair: Any = (data, None) if isinstance(data, tf.data.Dataset) else data
+    if not (isinstance(pair, tuple) and len(pair) == 2):
         raise TypeError(
             "Expected a tf.data.Dataset of (images, labels) batches, or arrays (images, labels). "
             f"Received: {type(data).__name__}"
         )
-    x, y = pair if len(pair) == 2 else (data, None)
-    dataset = checks.as_dataset(x, y, batch_size)
+    dataset = checks.as_dataset(*pair, batch_size)
     if attack is not None and not isinstance(attack, Attack):
         raise TypeError(f"Expected an attack from gat_tf.attacks, or None. Received: {attack!r}")
-    if getattr(attack, "targeted", False):
-        raise ValueError(
-            "Expected an untargeted attack: images are attacked with their true labels. "
-            f"Received: {attack!r}"
-        )
+    require_untargeted(attack)
     checks.bounds(bounds)
     bounds = (attack and attack.clip) or bounds
     return logits, checks.checked(dataset, logits.num_classes, bounds)

@@ -48,7 +48,7 @@ def awp_step(
         loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     at_weights = classifier_pass(logits, perturbed, labels, False, loss_scale)
-    variables = logits.trainable_variables
+    variables = logits.model.trainable_variables
     worst = worst_weights(variables, at_weights.weight_gradients, gamma)
     with tf.GradientTape() as tape:
         tape.watch(worst)

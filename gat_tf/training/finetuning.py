@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf.attacks import Attack, norms
+from gat_tf.attacks.base import require_untargeted
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.models import sampling
 from gat_tf.training.base import Scheme, added, require_built
@@ -97,17 +98,13 @@ class FineTuning(ClassifierScheme):
     ):
         if not isinstance(attack, Attack):
             raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
-        if getattr(attack, "targeted", False):
-            raise ValueError(
-                "Expected an untargeted attack: images are attacked with their true labels. "
-                f"Received: {attack!r}"
-            )
+        require_untargeted(attack)
         bounds = attack.clip or (0.0, 1.0)
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.fake_weight = checks.number("fake_weight", fake_weight, low=0)
         self.generator = generator
-        sampling.require_statistics(statistics)
+        checks.one_of("statistics", statistics, sampling.STATISTICS)
         self.statistics = statistics
         self.fake_images = fake_images
         if fake_images is not None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import keras
 import tensorflow as tf
 
-from gat_tf import losses
+from gat_tf import checks, losses
 from gat_tf.attacks import PGD, Attack
 from gat_tf.training.gan import GAN, judged_together
 
@@ -219,10 +219,7 @@ class RobGAN(GAN):
         seed: int = 0,
         name: str | None = None,
     ):
-        if class_loss not in CLASS_LOSSES:
-            raise ValueError(
-                f"`class_loss` must be one of {CLASS_LOSSES}. Received: class_loss={class_loss!r}"
-            )
+        checks.one_of("class_loss", class_loss, CLASS_LOSSES)
         _check_attack(attack)
         super().__init__(
             discriminator,

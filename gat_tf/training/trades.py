@@ -60,7 +60,7 @@ def trades_step(
     """
     perturbation = tf.stop_gradient(divergent(logits, attack, images, seed))
     perturbed = attack.apply(images, perturbation)
-    variables = logits.trainable_variables
+    variables = logits.model.trainable_variables
     with tf.GradientTape() as tape:
         clean = logits(images, training=True)
         adversarial = logits(perturbed, training=True)

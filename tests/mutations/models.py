@@ -208,8 +208,8 @@ MUTATIONS = [
     (
         "labels of one class too many accepted",
         "checks.py",
-        "(high < num_classes)",
-        "(high <= num_classes)",
+        "_require_within((0, num_classes - 1), labels, expected)",
+        "_require_within((0, num_classes), labels, expected)",
         "test_attacks.py -k bad_batch_is_named",
     ),
     (
