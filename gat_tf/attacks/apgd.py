@@ -129,11 +129,12 @@ class APGD(iterative.IterativeAttack):
             margin = losses.logit_margin(z, y)
             worst = worst.update(state.index, state.delta, margin)
             state, uphill = state.seen(loss, gradient).checked(uphill=gradient, since=intervals[k])
-            next_delta = self._move(x, state.delta, state.step_size * radius, uphill, radius)
+            move = state.step_size * radius * norms.direction(uphill, self.norm)
+            next_delta = self.project(x, state.delta + move, radius)
             weight = tf.where(k == 0, 1.0, STEP_WEIGHT)
             next_delta = state.delta + weight * (next_delta - state.delta)
             next_delta += (1 - weight) * (state.delta - state.previous_delta)
-            next_delta = self._project(x, next_delta, radius)
+            next_delta = self.project(x, next_delta, radius)
             state = state._replace(delta=next_delta, previous_delta=state.delta)
             if self.early_stop:
                 state = iterative.kept(state, margin <= 0)
@@ -149,13 +150,6 @@ class APGD(iterative.IterativeAttack):
         if self.loss == "dlr":
             return losses.dlr(z, labels)
         return losses.targeted_dlr(z, labels, targets)
-
-    def _move(self, images, perturbation, step_size, gradient, epsilon):
-        moved = perturbation + step_size * norms.direction(gradient, self.norm)
-        return self._project(images, moved, epsilon)
-
-    def _project(self, images, perturbation, epsilon):
-        return iterative.clipped(self, images, norms.project(perturbation, epsilon, self.norm))
 
 
 class _State(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -87,18 +88,12 @@ class HopSkipJump(EpsilonAttack):
         """
         low, high = self.clip or (0.0, 1.0)
 
-        def unfinished(i, _, found):
-            return (i < _TRIALS) & ~tf.reduce_all(found)
-
-        def trial(i, start, found):
+        def to_noise(i):
             seed_of_trial = tf.random.fold_in(seed, i)
-            noise = tf.random.stateless_uniform(tf.shape(images), seed_of_trial, low, high)
-            fooled = fools(noise - images)
-            start = tf.where(norms.per_image(fooled & ~found), noise - images, start)
-            return i + 1, start, found | fooled
+            return tf.random.stateless_uniform(tf.shape(images), seed_of_trial, low, high) - images
 
         zero = tf.zeros_like(images)
-        return iterative.loop(unfinished, trial, (0, zero, fools(zero)))[1]
+        return _first_that_fools(fools, to_noise, _TRIALS, zero, fools(zero))
 
     def _to_boundary(self, fools, perturbation):
         """Shrinks the perturbation, by bisection, until it only just fools the classifier."""
@@ -139,18 +134,32 @@ class HopSkipJump(EpsilonAttack):
     def _jump(self, fools, images, delta, length, uphill):
         """The perturbation after the longest step of length, length / 2, ... that still fools."""
 
-        def unfinished(i, _, arrived):
-            return (i < _HALVINGS) & ~tf.reduce_all(arrived)
-
-        def shorter(i, next_delta, arrived):
+        def shorter(i):
             step = norms.per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
-            tried = iterative.clipped(self, images, delta + step)
-            fooled = fools(tried)
-            next_delta = tf.where(norms.per_image(fooled & ~arrived), tried, next_delta)
-            return i + 1, next_delta, arrived | fooled
+            return iterative.clipped(self, images, delta + step)
 
         arrived = tf.zeros_like(length, tf.bool)
-        return iterative.loop(unfinished, shorter, (0, delta, arrived))[1]
+        return _first_that_fools(fools, shorter, _HALVINGS, delta, arrived)
 
     def _size(self, perturbation):
         return norms.size(perturbation, self.norm)
+
+
+def _first_that_fools(
+    fools: Callable, attempt: Callable, attempts: int, start: tf.Tensor, found: tf.Tensor
+) -> tf.Tensor:
+    """For each image the first of attempt(0), attempt(1), ... that fools the classifier.
+
+    `start` for images that have `found` one already, `[B]` booleans, and where no attempt does.
+    """
+
+    def unfinished(i, _, found):
+        return (i < attempts) & ~tf.reduce_all(found)
+
+    def attempted(i, chosen, found):
+        perturbation = attempt(i)
+        fooled = fools(perturbation)
+        chosen = tf.where(norms.per_image(fooled & ~found), perturbation, chosen)
+        return i + 1, chosen, found | fooled
+
+    return iterative.loop(unfinished, attempted, (0, start, found))[1]

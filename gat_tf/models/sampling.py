@@ -61,8 +61,9 @@ def sample(
     """
     labels = np.asarray(labels)
     images: Any = None  # until the first batch shows their shape
-    settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "statistics": statistics}
-    for places, batch in sample_batches(generator, labels, noise=noise, **settings):
+    for places, batch in sample_batches(
+        generator, labels, noise=noise, seed=seed, batch_size=batch_size, statistics=statistics
+    ):
         if images is None:
             images = np.empty((len(labels), *batch.shape[1:]), np.float32)
         images[places] = batch

@@ -13,7 +13,6 @@ from keras.optimizers import Optimizer
 from gat_tf import checks
 from gat_tf._keras import NothingToBuild, is_validation_in_fit
 from gat_tf._types import Array, Bounds, Data, Gradients
-from gat_tf.checks import as_dataset
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
 
@@ -221,7 +220,7 @@ class Scheme(MultiWorker, keras.Model):
         return self._checked(x, y, batch_size, shuffle)
 
     def _checked(self, x, y=None, batch_size=None, shuffle=False):
-        dataset = as_dataset(x, y, batch_size, shuffle)
+        dataset = checks.as_dataset(x, y, batch_size, shuffle)
         return checks.checked(dataset, self.num_classes, self.bounds).prefetch(tf.data.AUTOTUNE)
 
     # Inside a step.
@@ -276,6 +275,14 @@ def require_built(network: keras.Model) -> None:
             f"Expected a network with weights. Received: {network.name!r}, which is not built; "
             "call it on a batch of images, or give it a keras.Input, first."
         )
+
+
+def first_batch_size(dataset: tf.data.Dataset) -> int | None:
+    """The size of the first (images, labels) batch, or None where there is none."""
+    size = dataset.element_spec[0].shape[0]
+    if size is None:
+        size = next((int(tf.shape(labels)[0]) for _, labels in dataset.take(1)), None)
+    return size
 
 
 def xla_by_default() -> bool:

@@ -15,7 +15,7 @@ from gat_tf import checks
 from gat_tf._keras import all_layers
 from gat_tf._types import Seed
 from gat_tf.models import sampling
-from gat_tf.training.base import ADAM_EPSILON, Scheme, require_built
+from gat_tf.training.base import ADAM_EPSILON, Scheme, first_batch_size, require_built
 
 
 class GAN(Scheme):
@@ -57,14 +57,12 @@ class GAN(Scheme):
     ):
         require_built(discriminator)
         require_built(generator)
-        noise_size = sampling.latent_size(generator)
-        image_shape = discriminator.inputs[0].shape[1:]
-        check_networks(image_shape, generator, num_classes)
         super().__init__(num_classes, (-1.0, 1.0), metrics, seed=seed, name=name)
         self.discriminator = discriminator
         self.generator = generator
-        self.latent_size = noise_size
-        self.image_shape = image_shape
+        self.latent_size = sampling.latent_size(generator)
+        self.image_shape = discriminator.inputs[0].shape[1:]
+        check_networks(self.image_shape, generator, num_classes)
         self.discriminator_steps = checks.count("discriminator_steps", discriminator_steps)
         self.steps = step_counter(self)
 
@@ -167,9 +165,7 @@ class GAN(Scheme):
             raise ValueError(
                 f"Expected at least discriminator_steps={steps} batches. Received: {batches}"
             )
-        batch_size = dataset.element_spec[0].shape[0]
-        if batch_size is None:
-            batch_size = next((int(tf.shape(labels)[0]) for _, labels in dataset.take(1)), 1)
+        batch_size = first_batch_size(dataset) or 1
 
         @tf.autograph.experimental.do_not_convert
         def group(*batch):

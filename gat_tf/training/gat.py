@@ -12,6 +12,7 @@ from gat_tf import checks
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
 from gat_tf.logits import Logits
+from gat_tf.training.base import first_batch_size
 from gat_tf.training.classifier_base import (
     MixedStep,
     Outcome,
@@ -276,14 +277,10 @@ def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Datas
     Returns:
         A dataset of ((images, labels), ((images, labels), ... k times)), as long as `dataset`.
     """
-    images, _ = dataset.element_spec
-    batch_size = images.shape[0]
+    batch_size = first_batch_size(dataset)
     if batch_size is None:
-        sizes = [int(tf.shape(batch[0])[0]) for batch in dataset.take(1)]
-        if not sizes:
-            raise ValueError("Expected (images, labels) batches. Received: a dataset without any.")
-        (batch_size,) = sizes
-    image_bytes = 4 * int(tf.TensorShape(images.shape[1:]).num_elements() or 1)
+        raise ValueError("Expected (images, labels) batches. Received: a dataset without any.")
+    image_bytes = 4 * int(dataset.element_spec[0].shape[1:].num_elements() or 1)
     buffer = max(2 * batch_size, min(_DRAW_IMAGES, _DRAW_BYTES // image_bytes))
     others = (
         dataset.unbatch()
@@ -313,8 +310,5 @@ def _is_drawn(x: Any, draws: int) -> bool:
     """Whether x is already a dataset of ((images, labels), k times (images, labels))."""
     if not isinstance(x, tf.data.Dataset):
         return False
-    spec = x.element_spec
-    if not (isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], tuple)):
-        return False
-    pairs = (spec[0], *spec[1])
-    return len(spec[1]) == draws and all(isinstance(p, tuple) and len(p) == 2 for p in pairs)
+    pair = (None, None)
+    return tf.nest.map_structure(lambda _: None, x.element_spec) == (pair, (pair,) * draws)

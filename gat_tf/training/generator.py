@@ -216,13 +216,8 @@ def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
         "the generator's perturbations": getattr(generator, "output_shape", None),
     }
     known = {name: shape[1:] for name, shape in shapes.items() if isinstance(shape, tuple)}
-    first: tuple = next(iter(known.values()), ())
-    fits = all(
-        len(shape) == len(first)
-        and all(a is None or b is None or a == b for a, b in zip(shape, first, strict=True))
-        for shape in known.values()
-    )
-    if not fits:
+    first = next(iter(known.values()), ())
+    if not all(tf.TensorShape(shape).is_compatible_with(first) for shape in known.values()):
         described = ", ".join(f"{name} {shape}" for name, shape in known.items())
         raise ValueError(f"Expected a generator for the classifier's images. Received: {described}")
 

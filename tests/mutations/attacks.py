@@ -87,16 +87,16 @@ MUTATIONS = [
     ),
     (
         "PGD without projection",
-        "attacks/pgd.py",
-        "norms.project(moved, epsilon, self.norm)",
-        "moved",
+        "attacks/iterative.py",
+        "norms.project(perturbation, epsilon, self.norm)",
+        "perturbation",
         "test_attacks.py -k pgd_is_the_loop",
     ),
     (
         "PGD without clipping on the way",
-        "attacks/pgd.py",
-        "return iterative.clipped(self, images, norms.project(moved, epsilon, self.norm))",
-        "return norms.project(moved, epsilon, self.norm)",
+        "attacks/iterative.py",
+        "return clipped(self, images, norms.project(perturbation, epsilon, self.norm))",
+        "return norms.project(perturbation, epsilon, self.norm)",
         "test_attacks.py -k pgd_is_the_loop",
     ),
     (
