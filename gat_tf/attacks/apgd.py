@@ -130,11 +130,11 @@ class APGD(iterative.IterativeAttack):
             worst = worst.update(state.index, state.delta, margin)
             state, uphill = state.seen(loss, gradient).checked(uphill=gradient, since=intervals[k])
             move = state.step_size * radius * norms.direction(uphill, self.norm)
-            next_delta = self.project(x, state.delta + move, radius)
+            next_delta = self._project(x, state.delta + move, radius)
             weight = tf.where(k == 0, 1.0, STEP_WEIGHT)
             next_delta = state.delta + weight * (next_delta - state.delta)
             next_delta += (1 - weight) * (state.delta - state.previous_delta)
-            next_delta = self.project(x, next_delta, radius)
+            next_delta = self._project(x, next_delta, radius)
             state = state._replace(delta=next_delta, previous_delta=state.delta)
             if self.early_stop:
                 state = iterative.kept(state, margin <= 0)

@@ -33,7 +33,7 @@ class IterativeAttack(EpsilonAttack):
     def for_accuracy(self: AnyIterative) -> AnyIterative:
         return dataclasses.replace(self, early_stop=True)
 
-    def project(self, images: tf.Tensor, perturbation: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
+    def _project(self, images: tf.Tensor, perturbation: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
         """The perturbation projected onto the ball, and then clipped."""
         return clipped(self, images, norms.project(perturbation, epsilon, self.norm))
 

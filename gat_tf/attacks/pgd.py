@@ -168,7 +168,7 @@ class PGD(iterative.IterativeAttack):
     def _move(self, images, perturbation, gradient, step_size, epsilon):
         step = step_size * norms.direction(gradient, self.norm)
         moved = perturbation - step if self.targeted else perturbation + step
-        return self.project(images, moved, epsilon)
+        return self._project(images, moved, epsilon)
 
     def _success_margin(self, logits, labels):
         """The margin of the attack's success, `[B]`: positive where it has succeeded."""

@@ -181,26 +181,30 @@ def robustness(
     )
 
 
+@dataclasses.dataclass
 class _Evaluation:
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        norm: float,
-        epsilon: float,
-        budget: Budget,
-        stage: Callable,
-        return_images: bool | int,
-    ):
-        self.evaluator = evaluator
-        self.norm = norm
-        self.epsilon = epsilon
-        self.budget = budget
-        self.stage = stage
-        self.rows: dict[str, dict] = {}
-        self._return_images = bool(return_images)
-        most = math.inf if return_images is True else return_images
-        self._candidates = evaluator.numbers < most
-        self._images: dict[int, tuple[str, np.ndarray]] = {}  # index to the attack and its image
+    """The attacks on one chunk of images.
+
+    Attributes:
+        rows: Each attack's name and row of the results.
+        images: The indices of fooled images that are returned, each with the name of the last
+            attack that fools it and the image as that attack leaves it.
+    """
+
+    evaluator: Evaluator
+    norm: float
+    epsilon: float
+    budget: Budget
+    stage: Callable
+    return_images: bool | int
+    rows: dict[str, dict] = dataclasses.field(default_factory=dict)
+    images: dict[int, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def _candidates(self) -> np.ndarray:
+        """The images to return if they are fooled, `[N]` booleans."""
+        most = math.inf if self.return_images is True else self.return_images
+        return self.evaluator.numbers < most
 
     def run(self, source: Logits | None) -> dict:
         e, b = self.evaluator, self.budget
@@ -258,7 +262,7 @@ class _Evaluation:
             "zero_gradients": zero,
             "budget": dataclasses.asdict(b),
         }
-        if self._return_images:
+        if self.return_images:
             result["worst_case_images"] = self._worst_case_images()
         return {**result, "checks": list(sanity_checks(result))}
 
@@ -297,27 +301,26 @@ class _Evaluation:
                 "seconds": round(found.seconds, 2),
                 "standing": "".join("01"[int(robust)] for robust in found.robust),
             }
-            if self._return_images:
+            if self.return_images:
                 fooled = attacked & ~found.robust & self._candidates
                 row["fooled"] = _encoded(np.flatnonzero(fooled), found.adversarial[fooled])
             return row
 
         row = dict(self.stage(name, compute))
         fooled = row.pop("fooled", None)
-        if fooled and self._return_images:
-            self._images |= {
-                i: (name, image) for i, image in _decoded(fooled) if self._candidates[i]
-            }
+        if fooled and self.return_images:
+            wanted = self._candidates
+            self.images |= {i: (name, image) for i, image in _decoded(fooled) if wanted[i]}
         self.rows[name] = row
         return withstood(row)
 
     def _worst_case_images(self) -> dict:
-        index = sorted(self._images)
-        images = [self._images[i][1] for i in index]
+        index = sorted(self.images)
+        images = [self.images[i][1] for i in index]
         shape = (0, *self.evaluator.images.shape[1:])
         return {
             "index": index,
-            "attack": [self._images[i][0] for i in index],
+            "attack": [self.images[i][0] for i in index],
             "images": np.stack(images) if images else np.zeros(shape, np.float32),
         }
 

@@ -57,7 +57,6 @@ def adversarial_step(
         perturbation = shared.from_gradient(gradient)
     else:
         perturbation = attack.perturb(logits, images, labels, seed)
-    perturbation = tf.stop_gradient(perturbation)
     perturbed = attack.apply(images, perturbation)
     step = mixed_step(clean, logits, perturbed, labels, alpha, loss_scale=loss_scale)
     return step, perturbation

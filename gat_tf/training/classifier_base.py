@@ -67,10 +67,10 @@ class ClassifierScheme(Scheme):
         return self.classifier(images, training=training)
 
     def _step_seed(self) -> tf.Tensor:
-        # A tensor where gradients are accumulated.
-        return self._seed_of(tf.convert_to_tensor(self.optimizer.iterations))
+        return self._seed_of(self.optimizer.iterations)
 
     def _seed_of(self, step: keras.Variable | tf.Tensor | int) -> tf.Tensor:
+        # A tensor already where gradients are accumulated.
         seed = tf.stack([self.seed, tf.cast(tf.convert_to_tensor(step), tf.int32)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.random.fold_in(seed, replica)

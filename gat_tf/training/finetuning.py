@@ -142,7 +142,7 @@ class FineTuning(ClassifierScheme):
     def _pass(
         self, images: tf.Tensor, labels: tf.Tensor, seed: int
     ) -> tuple[ClassifierPass, tf.Tensor]:
-        perturbation = tf.stop_gradient(self.attack.perturb(self._logits, images, labels, seed))
+        perturbation = self.attack.perturb(self._logits, images, labels, seed)
         attacked = self.attack.apply(images, perturbation)
         scale = self.optimizer.scale_loss(1.0)
         return classifier_pass(self._logits, attacked, labels, False, scale), perturbation

@@ -67,7 +67,7 @@ def shared_step(
     of_classifier = mixed_step(
         clean,
         logits,
-        images + tf.stop_gradient(perturbation),
+        images + perturbation,
         labels,
         alpha,
         with_input_gradient=logits.same_in_training,

@@ -71,7 +71,7 @@ def attacked(
         # sure of the image.
         return tape.gradient(loss, perturbed, output_gradients=1 / tf.maximum(loss, 1e-30))
 
-    return tf.stop_gradient(attack.apply(images, attack.ascend(gradient, images, seed)))
+    return attack.apply(images, attack.ascend(gradient, images, seed))
 
 
 class DiscriminatorStep(NamedTuple):

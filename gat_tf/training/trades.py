@@ -58,7 +58,7 @@ def trades_step(
         seed: `[2]` integers for the random start.
         loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
-    perturbation = tf.stop_gradient(divergent(logits, attack, images, seed))
+    perturbation = divergent(logits, attack, images, seed)
     perturbed = attack.apply(images, perturbation)
     variables = logits.model.trainable_variables
     with tf.GradientTape() as tape:
