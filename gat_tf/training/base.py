@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -50,10 +49,11 @@ class Scheme(MultiWorker, keras.Model):
     Args:
         num_classes: K, or None if it is not known.
         bounds: `(low, high)` of the pixels.
-        metrics: Names of the values that each step records.
         seed: Seed of all randomness in a step.
     """
 
+    # Names of the values that each step records.
+    _recorded: ClassVar[tuple[str, ...]]
     # Arguments of the constructor, which are attributes too: what a saved scheme is made from.
     _arguments: ClassVar[tuple[str, ...]] = ("seed", "name")
     # What `compile` calls them, and where they are.
@@ -63,7 +63,6 @@ class Scheme(MultiWorker, keras.Model):
         self,
         num_classes: int | None,
         bounds: Bounds,
-        metrics: Iterable[str],
         *,
         seed: int = 0,
         name: str | None = None,
@@ -72,7 +71,7 @@ class Scheme(MultiWorker, keras.Model):
         self.num_classes: Any = num_classes  # an integer, or None where it is not known
         self.bounds = bounds
         self.seed = checks.count("seed", seed, low=0)
-        self.results = {metric: keras.metrics.Mean(name=metric) for metric in metrics}
+        self.results = {metric: keras.metrics.Mean(name=metric) for metric in self._recorded}
         self.built = True  # the networks in it are
 
     @property

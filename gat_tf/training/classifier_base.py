@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -28,7 +28,7 @@ class ClassifierScheme(Scheme):
     """
 
     _arguments = ("classifier", "from_logits", "bounds", *Scheme._arguments)
-    _recorded: tuple[str, ...] = (
+    _recorded: ClassVar[tuple[str, ...]] = (
         "loss",  # the objective of eqs. 2, 4 and 10 of the GAT paper
         "clean_loss",
         "adversarial_loss",
@@ -49,7 +49,7 @@ class ClassifierScheme(Scheme):
         logits = Logits(classifier, from_logits)
         require_built(classifier)
         bounds = checks.bounds(bounds)
-        super().__init__(logits.num_classes, bounds, self._recorded, seed=seed, name=name)
+        super().__init__(logits.num_classes, bounds, seed=seed, name=name)
         self._logits = logits
         self.classifier = classifier
         self.from_logits = from_logits

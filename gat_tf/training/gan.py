@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -28,7 +27,6 @@ class GAN(Scheme):
         discriminator: D, a Keras model.
         generator: G, a Keras model from `[noise, labels]` to images `[B, H, W, C]` in [-1, 1].
         num_classes: K.
-        metrics: Names of the values that a step records.
         discriminator_steps: n_dis, at least 1.
         seed: Seed of noise and classes. Each step's are derived from it and from the count of
             steps, which is saved with the weights, so that a run that is resumed goes on as if
@@ -49,7 +47,6 @@ class GAN(Scheme):
         discriminator: keras.Model,
         generator: keras.Model,
         num_classes: int,
-        metrics: Iterable[str],
         *,
         discriminator_steps: int,
         seed: int,
@@ -57,7 +54,7 @@ class GAN(Scheme):
     ):
         require_built(discriminator)
         require_built(generator)
-        super().__init__(num_classes, (-1.0, 1.0), metrics, seed=seed, name=name)
+        super().__init__(num_classes, (-1.0, 1.0), seed=seed, name=name)
         self.discriminator = discriminator
         self.generator = generator
         self.latent_size = sampling.latent_size(generator)

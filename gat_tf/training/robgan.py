@@ -225,7 +225,6 @@ class RobGAN(GAN):
             discriminator,
             generator,
             _classes(discriminator),
-            self._recorded,
             discriminator_steps=discriminator_steps,
             seed=seed,
             name=name,

@@ -63,7 +63,6 @@ class SNGAN(GAN):
             discriminator,
             generator,
             num_classes,
-            self._recorded,
             discriminator_steps=discriminator_steps,
             seed=seed,
             name=name,
