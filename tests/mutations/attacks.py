@@ -9,6 +9,20 @@ MUTATIONS = [
         "test_attacks.py -k call_adds_the_perturbation_and_clips",
     ),
     (
+        "any epsilon accepted",
+        "attacks/base.py",
+        "checks.epsilon(self.epsilon)",
+        "pass",
+        "test_attacks.py -k bad_epsilon_is_named",
+    ),
+    (
+        "the last of a search's successes instead of the first",
+        "attacks/hop_skip_jump.py",
+        "norms.per_image(fooled & ~found)",
+        "norms.per_image(fooled)",
+        "test_hop_skip_jump.py -k depend_on_the_others",
+    ),
+    (
         "clip of [0, 1] whatever the bounds",
         "attacks/base.py",
         "tf.clip_by_value(images, *self.clip)",
