@@ -95,8 +95,7 @@ class APGD(iterative.IterativeAttack):
 
         def ascend(run, worst):
             # Drawn for all images, so that each one's does not depend on which are left.
-            start = iterative.random_start(tf.shape(images), epsilon, self.norm, seeds[run])
-            start = iterative.clipped(self, images, start)
+            start = self._random_start(images, epsilon, seeds[run])
             target = targets[:, run // self.restarts]
             return run + 1, self._ascend(logits, images, labels, target, epsilon, start, worst)
 

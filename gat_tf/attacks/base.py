@@ -113,6 +113,10 @@ class Attack(abc.ABC):
         images = images + perturbation
         return images if self.clip is None else tf.clip_by_value(images, *self.clip)
 
+    def _clipped(self, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
+        """The perturbation that is left after images + perturbation is clipped."""
+        return perturbation if self.clip is None else self.apply(images, perturbation) - images
+
     def for_accuracy(self: AnyAttack) -> AnyAttack:
         """The cheapest form of the attack that gives the same accuracy."""
         return self

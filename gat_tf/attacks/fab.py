@@ -88,8 +88,7 @@ class FAB(iterative.IterativeAttack):
             # Drawn for all images, so that each one's does not depend on which are left.
             radius = tf.minimum(epsilon, -smallest.score[:, None, None, None]) / 2
             radius = tf.where(run % self.restarts == 0, 0.0, radius)
-            start = iterative.random_start(tf.shape(images), radius, self.norm, seeds[run])
-            start = tf.gather(iterative.clipped(self, images, start), index)
+            start = tf.gather(self._random_start(images, radius, seeds[run]), index)
             target = targets[:, run // self.restarts]
             batch = (images, labels, target, epsilon)
             return run + 1, self._search(logits, batch, index, start, smallest)
@@ -139,7 +138,7 @@ class FAB(iterative.IterativeAttack):
         next_delta = (1 - bias) * (
             delta + EXTRAPOLATION * from_delta
         ) + bias * EXTRAPOLATION * from_image
-        return iterative.clipped(self, images, next_delta)
+        return self._clipped(images, next_delta)
 
     def _to_plane(self, images, normal, gap):
         return to_hyperplane(images, normal, gap, self.norm, self.clip)

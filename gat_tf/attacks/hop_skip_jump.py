@@ -119,7 +119,7 @@ class HopSkipJump(EpsilonAttack):
 
         def point(i, total, weighted, signs):
             probe = norms.random_direction(tf.shape(images), 2, tf.random.fold_in(seed, i))
-            probe = iterative.clipped(self, images, delta + radius * probe) - delta
+            probe = self._clipped(images, delta + radius * probe) - delta
             sign = norms.per_image(tf.where(fools(delta + probe), 1.0, -1.0))
             return i + 1, total + probe, weighted + sign * probe, signs + sign
 
@@ -136,7 +136,7 @@ class HopSkipJump(EpsilonAttack):
 
         def shorter(i):
             step = norms.per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
-            return iterative.clipped(self, images, delta + step)
+            return self._clipped(images, delta + step)
 
         arrived = tf.zeros_like(length, tf.bool)
         return _first_that_fools(fools, shorter, _HALVINGS, delta, arrived)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from gat_tf import checks, losses
 from gat_tf._types import Seed
 from gat_tf.attacks import norms
-from gat_tf.attacks.base import Attack, EpsilonAttack
+from gat_tf.attacks.base import EpsilonAttack
 
 AnyIterative = TypeVar("AnyIterative", bound="IterativeAttack")
 
@@ -35,7 +35,21 @@ class IterativeAttack(EpsilonAttack):
 
     def _project(self, images: tf.Tensor, perturbation: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
         """The perturbation projected onto the ball, and then clipped."""
-        return clipped(self, images, norms.project(perturbation, epsilon, self.norm))
+        return self._clipped(images, norms.project(perturbation, epsilon, self.norm))
+
+    def _random_start(self, images: tf.Tensor, epsilon: tf.Tensor, seed: Seed) -> tf.Tensor:
+        """Random perturbations of norm ε before clipping, where AutoAttack's attacks start.
+
+        Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for
+        L2.
+        """
+        shape = tf.shape(images)
+        if self.norm == 2:
+            start = epsilon * norms.random_direction(shape, 2, seed)
+        else:
+            noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
+            start = epsilon * noise / tf.reduce_max(tf.abs(noise), norms.AXES, keepdims=True)
+        return self._clipped(images, start)
 
 
 class Best(NamedTuple):
@@ -108,24 +122,6 @@ def averaged(samples: int, compute: Callable) -> Any:
 
     total = loop(lambda i, _: i < samples, again, (1, first))[1]
     return tf.nest.map_structure(lambda t: t / samples, total)
-
-
-def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
-    """The perturbation that is left after images + perturbation is clipped."""
-    if attack.clip is None:
-        return perturbation
-    return attack.apply(images, perturbation) - images
-
-
-def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
-    """Random perturbations of norm ε, `[B, H, W, C]`: the starting points of AutoAttack's attacks.
-
-    Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for L2.
-    """
-    if norm == 2:
-        return epsilon * norms.random_direction(shape, norm, seed)
-    noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
-    return epsilon * noise / tf.reduce_max(tf.abs(noise), norms.AXES, keepdims=True)
 
 
 def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:

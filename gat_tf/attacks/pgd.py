@@ -158,7 +158,7 @@ class PGD(iterative.IterativeAttack):
         if not self.random_start:
             return tf.zeros_like(images)
         noise = norms.random_in_ball(tf.shape(images), epsilon, self.norm, seed)
-        return iterative.clipped(self, images, noise)
+        return self._clipped(images, noise)
 
     def _step_size(self, epsilon):
         if self.step_size is None:

@@ -94,13 +94,13 @@ class Square(EpsilonAttack):
                 tf.gather(t, active) for t in (images, found.perturbation, epsilon, draws)
             )
             side = tf.sqrt(fraction(i, self.queries) * area)
-            next_delta = iterative.clipped(self, x, self._redrawn(delta, radius, side, draws))
+            next_delta = self._clipped(x, self._redrawn(delta, radius, side, draws))
             margin = margins(active, next_delta)
             found = found.update(active, next_delta, margin)
             return i + 1, iterative.kept(active, margin <= 0), found
 
         active = iterative.kept(all_indices, worst.score <= 0)
-        start = iterative.clipped(self, images, self._start(images, epsilon, start_seed))
+        start = self._clipped(images, self._start(images, epsilon, start_seed))
         start = tf.gather(start, active)
         margin = margins(active, start)
         found = iterative.Best.initial(images).update(active, start, margin)

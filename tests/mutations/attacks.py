@@ -109,7 +109,7 @@ MUTATIONS = [
     (
         "PGD without clipping on the way",
         "attacks/iterative.py",
-        "return clipped(self, images, norms.project(perturbation, epsilon, self.norm))",
+        "return self._clipped(images, norms.project(perturbation, epsilon, self.norm))",
         "return norms.project(perturbation, epsilon, self.norm)",
         "test_attacks.py -k pgd_is_the_loop",
     ),
