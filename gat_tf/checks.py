@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,6 +43,16 @@ def _require(condition: tf.Tensor, *parts: Any) -> list[tf.Operation]:
     return [tf.debugging.Assert(condition, [_MARK, *parts])]
 
 
+def _require_within(
+    bounds: Bounds, values: tf.Tensor, expected: str, *hint: str
+) -> list[tf.Operation]:
+    """Requires values within `bounds`; the range received stands between `expected` and `hint`."""
+    low, high = tf.reduce_min(values), tf.reduce_max(values)
+    # Written so that NaN fails and a replica's empty share of a batch does not.
+    inside = (low >= bounds[0]) & (high <= bounds[1]) | tf.equal(tf.size(values), 0)
+    return _require(inside, f"{expected} from", low, "to", high, *hint)
+
+
 @contextlib.contextmanager
 def readable_errors() -> Iterator[None]:
     """Turns a failed assertion of this module inside a graph into its ValueError."""
@@ -59,8 +69,7 @@ def readable_errors() -> Iterator[None]:
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Returns `value` as a finite float in [low, high], or raises ValueError."""
     is_number = isinstance(value, numbers.Real) and math.isfinite(value)
-    ok = is_number and low <= float(value) <= high
-    if not ok:
+    if not (is_number and low <= float(value) <= high):
         raise ValueError(
             f"`{name}` must be a finite number in [{low}, {high}]. Received: {name}={value!r}"
         )
@@ -74,6 +83,13 @@ def count(name: str, value: Any, low: int = 1) -> int:
             f"`{name}` must be an integer of at least {low}. Received: {name}={value!r}"
         )
     return int(value)
+
+
+def one_of(name: str, value: object, known: Iterable) -> None:
+    """Raises ValueError unless `value` is one of those known."""
+    known = tuple(known)
+    if value not in known:
+        raise ValueError(f"`{name}` must be one of {known}. Received: {name}={value!r}")
 
 
 def norm(value: object) -> None:
@@ -123,28 +139,14 @@ def batch(
     required = _require(
         tf.equal(number, received), "Expected one label per image:", number, "Received:", received
     )
-    low, high = tf.reduce_min(images), tf.reduce_max(images)
-    # Written so that NaN fails and a replica's empty share of a batch does not.
-    inside = (low >= bounds[0]) & (high <= bounds[1]) | tf.equal(tf.size(images), 0)
-    required += _require(
-        inside,
-        f"Expected images within [{bounds[0]}, {bounds[1]}]. Received: values from",
-        low,
-        "to",
-        high,
-        _OTHER_RANGE,
-    )
+    expected = f"Expected images within [{bounds[0]}, {bounds[1]}]. Received: values"
+    required += _require_within(bounds, images, expected, _OTHER_RANGE)
     if num_classes is not None:
-        low, high = tf.reduce_min(labels), tf.reduce_max(labels)
-        inside = (low >= 0) & (high < num_classes) | tf.equal(tf.size(labels), 0)
-        required += _require(
-            inside,
+        expected = (
             f"Expected labels from 0 to {num_classes - 1}, for a classifier with {num_classes} "
-            "classes. Received: labels from",
-            low,
-            "to",
-            high,
+            "classes. Received: labels"
         )
+        required += _require_within((0, num_classes - 1), labels, expected)
     with tf.control_dependencies(required):
         return tf.identity(images), tf.identity(labels)
 
@@ -205,16 +207,14 @@ def logits_or_probabilities(
         f"model {name!r} look like {kinds[not from_logits]}:"
     )
     instead = f"Pass from_logits={not from_logits}."
-    nothing = tf.equal(tf.size(outputs), 0)
     required = []
     if outputs.shape[-1] == 1:
-        low, high = tf.reduce_min(outputs), tf.reduce_max(outputs)
         if from_logits and made_by_keras:
             raise ValueError(f"{looks} a sigmoid made them. {instead}")
         if not from_logits:
-            inside = (low >= 0) & (high <= 1)
-            required += _require(inside | nothing, f"{looks} from", low, "to", high, instead)
+            required += _require_within((0, 1), outputs, looks, instead)
     else:
+        nothing = tf.equal(tf.size(outputs), 0)
         sums = tf.reduce_sum(outputs, axis=-1)
         low, high = tf.reduce_min(sums), tf.reduce_max(sums)
         positive = tf.reduce_all(outputs >= 0)
@@ -328,7 +328,8 @@ def checked(
         ValueError: The elements are not (images, labels).
     """
     spec = dataset.element_spec
-    if not (isinstance(spec, tuple) and len(spec) == 2 and all(map(_is_tensor_spec, spec))):
+    is_pair = isinstance(spec, tuple) and len(spec) == 2
+    if not (is_pair and all(isinstance(part, tf.TensorSpec) for part in spec)):
         raise ValueError(f"Expected a dataset of (images, labels) batches. Received: {spec}")
 
     @tf.autograph.experimental.do_not_convert  # which would bury an error in a traceback
@@ -336,7 +337,3 @@ def checked(
         return batch(images, labels, num_classes, bounds)
 
     return dataset.map(check)
-
-
-def _is_tensor_spec(spec: object) -> bool:
-    return isinstance(spec, tf.TensorSpec)

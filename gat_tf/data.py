@@ -8,15 +8,15 @@ without a download.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from gat_tf import checks, imagenet143, reading
+from gat_tf.batching import batches, shuffled_batches, steps_per_epoch
 from gat_tf.reading import DatasetNotFoundError, Split
-from gat_tf.reading import prepared as _prepared
+from gat_tf.shapes import SHAPES, draw_shapes
 
 __all__ = [
     "DatasetNotFoundError",
@@ -33,9 +33,6 @@ __all__ = [
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet143": 143, "shapes": 10}
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "shapes": 32}  # of those that come in one size
-SHAPES = (
-    "disk", "ring", "square", "frame", "triangle", "plus", "cross", "stripes", "bars", "checkers",
-)  # fmt: skip
 _SPLIT_SEED = 20170503  # of the fixed split; any number, but always this one
 _VALIDATION = 5_000  # of CIFAR's 50,000 training images, as in the GAT paper
 
@@ -129,19 +126,15 @@ def load(
             f"Received: image_size={image_size}"
         )
     sizes: Sequence[Any] = (train_size, validation_size, test_size)
-    splits: Sequence[Split]
     if name == "shapes":
         sizes = [d if s is None else s for s, d in zip(sizes, (1_000, 500, 500), strict=True)]
         splits = [draw_shapes(size, seed) for seed, size in enumerate(sizes)]
+    elif name == "imagenet143":
+        splits = _load_imagenet143(data_dir, image_size, sizes)
     else:
-        if name == "imagenet143":
-            splits = _load_imagenet143(data_dir, image_size, sizes)
-        else:
-            train, test = _load_tfds(name, data_dir)
-            splits = (*_hold_out(train, _VALIDATION), test)
-        splits = _of_sizes(splits, sizes)
-    train, validation, test = splits
-    return Splits(train, validation, test, CLASSES[name])
+        train, test = _load_tfds(name, data_dir)
+        splits = [*_hold_out(train, _VALIDATION), test]
+    return _of_sizes(splits, sizes, CLASSES[name])
 
 
 def load_test(
@@ -201,119 +194,10 @@ def class_names(name: str | os.PathLike, data_dir: str | None = None) -> tuple[s
     return tuple(names[i] for i in imagenet143.LABELS) if name == "imagenet143" else tuple(names)
 
 
-def batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Returns one pass over the split in its order: (images, labels) batches.
-
-    Images of uint8 are scaled to [0, 1]; floats stay as they are.
-
-    Raises:
-        ValueError: It is not a `Split` of uint8 or float32 images.
-
-    Examples:
-        >>> split = data.draw_shapes(size=30, seed=0)
-        >>> batch_images, batch_labels = next(iter(data.batches(split, 10)))
-        >>> batch_images.shape, batch_images.dtype  # floats in [0, 1]
-        (TensorShape([10, 32, 32, 3]), tf.float32)
-    """
-    images, labels = _tensors(split)
-    indices = tf.data.Dataset.range(len(split.labels)).batch(batch_size)
-    return _gathered(indices, images, labels).prefetch(tf.data.AUTOTUNE)
-
-
-def shuffled_batches(
-    split: Split,
-    batch_size: int,
-    *,
-    seed: int,
-    first_epoch: int = 0,
-    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
-) -> tf.data.Dataset:
-    """Returns endless passes over the split, each in its own random order.
-
-    The order of an epoch depends only on (seed, epoch), and the augmentation of a batch only on
-    (seed, epoch, index of the batch). So training resumed at `first_epoch` sees the same data as an
-    uninterrupted run. An epoch has `steps_per_epoch(split, batch_size)` batches, the last of which
-    may be smaller.
-
-    Args:
-        split: The images and labels.
-        batch_size: Number of images per batch.
-        seed: Seed of the orders and of the augmentation.
-        first_epoch: Epoch to begin with.
-        augment: A function from images in [0, 1] and a seed, `[2]` integers, to the images of the
-            batch, such as `augmentation.pad_crop_flip`.
-
-    Returns:
-        A dataset of (images, labels) batches without end, the images as by `batches`.
-
-    Raises:
-        ValueError: It is not a `Split` of uint8 or float32 images.
-
-    Examples:
-        >>> split = data.draw_shapes(size=30, seed=0)
-        >>> train = data.shuffled_batches(split, 10, seed=0, augment=augmentation.pad_crop_flip)
-        >>> first = next(iter(train))  # for fit, pass steps_per_epoch too
-    """
-    images, labels = _tensors(split)
-    indices = tf.range(len(split.labels), dtype=tf.int64)
-
-    def shuffled(epoch):
-        order = tf.random.experimental.stateless_shuffle(indices, [seed, epoch])
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-
-    order = tf.data.Dataset.counter(first_epoch).flat_map(shuffled)
-    dataset = _gathered(order, images, labels)
-    if augment is None:
-        return dataset
-
-    def augmented(number, batch):
-        images, labels = batch
-        # Not [seed, number] itself, which has drawn the order of the epoch of that number.
-        return augment(images, tf.random.fold_in(tf.constant([seed, 0], tf.int64), number)), labels
-
-    # Batches are numbered from the first of epoch 0 on.
-    first = first_epoch * steps_per_epoch(split, batch_size)
-    return dataset.enumerate(first).map(augmented, tf.data.AUTOTUNE)
-
-
-def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """The number of batches in one pass, the smaller last one included.
-
-    Examples:
-        >>> data.steps_per_epoch(data.draw_shapes(size=30, seed=0), batch_size=8)
-        4
-    """
-    return -(-len(split.labels) // batch_size)
-
-
-def _tensors(split: Split) -> tuple[tf.Tensor, tf.Tensor]:
-    known = (np.uint8, np.float32)
-    if not isinstance(split, Split) or np.asarray(split.images).dtype not in known:
-        received = type(split).__name__
-        if isinstance(split, Split):
-            received = f"one of {np.asarray(split.images).dtype} images"
-        raise ValueError(
-            "Expected a data.Split of uint8 images, which are scaled to [0, 1], or of float32 "
-            f"ones, which stay as they are. Received: {received}. Other arrays need no more than "
-            "tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)."
-        )
-    return tf.constant(split.images), tf.constant(split.labels)
-
-
-def _gathered(indices: tf.data.Dataset, images: tf.Tensor, labels: tf.Tensor) -> tf.data.Dataset:
-    def gather(i):
-        batch = tf.gather(images, i)
-        if batch.dtype == tf.uint8:
-            batch = tf.cast(batch, tf.float32) / 255.0
-        return batch, tf.gather(labels, i)
-
-    return indices.map(gather)
-
-
 def _load_tfds(name: str, data_dir: str | None) -> tuple[Split, Split]:
     import tensorflow_datasets as tfds
 
-    builder = _prepared(name, data_dir)
+    builder = reading.prepared(name, data_dir)
     splits = []
     for split in ("train", "test"):
         examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
@@ -328,7 +212,7 @@ def _load_imagenet143(data_dir: str | None, image_size: Any, sizes: Any) -> list
         None if size is None else _size_of_each_class(size, CLASSES["imagenet143"], most)
         for size, most in zip(sizes, at_most, strict=True)
     ]
-    builder = _prepared("imagenet2012", data_dir)
+    builder = reading.prepared("imagenet2012", data_dir)
     return [Split(*arrays) for arrays in imagenet143.load(builder, image_size, *each)]
 
 
@@ -347,15 +231,13 @@ def _load_source(source: reading.Source, sizes: Sequence[int | None]) -> Splits:
         if name not in found:
             train, found[name] = _hold_out_a_tenth(train, classes)
     # Files may be sorted by class, and nothing trains on one class after the other.
-    train = _take(train, np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels)))
-    splits = (train, found["validation"], found["test"])
-    train, validation, test = _of_sizes(splits, sizes)
-    return Splits(train, validation, test, classes)
+    splits = (_take(train, _order(train)), found["validation"], found["test"])
+    return _of_sizes(splits, sizes, classes)
 
 
 def _hold_out_a_tenth(split: Split, classes: int) -> tuple[Split, Split]:
     """Divides a split in two, with a tenth of each class in the second, the same way every time."""
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(split.labels))
+    order = _order(split)
     chosen = []
     for label in range(classes):
         of_class = order[split.labels[order] == label]
@@ -369,19 +251,24 @@ def _hold_out_a_tenth(split: Split, classes: int) -> tuple[Split, Split]:
     return _take(split, np.setdiff1d(order, held_out)), _take(split, held_out)
 
 
-def _of_sizes(splits: Sequence[Split], sizes: Sequence[int | None]) -> list[Split]:
-    return [
+def _order(split: Split) -> np.ndarray:
+    """A random order of the split's images, always the same."""
+    return np.random.default_rng(_SPLIT_SEED).permutation(len(split.labels))
+
+
+def _of_sizes(splits: Sequence[Split], sizes: Sequence[int | None], classes: int) -> Splits:
+    train, validation, test = (
         split if size in (None, len(split.labels)) else _first_of_each_class(split, size)
         for split, size in zip(splits, sizes, strict=True)
-    ]
+    )
+    return Splits(train, validation, test, classes)
 
 
 def _hold_out(split: Split, held_out: int) -> tuple[Split, Split]:
     """Divides a split in two, stratified, the same way every time."""
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(split.labels))
-    shuffled = Split(split.images[order], split.labels[order])
+    shuffled = _take(split, _order(split))
     chosen = _indices_of_each_class(shuffled.labels, held_out)
-    rest = np.setdiff1d(np.arange(len(order)), chosen)
+    rest = np.setdiff1d(np.arange(len(shuffled.labels)), chosen)
     return _take(shuffled, rest), _take(shuffled, chosen)
 
 
@@ -407,64 +294,3 @@ def _size_of_each_class(size: int, classes: int, most: int) -> int:
 
 def _take(split: Split, indices: np.ndarray) -> Split:
     return Split(split.images[indices], split.labels[indices])
-
-
-def draw_shapes(size: int, seed: int) -> Split:
-    """Draws the built-in data set: 32x32 colour images of ten kinds of shape.
-
-    Position, size, angle and colours vary, the background is shaded, and noise lies over all of
-    it: learnable in a few epochs, and not by a linear model.
-
-    Args:
-        size: Number of images, at least 1; the classes take turns.
-        seed: Seed of everything random.
-
-    Returns:
-        Images `[size, 32, 32, 3]` uint8 and labels `[size]`, in random order.
-
-    Examples:
-        >>> split = data.draw_shapes(size=20, seed=0)
-        >>> np.bincount(split.labels).tolist()
-        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
-    """
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1. Received: size={size}")
-    rng = np.random.default_rng([size, seed])
-    labels = rng.permutation(np.arange(size) % len(SHAPES))
-
-    def uniform(low, high, *shape):
-        return rng.uniform(low, high, (size, *shape)).astype(np.float32)
-
-    # Each image's own coordinates: shifted, turned by up to 20 degrees, in units of its radius.
-    ys, xs = np.mgrid[0:32, 0:32].astype(np.float32)
-    x = xs - uniform(12, 20, 1, 1)
-    y = ys - uniform(12, 20, 1, 1)
-    angle, radius = uniform(-0.35, 0.35, 1, 1), uniform(6, 11, 1, 1)
-    u = (x * np.cos(angle) + y * np.sin(angle)) / radius
-    v = (y * np.cos(angle) - x * np.sin(angle)) / radius
-    distance, box = np.hypot(u, v), np.maximum(abs(u), abs(v))
-    near_axis = np.minimum(abs(u), abs(v))
-    near_diagonal = np.minimum(abs(u - v), abs(u + v)) / np.sqrt(2)
-    wave = 1.5 * np.pi
-    masks = {
-        "disk": distance < 1,
-        "ring": abs(distance - 0.8) < 0.22,
-        "square": box < 0.85,
-        "frame": abs(box - 0.75) < 0.18,
-        "triangle": (v < 0.75) & (2 * abs(u) < v + 1.1),
-        "plus": (near_axis < 0.25) & (box < 1),
-        "cross": (near_diagonal < 0.25) & (distance < 1.1),
-        "stripes": (np.sin(wave * v) > 0) & (distance < 1.2),
-        "bars": (np.sin(wave * u) > 0) & (distance < 1.2),
-        "checkers": (np.sin(wave * u) * np.sin(wave * v) > 0) & (distance < 1.2),
-    }
-    mask = np.select([(labels == i)[:, None, None] for i in range(10)], [masks[s] for s in SHAPES])
-
-    # A bright shape on a dark ground: its colour says nothing, and none is invisible.
-    colour, background = uniform(0.5, 1, 1, 1, 3), uniform(0, 0.5, 1, 1, 3)
-    shade = (
-        uniform(-0.15, 0.15, 1, 1, 1) * u[..., None] + uniform(-0.15, 0.15, 1, 1, 1) * v[..., None]
-    )
-    images = np.where(mask[..., None], colour, background + shade)
-    images = images + rng.standard_normal(images.shape, dtype=np.float32) * 0.06
-    return Split((np.clip(images, 0, 1) * 255).round().astype(np.uint8), labels.astype(np.int64))

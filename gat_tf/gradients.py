@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from gat_tf import losses
+from gat_tf import checks, losses
 from gat_tf._types import Array
 from gat_tf.logits import Logits, logits_of
 
 __all__ = ["input_gradient"]  # the rest serves attacks and schemes
 
-QUANTITIES = ("probability", "cross_entropy", "margin")
+# Derivatives of F(x)_y, of J and of the margin m with respect to m, from m. By hand, because each
+# form is exact where 1 - F(x)_y would round to zero.
+_SLOPES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "probability": lambda m: -tf.sigmoid(m) * tf.sigmoid(-m),
+    "cross_entropy": tf.sigmoid,
+    "margin": tf.ones_like,
+}
+QUANTITIES = tuple(_SLOPES)
 
 
 def input_gradient(
@@ -52,8 +59,7 @@ def input_gradient(
         >>> gradient.shape
         TensorShape([8, 8, 8, 3])
     """
-    if of not in QUANTITIES:
-        raise ValueError(f"`of` must be one of {QUANTITIES}. Received: of={of!r}")
+    checks.one_of("of", of, QUANTITIES)
     logits = logits_of(model, from_logits)
     images, labels = logits.checked(images, labels)
     return logits_and_input_gradient(logits, images, labels, of)[1]
@@ -63,43 +69,31 @@ def logits_and_input_gradient(
     logits: Logits, images: tf.Tensor, labels: tf.Tensor, of: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`input_gradient` without the checks; also returns the logits `[B, K]`."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        z = logits(images)
-        margins = losses.margin(z, labels)
-    # The chain rule's first factor by hand: each form is exact where 1 - F_y would round to zero.
-    if of == "margin":
-        factor = tf.ones_like(margins)
-    elif of == "cross_entropy":
-        factor = tf.sigmoid(margins)
-    else:
-        factor = -tf.sigmoid(margins) * tf.sigmoid(-margins)
-    return z, _gradient(tape, margins, images, logits, factor)
+    z, _, gradient = loss_and_input_gradient(
+        logits, images, lambda z: losses.margin(z, labels), _SLOPES[of]
+    )
+    return z, gradient
 
 
 def loss_and_input_gradient(
-    logits: Logits, images: tf.Tensor, loss: Callable[[tf.Tensor], tf.Tensor]
+    logits: Logits,
+    images: tf.Tensor,
+    loss: Callable[[tf.Tensor], tf.Tensor],
+    slope: Callable[[tf.Tensor], tf.Tensor] = tf.ones_like,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the logits `[B, K]`, their loss `[B]`, and its gradient with respect to the images.
-    The gradient `[B, H, W, C]` is that of each image's own loss.
+
+    The gradient `[B, H, W, C]` is that of each image's own loss, times `slope` of that loss.
+
+    Raises:
+        ValueError: There is no gradient.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         z = logits(images)
         values = loss(z)
-    return z, values, _gradient(tape, values, images, logits)
-
-
-def _gradient(
-    tape: tf.GradientTape,
-    values: Any,
-    images: tf.Tensor,
-    logits: Logits,
-    upstream: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """The gradient, or a ValueError where there is none."""
     try:
-        gradient = tape.gradient(values, images, output_gradients=upstream)
+        gradient = tape.gradient(values, images, output_gradients=slope(values))
     except LookupError:  # an operation for which TensorFlow knows no gradient
         gradient = None
     if gradient is None:
@@ -108,7 +102,7 @@ def _gradient(
             "a layer of it cannot be differentiated, or its output does not depend on them."
         )
     logits.differentiated(images)
-    return gradient
+    return z, values, gradient
 
 
 class ClassifierPass(NamedTuple):
@@ -147,7 +141,7 @@ def classifier_pass(
         loss_scale: The loss is multiplied by it before, and dJ/dx divided by it after, the
             backward pass (mixed precision). The weight gradients stay multiplied.
     """
-    variables = logits.trainable_variables
+    variables = logits.model.trainable_variables
     with tf.GradientTape() as tape:
         if with_input_gradient:
             tape.watch(images)

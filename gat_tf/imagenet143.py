@@ -48,13 +48,7 @@ def load(
     train_end = None if train_each is None else HELD_OUT + train_each
     return [
         read(train, round(1.25 * image_size), HELD_OUT, train_end, shortest_side=_SHORTEST_SIDE),
-        read(
-            train,
-            image_size,
-            0,
-            HELD_OUT if validation_each is None else validation_each,
-            shortest_side=_SHORTEST_SIDE,
-        ),
+        read(train, image_size, 0, validation_each or HELD_OUT, shortest_side=_SHORTEST_SIDE),
         read(test, image_size, 0, test_each),
     ]
 

@@ -24,9 +24,8 @@ _ENDINGS = {
     "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
     "linear": (None, keras.activations.linear),
 }
-_CUT: weakref.WeakKeyDictionary = (
-    weakref.WeakKeyDictionary()
-)  # a model is cut once, not once a call
+# A model is cut once, not once a call.
+_CUT: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class Logits:
@@ -67,10 +66,6 @@ class Logits:
         self._verify = ending is None
         self.same_in_training = _same_in_training(model)
         self.num_classes = 2 if outputs == 1 else outputs
-
-    @property
-    def trainable_variables(self) -> list:
-        return self.model.trainable_variables
 
     def checked(
         self, images: Array, labels: Array, bounds: Bounds = (0.0, 1.0)

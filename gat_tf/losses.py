@@ -24,11 +24,9 @@ def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     Returns:
         `[B]`, positive where the label has less than half of the probability.
     """
-    of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
-    others = tf.where(of_label, logits.dtype.min, logits)
-    # Without an entry for the label the sum over nothing would be 0, a plausible logit.
-    valid = tf.reduce_any(of_label, axis=-1)
-    label_logit = tf.reduce_sum(tf.where(of_label, logits, 0), axis=-1)
+    others, label_logit = split(logits, labels)
+    # Of a label outside it is 0, a plausible logit.
+    valid = (labels >= 0) & (labels < logits.shape[-1])
     label_logit = tf.where(valid, label_logit, float("nan"))
     return tf.reduce_logsumexp(others, axis=-1) - label_logit
 
@@ -45,9 +43,15 @@ def probability(margins: tf.Tensor) -> tf.Tensor:
 
 def logit_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the largest other logit minus the label's, `[B]`: positive where misclassified."""
+    others, label_logit = split(logits, labels)
+    return tf.reduce_max(others, axis=-1) - label_logit
+
+
+def split(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The logits `[B, K]` with the lowest number in the label's place, and the label's, `[B]`."""
     of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
-    others = tf.reduce_max(tf.where(of_label, logits.dtype.min, logits), axis=-1)
-    return others - tf.reduce_sum(tf.where(of_label, logits, 0), axis=-1)
+    others = tf.where(of_label, logits.dtype.min, logits)
+    return others, tf.reduce_sum(tf.where(of_label, logits, 0), axis=-1)
 
 
 def is_correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -254,11 +254,7 @@ class Folder:
                 strict=True,
             )
         except tf.errors.InvalidArgumentError as error:
-            broken = next(filter(_is_broken, found.file_paths), folder)
-            raise ValueError(
-                f"Expected images that can be decoded. Received: {broken}, which is damaged or "
-                "no image. Remove it."
-            ) from error
+            raise _damaged(next(filter(_is_broken, found.file_paths), folder)) from error
         return Split(np.concatenate(images), np.concatenate(labels).astype(np.int64))
 
     def _dataset(self, folder: pathlib.Path, size: tuple[int, int]) -> Any:
@@ -377,10 +373,7 @@ def _common_size(paths: list[str]) -> tuple[int, int]:
             with Image.open(path) as image:
                 sizes.add((image.height, image.width))
         except (OSError, UnidentifiedImageError) as error:
-            raise ValueError(
-                f"Expected images that can be decoded. Received: {path}, which is damaged or no "
-                "image. Remove it."
-            ) from error
+            raise _damaged(path) from error
         _require_one_size(sizes, path)
     return sizes.pop()
 
@@ -393,6 +386,13 @@ def _require_one_size(sizes: set[tuple[int, int]], where: str) -> None:
             f"model with a fixed one elsewhere) to resize them to. Received: {received} (height x "
             f"width) in {where}"
         )
+
+
+def _damaged(path: str | pathlib.Path) -> ValueError:
+    return ValueError(
+        f"Expected images that can be decoded. Received: {path}, which is damaged or no image. "
+        "Remove it."
+    )
 
 
 def _is_broken(path: str) -> bool:

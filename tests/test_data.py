@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from gat_tf import augmentation, data, imagenet143
+from gat_tf import augmentation, data, imagenet143, reading
 from gat_tf.data import Split
 
 SIZES = {"train": 50_000, "test": 10_000}
@@ -270,7 +270,7 @@ def test_smaller_sizes_of_imagenet_143_are_the_first_of_each_class(imagenet):
     "sizes", [{"train_size": 1_000}, {"validation_size": 143 * 51}, {"test_size": 143 * 51}]
 )
 def test_size_that_imagenet_143_cannot_have_is_named_before_it_is_read(sizes, monkeypatch):
-    monkeypatch.setattr(data, "_prepared", None)
+    monkeypatch.setattr(reading, "prepared", None)
     (size,) = sizes.values()
     with pytest.raises(ValueError, match=rf"each of the 143 classes.* each. Received: {size}"):
         data.load("imagenet143", image_size=8, **sizes)

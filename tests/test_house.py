@@ -16,8 +16,8 @@ MODULES = {
 # From the bottom to the top; a room may import those before it, and itself.
 ROOMS = [
     ["version", "_keras", "_types", "checks", "imagenet143", "augmentation", "reading"],
-    ["logits", "losses", "data"],
-    ["gradients"],
+    ["logits", "losses", "batching", "shapes"],
+    ["gradients", "data"],
     ["attacks", "models"],
     ["evaluation", "plotting"],
     ["training"],

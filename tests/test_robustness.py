@@ -17,7 +17,9 @@ from gat_tf import attacks, evaluation, models
 from gat_tf.attacks import compiled
 from gat_tf.evaluation import evaluator
 from gat_tf.evaluation.evaluator import Evaluator
-from gat_tf.evaluation.robustness import Budget, _all_images, withstood
+from gat_tf.evaluation.merging import _all_images
+from gat_tf.evaluation.robustness import Budget
+from gat_tf.evaluation.sanity import sanity_checks, withstood
 from gat_tf.logits import Logits
 
 INF = math.inf
@@ -738,10 +740,8 @@ def test_random_numbers_in_the_model_are_caught(trained, shapes, source):
     assert noisy.change() > 0.01
     assert Evaluator(trained, dataset(shapes)).change() < 1e-6
     if source == "tensorflow":
-        from gat_tf.evaluation.robustness import _checks
-
         result = {"differentiable": False, "attacks": [], "logits_change": noisy.change()}
-        _, check = _checks(result, SMALL)
+        _, check = sanity_checks(result)
         assert check["check"] == "the model gives the same logits twice"
         assert not check["passed"]
         assert "`samples` of PGD and APGD" in check["evidence"]
@@ -777,29 +777,25 @@ def test_bad_arguments_are_named(trained, shapes):
 )
 def test_epsilon_in_other_units_than_the_pixels_fails_a_check(norm, epsilon, high, passed, honest):
     """32 x 32 x 3 values: a diagonal of 55.4 times the range."""
-    from gat_tf.evaluation.robustness import _checks
-
     result = {**honest, "norm": norm, "epsilon": epsilon, "bounds": [0, high]}
     result["image_shape"] = [32, 32, 3]
-    found = {c["check"]: c for c in _checks(result, SMALL)}["ε fits the range of the pixels"]
+    found = {c["check"]: c for c in sanity_checks(result)}["ε fits the range of the pixels"]
     assert found["passed"] == passed
     assert f"ε = {epsilon:.4g} on pixels from 0 to {high}" in found["evidence"]
     usual = {("Linf", 1): "0.03137", ("Linf", 255): "8", ("L2", 1): "0.5", ("L2", 255): "127.5"}
     assert found["evidence"].endswith(f"would be {usual[norm, high]}")
     # An old result, of which the size of the images is not known, is not judged anew.
     del result["image_shape"]
-    assert "ε fits the range of the pixels" not in {c["check"] for c in _checks(result, SMALL)}
+    assert "ε fits the range of the pixels" not in {c["check"] for c in sanity_checks(result)}
 
 
 def test_hard_label_attack_is_judged_by_the_images_it_has_seen(honest):
-    from gat_tf.evaluation.robustness import _checks
-
     result = {**honest, "attacks": [dict(row) for row in honest["attacks"]]}
     for row in result["attacks"]:  # nothing falls but one image, to HopSkipJump
         row["standing"] = "1" * 40
         if row["name"] == "HopSkipJump":
             row["standing"] = "0" + "1" * 39
-    found = {c["check"]: c for c in _checks(result, SMALL)}
+    found = {c["check"]: c for c in sanity_checks(result)}
     (name,) = (name for name in found if name.startswith("HopSkipJump"))
     assert not found[name]["passed"]
     assert found[name]["evidence"].startswith("20.0%")  # one of five

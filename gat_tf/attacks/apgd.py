@@ -77,8 +77,7 @@ class APGD(iterative.IterativeAttack):
         checks.count("restarts", self.restarts)
         checks.count("targets", self.targets)
         checks.count("samples", self.samples)
-        if self.loss not in LOSSES:
-            raise ValueError(f"`loss` must be one of {LOSSES}. Received: loss={self.loss!r}")
+        checks.one_of("loss", self.loss, LOSSES)
 
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None
@@ -96,8 +95,7 @@ class APGD(iterative.IterativeAttack):
 
         def ascend(run, worst):
             # Drawn for all images, so that each one's does not depend on which are left.
-            start = iterative.random_start(tf.shape(images), epsilon, self.norm, seeds[run])
-            start = iterative.clipped(self, images, start)
+            start = self._random_start(images, epsilon, seeds[run])
             target = targets[:, run // self.restarts]
             return run + 1, self._ascend(logits, images, labels, target, epsilon, start, worst)
 
@@ -130,7 +128,8 @@ class APGD(iterative.IterativeAttack):
             margin = losses.logit_margin(z, y)
             worst = worst.update(state.index, state.delta, margin)
             state, uphill = state.seen(loss, gradient).checked(uphill=gradient, since=intervals[k])
-            next_delta = self._move(x, state.delta, state.step_size * radius, uphill, radius)
+            move = state.step_size * radius * norms.direction(uphill, self.norm)
+            next_delta = self._project(x, state.delta + move, radius)
             weight = tf.where(k == 0, 1.0, STEP_WEIGHT)
             next_delta = state.delta + weight * (next_delta - state.delta)
             next_delta += (1 - weight) * (state.delta - state.previous_delta)
@@ -150,13 +149,6 @@ class APGD(iterative.IterativeAttack):
         if self.loss == "dlr":
             return losses.dlr(z, labels)
         return losses.targeted_dlr(z, labels, targets)
-
-    def _move(self, images, perturbation, step_size, gradient, epsilon):
-        moved = perturbation + step_size * norms.direction(gradient, self.norm)
-        return self._project(images, moved, epsilon)
-
-    def _project(self, images, perturbation, epsilon):
-        return iterative.clipped(self, images, norms.project(perturbation, epsilon, self.norm))
 
 
 class _State(NamedTuple):

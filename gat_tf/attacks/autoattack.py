@@ -42,10 +42,9 @@ def autoattack(
         >>> list(composition)
         ['APGD-CE', 'APGD-T', 'FAB-T', 'Square']
     """
-    targeted = APGD(epsilon, norm, apgd_steps, loss="targeted_dlr", targets=targets)
-    composition = {
+    composition: dict[str, Attack] = {
         "APGD-CE": APGD(epsilon, norm, apgd_steps),
-        "APGD-T": targeted,
+        "APGD-T": APGD(epsilon, norm, apgd_steps, loss="targeted_dlr", targets=targets),
         "FAB-T": FAB(epsilon, norm, fab_steps, targets=targets),
         "Square": Square(epsilon, norm, queries),
     }

@@ -113,6 +113,10 @@ class Attack(abc.ABC):
         images = images + perturbation
         return images if self.clip is None else tf.clip_by_value(images, *self.clip)
 
+    def _clipped(self, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
+        """The perturbation that is left after images + perturbation is clipped."""
+        return perturbation if self.clip is None else self.apply(images, perturbation) - images
+
     def for_accuracy(self: AnyAttack) -> AnyAttack:
         """The cheapest form of the attack that gives the same accuracy."""
         return self
@@ -133,6 +137,19 @@ class Attack(abc.ABC):
             images, labels = checks.typed(images, labels, self.clip or (0.0, 1.0))
             return compiled.attacked(self, logits, images, labels, seed_or_random(seed))
         return self.checked_and_attacked(logits, images, labels, seed)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EpsilonAttack(Attack):
+    """An attack of size ε in a norm. The subclasses describe the arguments."""
+
+    epsilon: float
+    norm: float = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.epsilon(self.epsilon)
+        checks.norm(self.norm)
 
 
 class GradientAttack(Attack):
@@ -162,6 +179,15 @@ class GradientAttack(Attack):
         del seed  # nothing is random
         _, gradient = logits_and_input_gradient(logits, images, labels, self.gradient_of)
         return self.from_gradient(gradient)
+
+
+def require_untargeted(attack: Attack | None) -> None:
+    """Raises ValueError if the labels that the attack takes are targets."""
+    if getattr(attack, "targeted", False):
+        raise ValueError(
+            "Expected an untargeted attack: images are attacked with their true labels. "
+            f"Received: {attack!r}"
+        )
 
 
 def seed_or_random(seed: Seed) -> tf.Tensor:

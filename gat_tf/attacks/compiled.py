@@ -25,7 +25,7 @@ from gat_tf.attacks import norms
 from gat_tf.logits import Logits
 
 if TYPE_CHECKING:
-    from gat_tf.attacks.base import Attack
+    from gat_tf.attacks.base import AnyAttack, Attack
 
 _KEPT = 64  # compiled functions for a model: those used last
 
@@ -103,13 +103,21 @@ def kept(model: keras.Model, key: Hashable, constants: Callable, trace: Callable
 
 def _traced(attack: Attack, logits: Logits, signature: Any) -> Callable:
     def called(seed, images, labels, *epsilon):
-        ours = dataclasses.replace(attack, epsilon=epsilon[0]) if epsilon else attack
+        ours = with_epsilon(attack, *epsilon)
         return ours.checked_and_attacked(logits, images, labels, seed)
 
     seed = tf.TensorSpec([2], tf.int32)
     # Of the function only what was traced is kept: it holds neither the model nor the attack.
     compiled = tf.function(called, input_signature=[seed, *signature], autograph=False)
     return compiled.get_concrete_function()
+
+
+def with_epsilon(attack: AnyAttack, epsilon: tf.Tensor | None = None) -> AnyAttack:
+    """The attack with the ε that its compiled function was given, if ε is one of the inputs."""
+    if epsilon is None:
+        return attack
+    changes: dict[str, Any] = {"epsilon": epsilon}  # which not every attack has
+    return dataclasses.replace(attack, **changes)
 
 
 def hyperparameters(attack: Attack) -> Hashable:

@@ -88,8 +88,7 @@ class FAB(iterative.IterativeAttack):
             # Drawn for all images, so that each one's does not depend on which are left.
             radius = tf.minimum(epsilon, -smallest.score[:, None, None, None]) / 2
             radius = tf.where(run % self.restarts == 0, 0.0, radius)
-            start = iterative.random_start(tf.shape(images), radius, self.norm, seeds[run])
-            start = tf.gather(iterative.clipped(self, images, start), index)
+            start = tf.gather(self._random_start(images, radius, seeds[run]), index)
             target = targets[:, run // self.restarts]
             batch = (images, labels, target, epsilon)
             return run + 1, self._search(logits, batch, index, start, smallest)
@@ -115,7 +114,7 @@ class FAB(iterative.IterativeAttack):
             delta = self._step(logits, x, y, target, delta)
             z = logits(x + delta)
             fooled = losses.logit_margin(z, y) > ROUNDING * tf.reduce_max(tf.abs(z), axis=-1)
-            size = iterative.size(delta, self.norm)
+            size = norms.size(delta, self.norm)
             found = fooled & (size <= radius[:, 0, 0, 0])
             smallest = smallest.update(index, delta, tf.where(found, -size, size.dtype.min))
             delta = tf.where(fooled[:, None, None, None], BACKWARD * delta, delta)
@@ -134,12 +133,12 @@ class FAB(iterative.IterativeAttack):
         from_delta = self._to_plane(images + delta, normal, gap)
         gap -= tf.reduce_sum(normal * delta, norms.AXES)  # at the image, by the linear classifier
         from_image = self._to_plane(images, normal, gap)
-        near, far = (iterative.size(t, self.norm) for t in (from_delta, from_image))
+        near, far = (norms.size(t, self.norm) for t in (from_delta, from_image))
         bias = tf.minimum(tf.math.divide_no_nan(near, near + far), MAX_BIAS)[:, None, None, None]
         next_delta = (1 - bias) * (
             delta + EXTRAPOLATION * from_delta
         ) + bias * EXTRAPOLATION * from_image
-        return iterative.clipped(self, images, next_delta)
+        return self._clipped(images, next_delta)
 
     def _to_plane(self, images, normal, gap):
         return to_hyperplane(images, normal, gap, self.norm, self.clip)

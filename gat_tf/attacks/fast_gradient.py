@@ -7,13 +7,12 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from gat_tf import checks
 from gat_tf.attacks import norms
-from gat_tf.attacks.base import GradientAttack
+from gat_tf.attacks.base import EpsilonAttack, GradientAttack
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FastGradient(GradientAttack):
+class FastGradient(EpsilonAttack, GradientAttack):
     """One step along the gradient of the loss (Goodfellow et al. 2015; Shaham et al. 2015).
 
     η = ε sign(grad J) for L-infinity (eq. 1), η = ε grad J / ||grad J||_2 for L2 (eq. 3).
@@ -39,17 +38,10 @@ class FastGradient(GradientAttack):
         True
     """
 
-    epsilon: float
-    norm: float = 2
     targeted: bool = dataclasses.field(default=False, kw_only=True)
 
     # Any positive multiple of grad J gives the same η; this one does not vanish.
     gradient_of: ClassVar[str] = "margin"
-
-    def __post_init__(self):
-        super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
 
     def from_gradient(self, gradient: tf.Tensor) -> tf.Tensor:
         """η from any positive multiple of grad J, `[B, H, W, C]`."""

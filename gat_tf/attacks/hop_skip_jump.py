@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
-from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.attacks.base import EpsilonAttack, seed_or_random
 from gat_tf.logits import Logits
 
 _TRIALS = 100  # of noise to start from
@@ -18,7 +19,7 @@ _HALVINGS = 20  # of a step, and of an interval: float32 cannot tell smaller one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class HopSkipJump(Attack):
+class HopSkipJump(EpsilonAttack):
     """Walks along the decision boundary towards the image, using only the predicted class.
 
     Each step samples points around the current point on the boundary and estimates from their
@@ -50,15 +51,11 @@ class HopSkipJump(Attack):
         TensorShape([2, 8, 8, 3])
     """
 
-    epsilon: float
-    norm: float = 2
     steps: int = 20
     evaluations: int = 100
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
         checks.count("steps", self.steps)
         checks.count("evaluations", self.evaluations)
 
@@ -81,7 +78,7 @@ class HopSkipJump(Attack):
             return t + 1, delta, closest.update(all_indices, delta, -self._size(delta))
 
         closest = iterative.loop(lambda t, *_: t <= self.steps, step, (1, delta, closest))[2]
-        size = _per_image(-closest.score)
+        size = norms.per_image(-closest.score)
         return tf.where(size <= norms.radius(self.epsilon, images), closest.perturbation, 0.0)
 
     def _start(self, fools, images, seed):
@@ -91,28 +88,22 @@ class HopSkipJump(Attack):
         """
         low, high = self.clip or (0.0, 1.0)
 
-        def unfinished(i, _, found):
-            return (i < _TRIALS) & ~tf.reduce_all(found)
-
-        def trial(i, start, found):
+        def to_noise(i):
             seed_of_trial = tf.random.fold_in(seed, i)
-            noise = tf.random.stateless_uniform(tf.shape(images), seed_of_trial, low, high)
-            fooled = fools(noise - images)
-            start = tf.where(_per_image(fooled & ~found), noise - images, start)
-            return i + 1, start, found | fooled
+            return tf.random.stateless_uniform(tf.shape(images), seed_of_trial, low, high) - images
 
         zero = tf.zeros_like(images)
-        return iterative.loop(unfinished, trial, (0, zero, fools(zero)))[1]
+        return _first_that_fools(fools, to_noise, _TRIALS, zero, fools(zero))
 
     def _to_boundary(self, fools, perturbation):
         """Shrinks the perturbation, by bisection, until it only just fools the classifier."""
 
         def halve(i, inside, outside):
             middle = (inside + outside) / 2
-            fooled = _per_image(fools(norms.project(perturbation, middle, self.norm)))
+            fooled = norms.per_image(fools(norms.project(perturbation, middle, self.norm)))
             return i + 1, tf.where(fooled, inside, middle), tf.where(fooled, middle, outside)
 
-        size = _per_image(self._size(perturbation))
+        size = norms.per_image(self._size(perturbation))
         variables = (0, tf.zeros_like(size), size)
         outside = iterative.loop(lambda i, *_: i < _HALVINGS, halve, variables)[2]
         return norms.project(perturbation, outside, self.norm)
@@ -123,17 +114,17 @@ class HopSkipJump(Attack):
         count = tf.cast(self.evaluations * tf.sqrt(tf.cast(t, tf.float32)), tf.int32)
         dimensions = tf.cast(tf.size(images[0]), tf.float32)
         low, high = self.clip or (0.0, 1.0)
-        radius = _per_image(self._size(delta)) / dimensions  # the paper's
+        radius = norms.per_image(self._size(delta)) / dimensions  # the paper's
         radius = tf.maximum(radius, _PROBE * (high - low) * tf.sqrt(dimensions))
 
         def point(i, total, weighted, signs):
             probe = norms.random_direction(tf.shape(images), 2, tf.random.fold_in(seed, i))
-            probe = iterative.clipped(self, images, delta + radius * probe) - delta
-            sign = _per_image(tf.where(fools(delta + probe), 1.0, -1.0))
+            probe = self._clipped(images, delta + radius * probe) - delta
+            sign = norms.per_image(tf.where(fools(delta + probe), 1.0, -1.0))
             return i + 1, total + probe, weighted + sign * probe, signs + sign
 
         zero = tf.zeros_like(images)
-        variables = (0, zero, zero, _per_image(zero[:, 0, 0, 0]))
+        variables = (0, zero, zero, norms.per_image(zero[:, 0, 0, 0]))
         _, total, weighted, signs = iterative.loop(lambda i, *_: i < count, point, variables)
         mean = signs / tf.cast(count, tf.float32)
         # The mean is a baseline that lowers the variance, unless all signs are the same.
@@ -143,22 +134,32 @@ class HopSkipJump(Attack):
     def _jump(self, fools, images, delta, length, uphill):
         """The perturbation after the longest step of length, length / 2, ... that still fools."""
 
-        def unfinished(i, _, arrived):
-            return (i < _HALVINGS) & ~tf.reduce_all(arrived)
-
-        def shorter(i, next_delta, arrived):
-            step = _per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
-            tried = iterative.clipped(self, images, delta + step)
-            fooled = fools(tried)
-            next_delta = tf.where(_per_image(fooled & ~arrived), tried, next_delta)
-            return i + 1, next_delta, arrived | fooled
+        def shorter(i):
+            step = norms.per_image(length) * 0.5 ** tf.cast(i, tf.float32) * uphill
+            return self._clipped(images, delta + step)
 
         arrived = tf.zeros_like(length, tf.bool)
-        return iterative.loop(unfinished, shorter, (0, delta, arrived))[1]
+        return _first_that_fools(fools, shorter, _HALVINGS, delta, arrived)
 
     def _size(self, perturbation):
-        return iterative.size(perturbation, self.norm)
+        return norms.size(perturbation, self.norm)
 
 
-def _per_image(values: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(values, [-1, 1, 1, 1])
+def _first_that_fools(
+    fools: Callable, attempt: Callable, attempts: int, start: tf.Tensor, found: tf.Tensor
+) -> tf.Tensor:
+    """For each image the first of attempt(0), attempt(1), ... that fools the classifier.
+
+    `start` for images that have `found` one already, `[B]` booleans, and where no attempt does.
+    """
+
+    def unfinished(i, _, found):
+        return (i < attempts) & ~tf.reduce_all(found)
+
+    def attempted(i, chosen, found):
+        perturbation = attempt(i)
+        fooled = fools(perturbation)
+        chosen = tf.where(norms.per_image(fooled & ~found), perturbation, chosen)
+        return i + 1, chosen, found | fooled
+
+    return iterative.loop(unfinished, attempted, (0, start, found))[1]

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from gat_tf import checks
+from gat_tf import checks, losses
 from gat_tf._types import Seed
 from gat_tf.attacks import norms
-from gat_tf.attacks.base import Attack
+from gat_tf.attacks.base import EpsilonAttack
 
 AnyIterative = TypeVar("AnyIterative", bound="IterativeAttack")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class IterativeAttack(Attack):
+class IterativeAttack(EpsilonAttack):
     """An attack of many steps within a ball, which may stop attacking an image once it is fooled.
 
     The subclasses describe the arguments.
     """
 
-    epsilon: float
-    norm: float = 2
     steps: int = 100
     early_stop: bool = dataclasses.field(default=False, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
         checks.count("steps", self.steps)
 
     def for_accuracy(self: AnyIterative) -> AnyIterative:
         return dataclasses.replace(self, early_stop=True)
+
+    def _project(self, images: tf.Tensor, perturbation: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
+        """The perturbation projected onto the ball, and then clipped."""
+        return self._clipped(images, norms.project(perturbation, epsilon, self.norm))
+
+    def _random_start(self, images: tf.Tensor, epsilon: tf.Tensor, seed: Seed) -> tf.Tensor:
+        """Random perturbations of norm ε before clipping, where AutoAttack's attacks start.
+
+        Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for
+        L2.
+        """
+        shape = tf.shape(images)
+        if self.norm == 2:
+            start = epsilon * norms.random_direction(shape, 2, seed)
+        else:
+            noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
+            start = epsilon * noise / tf.reduce_max(tf.abs(noise), norms.AXES, keepdims=True)
+        return self._clipped(images, start)
 
 
 class Best(NamedTuple):
@@ -79,7 +92,9 @@ def loop(
     variables = tf.nest.map_structure(tf.convert_to_tensor, tuple(variables))
     shapes = [tf.nest.map_structure(lambda t: t.shape, variable) for variable in variables]
     for i in shrinking:
-        shapes[i] = tf.nest.map_structure(_of_any_number, variables[i])
+        shapes[i] = tf.nest.map_structure(
+            lambda t: tf.TensorShape([None, *t.shape[1:]]), variables[i]
+        )
     return tf.while_loop(condition, body, variables, shape_invariants=tuple(shapes))
 
 
@@ -109,38 +124,8 @@ def averaged(samples: int, compute: Callable) -> Any:
     return tf.nest.map_structure(lambda t: t / samples, total)
 
 
-def clipped(attack: Attack, images: tf.Tensor, perturbation: tf.Tensor) -> tf.Tensor:
-    """The perturbation that is left after images + perturbation is clipped."""
-    if attack.clip is None:
-        return perturbation
-    return attack.apply(images, perturbation) - images
-
-
-def random_start(shape: tf.Tensor, epsilon: tf.Tensor, norm: float, seed: Seed) -> tf.Tensor:
-    """Random perturbations of norm ε, `[B, H, W, C]`: the starting points of AutoAttack's attacks.
-
-    Uniform noise over its largest magnitude for L-infinity, Gaussian noise over its length for L2.
-    """
-    if norm == 2:
-        return epsilon * norms.random_direction(shape, norm, seed)
-    noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
-    return epsilon * noise / tf.reduce_max(tf.abs(noise), norms.AXES, keepdims=True)
-
-
 def top_wrong_classes(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
     """The `count` wrong classes with the largest logits, or all wrong classes: `[B, count]`."""
     count = min(count, logits.shape[-1] - 1)
-    of_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
-    others = tf.where(of_label, logits.dtype.min, logits)
+    others, _ = losses.split(logits, labels)
     return tf.cast(tf.math.top_k(others, count).indices, labels.dtype)
-
-
-def size(perturbation: tf.Tensor, norm: float) -> tf.Tensor:
-    """||η|| per image, `[B]`."""
-    if norm == math.inf:
-        return tf.reduce_max(tf.abs(perturbation), norms.AXES)
-    return norms.l2_norm(perturbation)
-
-
-def _of_any_number(t: tf.Tensor) -> tf.TensorShape:
-    return tf.TensorShape([None, *t.shape[1:]])

@@ -22,6 +22,13 @@ def l2_norm(perturbation: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(power(unit)) * largest[:, 0, 0, 0]
 
 
+def size(perturbation: tf.Tensor, norm: float) -> tf.Tensor:
+    """||η|| per image, `[B]`."""
+    if norm == math.inf:
+        return tf.reduce_max(tf.abs(perturbation), AXES)
+    return l2_norm(perturbation)
+
+
 def direction(gradient: tf.Tensor, norm: float) -> tf.Tensor:
     """The perturbation of norm 1 with the largest inner product with the gradient: eqs. 1 and 3.
 
@@ -30,14 +37,14 @@ def direction(gradient: tf.Tensor, norm: float) -> tf.Tensor:
     if norm == math.inf:
         return tf.sign(gradient)
     unit, _ = _scaled(gradient)
-    return tf.math.divide_no_nan(unit, tf.sqrt(_per_image(power(unit))))
+    return tf.math.divide_no_nan(unit, tf.sqrt(per_image(power(unit))))
 
 
 def project(perturbation: tf.Tensor, epsilon: tf.Tensor, norm: float) -> tf.Tensor:
     """The nearest perturbation of norm at most ε; `epsilon` is `[B, 1, 1, 1]`."""
     if norm == math.inf:
         return tf.clip_by_value(perturbation, -epsilon, epsilon)
-    length = tf.sqrt(_per_image(power(perturbation)))
+    length = tf.sqrt(per_image(power(perturbation)))
     return perturbation * tf.minimum(1.0, tf.math.divide_no_nan(epsilon, length))
 
 
@@ -64,7 +71,7 @@ def radius(epsilon: float | Array, images: tf.Tensor) -> tf.Tensor:
     """
     epsilon = tf.convert_to_tensor(epsilon, tf.float32)
     require_as_many(epsilon, images)
-    return _per_image(tf.broadcast_to(epsilon, tf.shape(images)[:1]))
+    return per_image(tf.broadcast_to(epsilon, tf.shape(images)[:1]))
 
 
 def require_as_many(epsilon: tf.Tensor, images: tf.Tensor) -> None:
@@ -76,7 +83,8 @@ def require_as_many(epsilon: tf.Tensor, images: tf.Tensor) -> None:
         )
 
 
-def _per_image(values: tf.Tensor) -> tf.Tensor:
+def per_image(values: tf.Tensor) -> tf.Tensor:
+    """One value per image, as `[B, 1, 1, 1]`."""
     return tf.reshape(values, [-1, 1, 1, 1])
 
 

@@ -87,7 +87,6 @@ class PGD(iterative.IterativeAttack):
             return self.ascend(self._margin_gradient(logits, labels), images, drawn)
 
         seeds = drawn[None] if self.restarts == 1 else tf.random.split(drawn, self.restarts)
-        ascend = self._ascend_until_fooled if self.early_stop else self._ascend_margin
 
         def unfinished(i, active, *_):
             return (i < self.restarts) & (tf.size(active) > 0)
@@ -96,7 +95,10 @@ class PGD(iterative.IterativeAttack):
             x, y, radius = (tf.gather(t, active) for t in (images, labels, epsilon))
             # Drawn for all images, so that each one's does not depend on which are left.
             start = tf.gather(self._start(images, epsilon, seeds[i]), active)
-            perturbation = ascend(logits, x, y, radius, start)
+            if self.early_stop:
+                perturbation = self._ascend_until_fooled(logits, x, y, radius, start)
+            else:
+                perturbation = self._ascend(self._margin_gradient(logits, y), x, radius, start)
             z = iterative.averaged(self.samples, lambda: logits(x + perturbation))
             margin = self._success_margin(z, y)
             worst = worst.update(active, perturbation, margin)
@@ -131,12 +133,8 @@ class PGD(iterative.IterativeAttack):
 
         return iterative.loop(lambda i, _: i < self.steps, step, (0, start))[1]
 
-    def _ascend_margin(self, logits, images, labels, epsilon, start):
-        gradient = self._margin_gradient(logits, labels)
-        return self._ascend(gradient, images, epsilon, start)
-
     def _ascend_until_fooled(self, logits, images, labels, epsilon, start):
-        """As `_ascend_margin`, but each step takes only the images not fooled yet."""
+        """As `_ascend` on the margin, but each step takes only the images not fooled yet."""
         step_size = self._step_size(epsilon)
 
         def unfinished(i, active, _):
@@ -160,7 +158,7 @@ class PGD(iterative.IterativeAttack):
         if not self.random_start:
             return tf.zeros_like(images)
         noise = norms.random_in_ball(tf.shape(images), epsilon, self.norm, seed)
-        return iterative.clipped(self, images, noise)
+        return self._clipped(images, noise)
 
     def _step_size(self, epsilon):
         if self.step_size is None:
@@ -170,7 +168,7 @@ class PGD(iterative.IterativeAttack):
     def _move(self, images, perturbation, gradient, step_size, epsilon):
         step = step_size * norms.direction(gradient, self.norm)
         moved = perturbation - step if self.targeted else perturbation + step
-        return iterative.clipped(self, images, norms.project(moved, epsilon, self.norm))
+        return self._project(images, moved, epsilon)
 
     def _success_margin(self, logits, labels):
         """The margin of the attack's success, `[B]`: positive where it has succeeded."""

@@ -6,15 +6,14 @@ import dataclasses
 
 import tensorflow as tf
 
-from gat_tf import checks
 from gat_tf._types import Seed
 from gat_tf.attacks import norms
-from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.attacks.base import EpsilonAttack, seed_or_random
 from gat_tf.logits import Logits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RandomPerturbation(Attack):
+class RandomPerturbation(EpsilonAttack):
     """A random direction of size ε: the fast gradient's η without the gradient.
 
     ±ε at every pixel for L-infinity, a point on the sphere of radius ε for L2.
@@ -33,14 +32,6 @@ class RandomPerturbation(Attack):
         >>> sorted({round(255 * float(value)) for value in np.unique(perturbation)})
         [-8, 8]
     """
-
-    epsilon: float
-    norm: float = 2
-
-    def __post_init__(self):
-        super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
 
     def perturb(
         self, logits: Logits, images: tf.Tensor, labels: tf.Tensor, seed: Seed = None

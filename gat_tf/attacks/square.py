@@ -10,7 +10,7 @@ import tensorflow as tf
 from gat_tf import checks, losses
 from gat_tf._types import Seed
 from gat_tf.attacks import iterative, norms
-from gat_tf.attacks.base import Attack, seed_or_random
+from gat_tf.attacks.base import EpsilonAttack, seed_or_random
 from gat_tf.logits import Logits
 
 _FIRST_FRACTION = 0.8  # AutoAttack's p_init; the paper tunes it from 0.05 to 0.8
@@ -18,7 +18,7 @@ _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 qu
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Square(Attack):
+class Square(EpsilonAttack):
     """Random search: redraws square patches of the perturbation and keeps them if the margin rises.
 
     The margin is the largest wrong logit minus the label's. The attack stops for an image as soon
@@ -49,15 +49,11 @@ class Square(Attack):
         True
     """
 
-    epsilon: float
-    norm: float = 2
     queries: int = 5000
     restarts: int = 1
 
     def __post_init__(self):
         super().__post_init__()
-        checks.epsilon(self.epsilon)
-        checks.norm(self.norm)
         checks.count("queries", self.queries)
         checks.count("restarts", self.restarts)
 
@@ -98,13 +94,13 @@ class Square(Attack):
                 tf.gather(t, active) for t in (images, found.perturbation, epsilon, draws)
             )
             side = tf.sqrt(fraction(i, self.queries) * area)
-            next_delta = iterative.clipped(self, x, self._redrawn(delta, radius, side, draws))
+            next_delta = self._clipped(x, self._redrawn(delta, radius, side, draws))
             margin = margins(active, next_delta)
             found = found.update(active, next_delta, margin)
             return i + 1, iterative.kept(active, margin <= 0), found
 
         active = iterative.kept(all_indices, worst.score <= 0)
-        start = iterative.clipped(self, images, self._start(images, epsilon, start_seed))
+        start = self._clipped(images, self._start(images, epsilon, start_seed))
         start = tf.gather(start, active)
         margin = margins(active, start)
         found = iterative.Best.initial(images).update(active, start, margin)

@@ -6,7 +6,8 @@ from gat_tf.evaluation.accuracy import of_each_image as of_each_image
 from gat_tf.evaluation.curves import accuracy_curve, transfer_curves
 from gat_tf.evaluation.lipschitz import lipschitz_function as lipschitz_function
 from gat_tf.evaluation.lipschitz import local_lipschitz_value
-from gat_tf.evaluation.robustness import Budget, merged, robustness
+from gat_tf.evaluation.merging import merged
+from gat_tf.evaluation.robustness import Budget, robustness
 from gat_tf.evaluation.scores import (
     ScoreNetwork,
     class_diversity,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,8 @@ import tensorflow as tf
 
 from gat_tf import checks, losses
 from gat_tf._types import Array, BatchSpec, Bounds, Data
-from gat_tf.attacks import Attack, norms
+from gat_tf.attacks import Attack, compiled, norms
+from gat_tf.attacks.base import require_untargeted
 from gat_tf.evaluation.progress import Progress
 from gat_tf.logits import Logits, logits_of
 
@@ -109,7 +109,7 @@ def power(
 
     @tf.function(input_signature=signature(dataset.element_spec, attack), autograph=False)
     def of_batch(images, labels, seed, *epsilon):
-        ours = _with_epsilon(attack, *epsilon)
+        ours = compiled.with_epsilon(attack, *epsilon)
         perturbation = ours.perturb(logits, images, labels, seed)
         if clipped:
             perturbation = ours.apply(images, perturbation) - images
@@ -138,7 +138,7 @@ def correct_function(
     @tf.function(input_signature=signature(element_spec, attack), autograph=False)
     def correct(images, labels, seed, *epsilon):
         if attack is not None:
-            ours = _with_epsilon(attack, *epsilon)
+            ours = compiled.with_epsilon(attack, *epsilon)
             images = ours.apply(images, ours.perturb(logits, images, labels, seed))
         if finite:
             return is_correct(logits, images, labels)
@@ -171,21 +171,16 @@ def prepared(
     `data` is a dataset of (images, labels) batches, or arrays (images, labels).
     """
     logits = logits_of(model, from_logits)
-    pair: Any = data if isinstance(data, tuple) else (data,)
-    if not (isinstance(data, tf.data.Dataset) or len(pair) == 2):
+    pair: Any = (data, None) if isinstance(data, tf.data.Dataset) else data
+    if not (isinstance(pair, tuple) and len(pair) == 2):
         raise TypeError(
             "Expected a tf.data.Dataset of (images, labels) batches, or arrays (images, labels). "
             f"Received: {type(data).__name__}"
         )
-    x, y = pair if len(pair) == 2 else (data, None)
-    dataset = checks.as_dataset(x, y, batch_size)
+    dataset = checks.as_dataset(*pair, batch_size)
     if attack is not None and not isinstance(attack, Attack):
         raise TypeError(f"Expected an attack from gat_tf.attacks, or None. Received: {attack!r}")
-    if getattr(attack, "targeted", False):
-        raise ValueError(
-            "Expected an untargeted attack: images are attacked with their true labels. "
-            f"Received: {attack!r}"
-        )
+    require_untargeted(attack)
     checks.bounds(bounds)
     bounds = (attack and attack.clip) or bounds
     return logits, checks.checked(dataset, logits.num_classes, bounds)
@@ -233,13 +228,6 @@ def of_each_image(
     if epsilons is not None and seen != len(epsilons):
         raise _unequal(len(epsilons), f"{seen} images")
     return np.concatenate(results)
-
-
-def _with_epsilon(attack: Attack, epsilon: tf.Tensor | None = None) -> Attack:
-    if epsilon is None:
-        return attack
-    changes: dict[str, Any] = {"epsilon": epsilon}  # which not every attack has
-    return dataclasses.replace(attack, **changes)
 
 
 def _epsilons(attack: Attack | None) -> np.ndarray | None:

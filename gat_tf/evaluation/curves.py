@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf._types import Bounds, Data
-from gat_tf.attacks import PGD, Attack, GradientAttack
+from gat_tf.attacks import PGD, Attack, GradientAttack, iterative
 from gat_tf.evaluation.accuracy import is_correct, prepared, require_images, signature
 from gat_tf.evaluation.progress import Progress
 from gat_tf.gradients import logits_and_input_gradient
@@ -194,13 +194,11 @@ def _robust_counts(logits: Logits, attack: PGD, epsilons: tf.Tensor) -> Callable
             perturbation = ours.perturb(logits, images, labels, seed, only=robust)
             attacked = tf.gather(ours.apply(images, perturbation), robust)
             right = is_correct(logits, attacked, tf.gather(labels, robust))
-            robust = tf.boolean_mask(robust, right)
+            robust = iterative.kept(robust, right)
             return i + 1, robust, tf.tensor_scatter_nd_update(counts, [[i]], [tf.size(robust)])
 
-        shapes = (tf.TensorShape([]), tf.TensorShape([None]), counts.shape)
         first = tf.reduce_sum(tf.cast(epsilons == 0, tf.int32))
-        variables = (first, robust, counts)
-        _, _, counts = tf.while_loop(unfinished, at, variables, shape_invariants=shapes)
+        counts = iterative.loop(unfinished, at, (first, robust, counts), shrinking=[1])[2]
         return counts[None]
 
     return count

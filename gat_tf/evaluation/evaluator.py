@@ -17,8 +17,9 @@ import tensorflow as tf
 from gat_tf import attacks, checks
 from gat_tf._keras import all_layers
 from gat_tf._types import Bounds, Data
-from gat_tf.attacks import compiled, norms
-from gat_tf.evaluation.accuracy import is_correct, prepared
+from gat_tf.attacks import compiled
+from gat_tf.evaluation.accuracy import is_correct, prepared, require_images, signature
+from gat_tf.evaluation.lipschitz import gradient_norms
 from gat_tf.evaluation.progress import Progress
 from gat_tf.gradients import logits_and_input_gradient
 from gat_tf.logits import Logits
@@ -145,11 +146,16 @@ class Evaluator:
         # The dataset's own check cannot see how many classes a subclassed model has.
         self.logits.checked(self.images, self.labels, bounds)
         with checks.readable_errors():
-            self.correct = self._of_batches("correct", is_correct, np.arange(self.size))
+            self.correct = self._of_batches("correct", is_correct)
 
     @property
     def size(self) -> int:
         return len(self.labels)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The images' numbers in the whole set, `[N]`."""
+        return self.first + np.arange(self.size)
 
     @property
     def classes(self) -> int:
@@ -216,12 +222,7 @@ class Evaluator:
         differentiates the loss in float32 fails where this is zero; the attacks of this library
         follow the margin instead.
         """
-
-        def lengths(logits, images, labels):
-            gradient = logits_and_input_gradient(logits, images, labels, "cross_entropy")[1]
-            return norms.l2_norm(gradient)
-
-        return self._of_batches("gradient norms", lengths, np.arange(self.size))
+        return self._of_batches("gradient norms", gradient_norms)
 
     def change(self) -> float:
         """The largest change of a logit between two calls on the first images, compiled or not. In
@@ -236,19 +237,15 @@ class Evaluator:
             largest = max(largest, np.abs(twice - once).max() / max(np.abs(once).max(), 1e-20))
         return float(largest)
 
-    def _of_batches(self, name: str, function: Callable, indices: np.ndarray) -> np.ndarray:
-        """`function(logits, images, labels)` of the images `indices`, compiled."""
-        call = self._traced(name, function, self._batch).function
+    def _of_batches(self, name: str, function: Callable) -> np.ndarray:
+        """`function(logits, images, labels)` of all images, compiled."""
+        images_and_labels = signature((self.images, self.labels))[:2]
+        call = self._traced(name, function, images_and_labels).function
         parts = [
             call(tf.constant(self.images[batch]), tf.constant(self.labels[batch])).numpy()
-            for batch in _batches(indices, self.batch_size)
+            for batch in _batches(np.arange(self.size), self.batch_size)
         ]
         return np.concatenate(parts)
-
-    @property
-    def _batch(self) -> list[tf.TensorSpec]:
-        """The signature of (images, labels), for batches of any size."""
-        return [tf.TensorSpec([None, *a.shape[1:]], a.dtype) for a in (self.images, self.labels)]
 
     def _attacked(self, attack: attacks.Attack, source: Logits | None) -> _Traced:
         """Compiled (images, labels, seed, ε) -> the attacked images and whether each is robust."""
@@ -257,14 +254,13 @@ class Evaluator:
         ours = ours.for_accuracy() if source is None else ours
 
         def attacked(logits, images, labels, seed, *epsilon):
-            changes = {"epsilon": epsilon[0]} if epsilon else {}
-            form = dataclasses.replace(ours, **changes)
+            form = compiled.with_epsilon(ours, *epsilon)
             follows = source or logits.with_constant_weights()
             perturbation = form.perturb(follows, images, labels, seed)
             adversarial = form.apply(images, perturbation)
             return adversarial, is_correct(logits, adversarial, labels)
 
-        inputs = [*self._batch, tf.TensorSpec([2], tf.int32)]
+        inputs = signature((self.images, self.labels))
         if _takes_epsilon(attack):
             inputs.append(tf.TensorSpec([], tf.float32))
         followed = None if source is None else source.from_logits
@@ -328,8 +324,7 @@ def arrays(
     _, dataset = prepared(model, dataset, None, from_logits, bounds)
     with checks.readable_errors():
         batches = [(x.numpy(), y.numpy()) for x, y in dataset]
-    if not batches:
-        raise ValueError("Expected a dataset of (images, labels) batches. Received: no images.")
+    require_images(len(batches))
     images, labels = map(np.concatenate, zip(*batches, strict=True))
     return images, labels
 

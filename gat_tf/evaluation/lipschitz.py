@@ -68,7 +68,12 @@ def lipschitz_function(logits: Logits, element_spec: BatchSpec) -> Callable[...,
     @tf.function(input_signature=signature(element_spec), autograph=False)
     def of_batch(images, labels, seed):
         del seed  # nothing is random
-        _, gradient = logits_and_input_gradient(logits, images, labels, "cross_entropy")
-        return norms.l2_norm(gradient)
+        return gradient_norms(logits, images, labels)
 
     return of_batch.get_concrete_function()
+
+
+def gradient_norms(logits: Logits, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """‖∂ℓ/∂x‖₂ per image, `[B]`."""
+    _, gradient = logits_and_input_gradient(logits, images, labels, "cross_entropy")
+    return norms.l2_norm(gradient)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -20,15 +20,11 @@ from gat_tf import attacks, checks
 from gat_tf._types import Data
 from gat_tf.attacks import Attack
 from gat_tf.evaluation.evaluator import Evaluator, arrays
+from gat_tf.evaluation.merging import merged
+from gat_tf.evaluation.sanity import pgd_names, sanity_checks, withstood, worst_case
 from gat_tf.logits import Logits, logits_of
 
-INF = math.inf
 CHUNK = 500  # images
-_CURVE = (0.25, 0.5, 1.0, 2.0)  # multiples of ε; beyond, ε doubles until the accuracy is 0
-_TOLERANCE = 0.01  # one image in a hundred: less is noise
-_ROUNDING = 1e-3  # of the largest logit, between two calls of a model without random numbers
-_STARTS = 0.05  # of the images may fall to further random starts alone
-_SMALLEST = {"Linf": 1 / 1000, "L2": 1 / 4000}  # ε that is no mistake, of the range or the diagonal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,138 +181,45 @@ def robustness(
     )
 
 
-def merged(chunks: Sequence[dict]) -> dict:
-    """Returns the result of `robustness` for all images from its results for chunks of them.
-
-    Args:
-        chunks: The results, in the order of the images.
-
-    Raises:
-        ValueError: The classifier gets none of the images right.
-
-    Examples:
-        >>> few = evaluation.Budget(pgd_steps=1, restarts=1, apgd_steps=1, targets=1, fab_steps=1,
-        ...                         queries=1, hard_label_steps=1, hard_label_images=1)
-        >>> chunks = [
-        ...     evaluation.robustness(model, part, math.inf, 0.5, budget=few, first=first)
-        ...     for first, part in [(0, dataset.take(1)), (4, dataset.skip(1))]
-        ... ]
-        >>> evaluation.merged(chunks)["images"]
-        8
-    """
-    size = sum(chunk["images"] for chunk in chunks)
-    if not any(chunk["clean_accuracy"] for chunk in chunks):
-        raise ValueError(
-            "Expected a classifier that gets some of the images right. Received: one that gets "
-            f"none of {size} right. Are labels, class order and pixel range its own?"
-        )
-    if len(chunks) == 1:
-        return chunks[0]
-
-    def mean(values):
-        return sum(v * chunk["images"] for v, chunk in zip(values, chunks, strict=True)) / size
-
-    rows = [_row(of_chunks) for of_chunks in zip(*(c["attacks"] for c in chunks), strict=True)]
-    differentiable = chunks[0]["differentiable"]
-    zero = mean([c["zero_gradients"] for c in chunks]) if differentiable else None
-    result = {
-        **chunks[0],
-        "images": size,
-        "clean_accuracy": _share([c["clean_accuracy"] for c in chunks], chunks),
-        "worst_case_accuracy": _worst_case(rows),
-        "attacks": rows,
-        "curve": _whole_curve(chunks) if differentiable else None,
-        "logits_change": max(c["logits_change"] for c in chunks),
-        "zero_gradients": zero,
-    }
-    if "worst_case_images" in result:
-        result["worst_case_images"] = _all_images(chunks)
-    return {**result, "checks": list(_checks(result, Budget(**result["budget"])))}
-
-
-def _row(of_chunks: Sequence[dict]) -> dict:
-    """An attack's row for all images from its rows for chunks of them."""
-    tried = sum(row["tried"] for row in of_chunks)
-    robust = sum(round(row["accuracy"] * row["tried"]) for row in of_chunks)
-    sums = {key: sum(row[key] for row in of_chunks)
-            for key in ("attacked", "evaluations", "gradients", "seconds")}  # fmt: skip
-    return {
-        **of_chunks[0],
-        **sums,
-        "tried": tried,
-        "accuracy": robust / tried,
-        "seconds": round(sums["seconds"], 2),
-        "standing": "".join(row["standing"] for row in of_chunks),
-    }
-
-
-def _all_images(chunks: Sequence[dict]) -> dict:
-    """The worst-case images of all chunks, numbered through."""
-    found = [chunk["worst_case_images"] for chunk in chunks]
-    firsts = np.cumsum([0, *(chunk["images"] for chunk in chunks[:-1])])
-    return {
-        "index": [int(k + i) for k, f in zip(firsts, found, strict=True) for i in f["index"]],
-        "attack": [name for f in found for name in f["attack"]],
-        "images": np.concatenate([f["images"] for f in found]),
-    }
-
-
-def _share(accuracies: Sequence[float], chunks: Sequence[dict]) -> float:
-    """An accuracy on all images from those on chunks of them, without rounding errors."""
-    right = [round(a * c["images"]) for a, c in zip(accuracies, chunks, strict=True)]
-    return sum(right) / sum(c["images"] for c in chunks)
-
-
-def _whole_curve(chunks: Sequence[dict]) -> dict:
-    """A chunk's curve ends where its accuracy is zero, and is zero from there on."""
-    curves = [chunk["curve"] for chunk in chunks]
-    epsilons = max((curve["epsilons"] for curve in curves), key=len)
-    accuracy = []
-    for i in range(len(epsilons)):
-        at = [curve["accuracy"][i] if i < len(curve["accuracy"]) else 0.0 for curve in curves]
-        accuracy.append(_share(at, chunks))
-    fooled_at = [epsilon for curve in curves for epsilon in curve["fooled_at"]]
-    return {"epsilons": epsilons, "accuracy": accuracy, "fooled_at": fooled_at}
-
-
+@dataclasses.dataclass
 class _Evaluation:
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        norm: float,
-        epsilon: float,
-        budget: Budget,
-        stage: Callable,
-        return_images: bool | int,
-    ):
-        self.evaluator = evaluator
-        self.norm = norm
-        self.epsilon = epsilon
-        self.budget = budget
-        self.stage = stage
-        self.rows: dict[str, dict] = {}
-        self._return_images = bool(return_images)
-        count = evaluator.size
-        if return_images is not True:
-            count = int(np.clip(int(return_images) - evaluator.first, 0, count))
-        self._candidates = np.arange(evaluator.size) < count
-        self._images: dict[int, tuple[str, np.ndarray]] = {}  # index to the attack and its image
+    """The attacks on one chunk of images.
+
+    Attributes:
+        rows: Each attack's name and row of the results.
+        images: The indices of fooled images that are returned, each with the name of the last
+            attack that fools it and the image as that attack leaves it.
+    """
+
+    evaluator: Evaluator
+    norm: float
+    epsilon: float
+    budget: Budget
+    stage: Callable
+    return_images: bool | int
+    rows: dict[str, dict] = dataclasses.field(default_factory=dict)
+    images: dict[int, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def _candidates(self) -> np.ndarray:
+        """The images to return if they are fooled, `[N]` booleans."""
+        most = math.inf if self.return_images is True else self.return_images
+        return self.evaluator.numbers < most
 
     def run(self, source: Logits | None) -> dict:
         e, b = self.evaluator, self.budget
         differentiable = e.differentiable
-        few = min(20, b.pgd_steps)
-
-        def pgd(steps, restarts=1):
-            return attacks.PGD(self.epsilon, self.norm, steps, restarts=restarts)
+        short, long = pgd_names(b.pgd_steps, b.restarts)
+        few = attacks.PGD(self.epsilon, self.norm, min(20, b.pgd_steps))
 
         self.attack("random noise", attacks.RandomPerturbation(self.epsilon, self.norm))
         if differentiable:
             self.attack("fast gradient", attacks.FastGradient(self.epsilon, self.norm))
-            self.attack(f"PGD-{few}", pgd(few))
-            self.attack(f"PGD-{b.pgd_steps}, {b.restarts} starts", pgd(b.pgd_steps, b.restarts))
+            self.attack(short, few)
+            many = dataclasses.replace(few, steps=b.pgd_steps, restarts=b.restarts)
+            self.attack(long, many)
         if source is not None:
-            self.attack(f"PGD-{few}, transferred", pgd(few), source=source)
+            self.attack(f"{short}, transferred", few, source=source)
         composition = attacks.autoattack(
             self.epsilon,
             self.norm,
@@ -331,12 +234,12 @@ class _Evaluation:
         robust = e.correct
         for name, attack in composition.items():
             robust = robust & self.attack(name, attack, only=robust)
-        tried = int(np.clip(b.hard_label_images - e.first, 0, e.size))
+        tried = e.numbers < b.hard_label_images
         self.attack(
             "HopSkipJump",
             attacks.HopSkipJump(self.epsilon, self.norm, b.hard_label_steps),
-            only=e.correct & (np.arange(e.size) < tried),
-            of=tried,
+            only=e.correct & tried,
+            tried=tried,
         )
         curve = self.stage("curve", self._curve) if differentiable else None
         change = self.stage("same logits", lambda: {"change": e.change()})["change"]
@@ -351,7 +254,7 @@ class _Evaluation:
             "image_shape": list(e.images.shape[1:]),
             "clean_accuracy": float(e.correct.mean()),
             "differentiable": differentiable,
-            "worst_case_accuracy": _worst_case(list(self.rows.values())),
+            "worst_case_accuracy": worst_case(list(self.rows.values())),
             "attacks": list(self.rows.values()),
             "composition": list(composition),
             "curve": curve,
@@ -359,9 +262,9 @@ class _Evaluation:
             "zero_gradients": zero,
             "budget": dataclasses.asdict(b),
         }
-        if self._return_images:
+        if self.return_images:
             result["worst_case_images"] = self._worst_case_images()
-        return {**result, "checks": list(_checks(result, b))}
+        return {**result, "checks": list(sanity_checks(result))}
 
     def attack(
         self,
@@ -369,7 +272,7 @@ class _Evaluation:
         attack: Attack,
         only: np.ndarray | None = None,
         source: Logits | None = None,
-        of: int | None = None,
+        tried: np.ndarray | None = None,
     ) -> np.ndarray:
         """Runs an attack as a stage; returns which images withstand it, `[N]` booleans.
 
@@ -379,46 +282,45 @@ class _Evaluation:
             only: `[N]` booleans, the images to attack: by default those classified correctly. The
                 others count as they do without it.
             source: The model whose gradients the attack follows; by default the evaluated model.
-            of: Number of images in the accuracy's denominator; by default all.
+            tried: `[N]` booleans, the images that the accuracy is a share of: by default all.
         """
         e = self.evaluator
 
         def compute():
             self._announce(name)
             attacked = e.correct if only is None else only
-            tried = e.size if of is None else of
+            total = e.size if tried is None else int(tried.sum())
             found = e.attack(attack, attacked, source)
             row = {
                 "name": name,
                 "attacked": int(attacked.sum()),
-                "tried": tried,
-                "accuracy": float((found.robust & attacked).sum()) / max(tried, 1),
+                "tried": total,
+                "accuracy": float((found.robust & attacked).sum()) / max(total, 1),
                 "evaluations": found.evaluations,
                 "gradients": found.gradients,
                 "seconds": round(found.seconds, 2),
                 "standing": "".join("01"[int(robust)] for robust in found.robust),
             }
-            if self._return_images:
+            if self.return_images:
                 fooled = attacked & ~found.robust & self._candidates
                 row["fooled"] = _encoded(np.flatnonzero(fooled), found.adversarial[fooled])
             return row
 
         row = dict(self.stage(name, compute))
         fooled = row.pop("fooled", None)
-        if fooled and self._return_images:
-            self._images |= {
-                i: (name, image) for i, image in _decoded(fooled) if self._candidates[i]
-            }
+        if fooled and self.return_images:
+            wanted = self._candidates
+            self.images |= {i: (name, image) for i, image in _decoded(fooled) if wanted[i]}
         self.rows[name] = row
         return withstood(row)
 
     def _worst_case_images(self) -> dict:
-        index = sorted(self._images)
-        images = [self._images[i][1] for i in index]
+        index = sorted(self.images)
+        images = [self.images[i][1] for i in index]
         shape = (0, *self.evaluator.images.shape[1:])
         return {
             "index": index,
-            "attack": [self._images[i][0] for i in index],
+            "attack": [self.images[i][0] for i in index],
             "images": np.stack(images) if images else np.zeros(shape, np.float32),
         }
 
@@ -427,7 +329,9 @@ class _Evaluation:
             print(name)
 
     def _curve(self) -> dict:
-        """PGD's accuracy against ε, until it is zero or ε spans the range of the pixels."""
+        """PGD's accuracy against ε, which doubles from a quarter of the evaluation's until the
+        accuracy is zero or ε spans the range of the pixels.
+        """
         e = self.evaluator
         low, high = e.bounds
         diameter = high - low
@@ -435,12 +339,9 @@ class _Evaluation:
             diameter *= math.sqrt(e.images[0].size)
         fooled_at = [None if right else 0.0 for right in e.correct]
         epsilons, accuracy = [0.0], [float(e.correct.mean())]
-        epsilon, multiples = self.epsilon, iter(_CURVE)
+        epsilon, steps = self.epsilon / 8, min(20, self.budget.pgd_steps)
         while accuracy[-1] > 0 and epsilons[-1] < diameter and self.epsilon:
-            multiple = next(multiples, None)
-            epsilon = 2 * epsilons[-1] if multiple is None else multiple * self.epsilon
-            epsilon = min(epsilon, diameter)
-            steps = min(20, self.budget.pgd_steps)
+            epsilon = min(2 * epsilon, diameter)
             self._announce(f"PGD-{steps}, ε = {epsilon:.3g}")
             robust = e.attack(attacks.PGD(epsilon, self.norm, steps)).robust
             epsilons.append(epsilon)
@@ -463,101 +364,3 @@ def _encoded(index: np.ndarray, images: np.ndarray) -> dict:
 def _decoded(found: dict) -> list[tuple[int, np.ndarray]]:
     pixels = np.frombuffer(base64.b64decode(found["pixels"]), "<f4").reshape(found["shape"])
     return list(zip(found["index"], pixels, strict=True))
-
-
-def withstood(row: dict) -> np.ndarray:
-    """Which images withstood an attack, `[N]` booleans, from its row of the results."""
-    return np.array([digit == "1" for digit in row["standing"]])
-
-
-def _epsilon_fits(result: dict) -> tuple[bool, str]:
-    """Whether ε is in the units of the pixels, and the evidence.
-
-    It is not if nobody could see the whole perturbation, or if all images could become one grey: in
-    L∞ below a thousandth of the range or from half of it on. In L2 the range is the diagonal, the
-    range times the root of the number of values; usual radii are a smaller part of it, hence a
-    four-thousandth. ε = 0 is meant.
-    """
-    (low, high), norm, epsilon = result["bounds"], result["norm"], result["epsilon"]
-    extent = high - low
-    usual = f"8/255 of this range would be {8 / 255 * extent:.4g}"
-    if norm == "L2":
-        usual = f"0.5 of this range, which is usual, would be {0.5 * extent:.4g}"
-        extent *= math.sqrt(math.prod(result["image_shape"]))
-    passed = epsilon == 0 or _SMALLEST[norm] * extent <= epsilon < extent / 2
-    evidence = f"ε = {epsilon:.4g} on pixels from {low:g} to {high:g}; {usual}"
-    return passed, evidence
-
-
-def _worst_case(rows: Sequence[dict]) -> float:
-    return float(np.all([withstood(row) for row in rows], axis=0).mean())
-
-
-def _checks(result: dict, budget: Budget) -> Iterator[dict]:
-    """The signs of masked gradients that Carlini et al. (2019) and others list; and a wrong ε."""
-    rows = {row["name"]: row for row in result["attacks"]}
-    accuracy = {name: row["accuracy"] for name, row in rows.items()}
-
-    def found(check, passed, evidence):
-        return {"check": check, "passed": bool(passed), "evidence": evidence}
-
-    def not_weaker(check, strong, weak):
-        evidence = f"{strong}: {accuracy[strong]:.1%}, {weak}: {accuracy[weak]:.1%} withstand them"
-        return found(check, accuracy[strong] <= accuracy[weak] + _TOLERANCE, evidence)
-
-    yield found(
-        "the model has input gradients",
-        result["differentiable"],
-        "gradient attacks run" if result["differentiable"] else "none: only attacks without them",
-    )
-    change = result["logits_change"]
-    evidence = f"they change by {change:.1%} of the largest between two calls"
-    if change > _ROUNDING:
-        evidence += ": average gradients over calls, with the `samples` of PGD and APGD"
-    yield found("the model gives the same logits twice", change <= _ROUNDING, evidence)
-    if "image_shape" in result:  # results from before this check lack it
-        yield found("ε fits the range of the pixels", *_epsilon_fits(result))
-    if not result["differentiable"]:
-        return
-    short, long = (
-        f"PGD-{min(20, budget.pgd_steps)}",
-        f"PGD-{budget.pgd_steps}, {budget.restarts} starts",
-    )
-    yield not_weaker("a gradient is no weaker than noise", short, "random noise")
-    yield not_weaker("iterative is no weaker than single-step", short, "fast gradient")
-    yield not_weaker("more steps and starts are no weaker", long, short)
-    gained = accuracy[short] - accuracy[long]
-    yield found(
-        "random starts and further steps do not matter too much",
-        gained <= _STARTS,
-        f"{gained:.1%} of the images fall to them alone",
-    )
-    if f"{short}, transferred" in rows:
-        yield not_weaker("white-box is no weaker than transfer", short, f"{short}, transferred")
-    white = [row for name, row in rows.items() if row["gradients"] and "transferred" not in name]
-    robust = np.all([withstood(row) for row in white], axis=0)
-    for name in ("Square", "HopSkipJump"):
-        # Of the images that it was tried on: HopSkipJump sees the first few alone.
-        tried = result["images"]
-        if name == "HopSkipJump":
-            tried = min(tried, budget.hard_label_images)
-        beyond = float(np.sum(robust & ~withstood(rows[name]))) / tried
-        yield found(
-            f"{name}, without gradients, is no stronger than all gradient attacks",
-            beyond <= _TOLERANCE,
-            f"{beyond:.1%} of the images fall to it alone",
-        )
-    curve = result["curve"]
-    yield found(
-        "accuracy reaches zero as ε grows",
-        curve["accuracy"][-1] == 0 or result["epsilon"] == 0,
-        f"{curve['accuracy'][-1]:.1%} at ε = {curve['epsilons'][-1]:.3g}",
-    )
-    rise = max(np.diff(curve["accuracy"]), default=0.0)
-    yield found("accuracy does not rise with ε", rise <= _TOLERANCE, f"by {max(rise, 0):.1%}")
-    share = result["zero_gradients"]
-    yield found(
-        "the loss's gradient does not vanish",
-        share <= _TOLERANCE,
-        f"it is exactly zero on {share:.1%} of the images",
-    )

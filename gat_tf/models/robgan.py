@@ -20,6 +20,7 @@ from collections.abc import Collection
 import keras
 from keras import layers
 
+from gat_tf import checks
 from gat_tf.models.spectral import SpectralNorm
 
 # Channels of the residual blocks, and whether each changes the size of the image. Rob-GAN's
@@ -324,9 +325,6 @@ def _filters(channels: int, width: float) -> int:
 def _check(num_classes: int, image_size: int, width: float, sizes: Collection[int]) -> None:
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={num_classes}")
-    if image_size not in sizes:
-        raise ValueError(
-            f"`image_size` must be one of {tuple(sizes)}. Received: image_size={image_size}"
-        )
+    checks.one_of("image_size", image_size, sizes)
     if not width > 0:
         raise ValueError(f"`width` must be a positive number. Received: width={width}")

@@ -61,8 +61,9 @@ def sample(
     """
     labels = np.asarray(labels)
     images: Any = None  # until the first batch shows their shape
-    settings: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "statistics": statistics}
-    for places, batch in sample_batches(generator, labels, noise=noise, **settings):
+    for places, batch in sample_batches(
+        generator, labels, noise=noise, seed=seed, batch_size=batch_size, statistics=statistics
+    ):
         if images is None:
             images = np.empty((len(labels), *batch.shape[1:]), np.float32)
         images[places] = batch
@@ -100,7 +101,7 @@ def sample_batches(
             f"Received: {labels.dtype} labels of shape {labels.shape}"
         )
     checks.count("batch_size", batch_size)
-    require_statistics(statistics)
+    checks.one_of("statistics", statistics, STATISTICS)
     classes = num_classes(generator)
     if not 0 <= labels.min() <= labels.max() < (classes or np.inf):
         raise ValueError(
@@ -155,7 +156,7 @@ def with_fixed_statistics(
     norms = _layers(copy, keras.layers.BatchNormalization)
     momentum = [norm.momentum for norm in norms]
     statistics = [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
-    sums = [0.0] * len(statistics)
+    sums = [np.zeros(variable.shape) for variable in statistics]
     ordered = np.arange(batches * batch_size) % (num_classes(generator) or 1)
     for norm in norms:
         norm.momentum = 0.0  # the moving statistics are those of the last batch
@@ -164,9 +165,8 @@ def with_fixed_statistics(
     for batch in labels:
         noise = rng.standard_normal((batch_size, latent_size(generator)), np.float32)
         copy([noise, batch], training=True)
-        sums = [
-            total + v.numpy().astype(np.float64) for total, v in zip(sums, statistics, strict=True)
-        ]
+        for variable, total in zip(statistics, sums, strict=True):
+            total += variable.numpy()
     for variable, total in zip(statistics, sums, strict=True):
         variable.assign(total / batches)
     for norm, value in zip(norms, momentum, strict=True):
@@ -190,14 +190,6 @@ def images_of(
     state = generator.trainable_variables, generator.non_trainable_variables
     images, _ = generator.stateless_call(*state, [noise, labels], training=True)
     return images
-
-
-def require_statistics(statistics: str) -> None:
-    """Raises ValueError unless it is "batch" or "moving"."""
-    if statistics not in STATISTICS:
-        raise ValueError(
-            f"`statistics` must be one of {STATISTICS}. Received: statistics={statistics!r}"
-        )
 
 
 def latent_size(generator: keras.Model) -> int:

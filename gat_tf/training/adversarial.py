@@ -57,7 +57,6 @@ def adversarial_step(
         perturbation = shared.from_gradient(gradient)
     else:
         perturbation = attack.perturb(logits, images, labels, seed)
-    perturbation = tf.stop_gradient(perturbation)
     perturbed = attack.apply(images, perturbation)
     step = mixed_step(clean, logits, perturbed, labels, alpha, loss_scale=loss_scale)
     return step, perturbation
@@ -97,6 +96,8 @@ class AdversarialTraining(ClassifierScheme):
         ['adversarial_accuracy', 'adversarial_loss', 'clean_accuracy']
     """
 
+    _arguments = (*ClassifierScheme._arguments, "attack", "alpha")
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -114,15 +115,6 @@ class AdversarialTraining(ClassifierScheme):
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.alpha = checks.number("alpha", alpha, 0, 1)
-
-    def get_config(self) -> dict[str, Any]:
-        attack = keras.saving.serialize_keras_object(self.attack)
-        return {
-            **super().get_config(),
-            "attack": attack,
-            "alpha": self.alpha,
-            "bounds": list(self.bounds),
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)

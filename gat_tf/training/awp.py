@@ -13,7 +13,7 @@ from gat_tf.attacks import Attack
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
 from gat_tf.training.adversarial import AdversarialTraining
-from gat_tf.training.classifier_base import outcome, recorded
+from gat_tf.training.classifier_base import ClassifierScheme, outcome, recorded
 
 
 class AWPStep(NamedTuple):
@@ -48,7 +48,7 @@ def awp_step(
         loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     at_weights = classifier_pass(logits, perturbed, labels, False, loss_scale)
-    variables = logits.trainable_variables
+    variables = logits.model.trainable_variables
     worst = worst_weights(variables, at_weights.weight_gradients, gamma)
     with tf.GradientTape() as tape:
         tape.watch(worst)
@@ -126,6 +126,8 @@ class AWP(AdversarialTraining):
         >>> accuracies = history.history["adversarial_accuracy"]  # one value per epoch
     """
 
+    _arguments = (*ClassifierScheme._arguments, "attack", "gamma", "warmup_steps")
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -144,15 +146,9 @@ class AWP(AdversarialTraining):
         self.gamma = checks.number("gamma", gamma, low=0)
         self.warmup_steps = checks.count("warmup_steps", warmup_steps, low=0)
 
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["alpha"]
-        return {**config, "gamma": self.gamma, "warmup_steps": self.warmup_steps}
-
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
-        found = self.attack.perturb(self._logits, images, labels, self._step_seed())
-        perturbation = tf.stop_gradient(found)
+        perturbation = self.attack.perturb(self._logits, images, labels, self._step_seed())
         clean = outcome(self._logits(images), labels)
         warm = tf.convert_to_tensor(self.optimizer.iterations) >= self.warmup_steps
         step = awp_step(

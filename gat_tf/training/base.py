@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -13,7 +12,6 @@ from keras.optimizers import Optimizer
 from gat_tf import checks
 from gat_tf._keras import NothingToBuild, is_validation_in_fit
 from gat_tf._types import Array, Bounds, Data, Gradients
-from gat_tf.checks import as_dataset
 
 ADAM_EPSILON = 1e-8  # TensorFlow 1's default, with which the paper's runs were made
 
@@ -51,10 +49,13 @@ class Scheme(MultiWorker, keras.Model):
     Args:
         num_classes: K, or None if it is not known.
         bounds: `(low, high)` of the pixels.
-        metrics: Names of the values that each step records.
         seed: Seed of all randomness in a step.
     """
 
+    # Names of the values that each step records.
+    _recorded: ClassVar[tuple[str, ...]]
+    # Arguments of the constructor, which are attributes too: what a saved scheme is made from.
+    _arguments: ClassVar[tuple[str, ...]] = ("seed", "name")
     # What `compile` calls them, and where they are.
     _optimizers: ClassVar[dict[str, str]] = {"optimizer": "optimizer"}
 
@@ -62,7 +63,6 @@ class Scheme(MultiWorker, keras.Model):
         self,
         num_classes: int | None,
         bounds: Bounds,
-        metrics: Iterable[str],
         *,
         seed: int = 0,
         name: str | None = None,
@@ -71,7 +71,7 @@ class Scheme(MultiWorker, keras.Model):
         self.num_classes: Any = num_classes  # an integer, or None where it is not known
         self.bounds = bounds
         self.seed = checks.count("seed", seed, low=0)
-        self.results = {metric: keras.metrics.Mean(name=metric) for metric in metrics}
+        self.results = {metric: keras.metrics.Mean(name=metric) for metric in self._recorded}
         self.built = True  # the networks in it are
 
     @property
@@ -150,7 +150,10 @@ class Scheme(MultiWorker, keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     def get_config(self) -> dict[str, Any]:
-        return {"seed": self.seed, "name": self.name}
+        return {
+            argument: keras.saving.serialize_keras_object(getattr(self, argument))
+            for argument in self._arguments
+        }
 
     @classmethod
     def from_config(cls, config: Any, custom_objects: dict[str, Any] | None = None) -> Scheme:
@@ -172,6 +175,8 @@ class Scheme(MultiWorker, keras.Model):
         x: Data | Array | None = None,
         y: Array | None = None,
         *,
+        batch_size: int | None = None,
+        shuffle: bool = True,
         validation_data: Data | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
@@ -194,8 +199,8 @@ class Scheme(MultiWorker, keras.Model):
         if validation_data is not None:
             validation_data = self._checked(*_pair(validation_data))
         with checks.readable_errors():
-            x = self._training_data(x, y, kwargs)  # shuffled already
-            return super().fit(x, validation_data=validation_data, shuffle=False, **kwargs)
+            dataset = self._training_data(x, y, batch_size, shuffle)  # shuffled already
+            return super().fit(dataset, validation_data=validation_data, shuffle=False, **kwargs)
 
     def evaluate(
         self, x: Data | Array | None = None, y: Array | None = None, **kwargs: Any
@@ -208,14 +213,13 @@ class Scheme(MultiWorker, keras.Model):
             return super().evaluate(x, y, **kwargs)
 
     def _training_data(
-        self, x: Data | Array | None, y: Array | None, fit_arguments: dict[str, Any]
+        self, x: Data | Array | None, y: Array | None, batch_size: int | None, shuffle: bool
     ) -> tf.data.Dataset:
         """The data for `train_step`, from the arguments of `fit`."""
-        batch_size = fit_arguments.pop("batch_size", None)
-        return self._checked(x, y, batch_size, shuffle=fit_arguments.pop("shuffle", True))
+        return self._checked(x, y, batch_size, shuffle)
 
     def _checked(self, x, y=None, batch_size=None, shuffle=False):
-        dataset = as_dataset(x, y, batch_size, shuffle)
+        dataset = checks.as_dataset(x, y, batch_size, shuffle)
         return checks.checked(dataset, self.num_classes, self.bounds).prefetch(tf.data.AUTOTUNE)
 
     # Inside a step.
@@ -270,6 +274,14 @@ def require_built(network: keras.Model) -> None:
             f"Expected a network with weights. Received: {network.name!r}, which is not built; "
             "call it on a batch of images, or give it a keras.Input, first."
         )
+
+
+def first_batch_size(dataset: tf.data.Dataset) -> int | None:
+    """The size of the first (images, labels) batch, or None where there is none."""
+    size = dataset.element_spec[0].shape[0]
+    if size is None:
+        size = next((int(tf.shape(labels)[0]) for _, labels in dataset.take(1)), None)
+    return size
 
 
 def xla_by_default() -> bool:

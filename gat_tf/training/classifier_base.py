@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from gat_tf import checks, losses
-from gat_tf._types import Bounds, Gradients
+from gat_tf._types import Bounds
 from gat_tf.attacks import Attack, norms
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
@@ -27,7 +27,8 @@ class ClassifierScheme(Scheme):
             optimiser's step count, so that a run that is resumed goes on as if never stopped.
     """
 
-    _recorded: tuple[str, ...] = (
+    _arguments = ("classifier", "from_logits", "bounds", *Scheme._arguments)
+    _recorded: ClassVar[tuple[str, ...]] = (
         "loss",  # the objective of eqs. 2, 4 and 10 of the GAT paper
         "clean_loss",
         "adversarial_loss",
@@ -48,9 +49,10 @@ class ClassifierScheme(Scheme):
         logits = Logits(classifier, from_logits)
         require_built(classifier)
         bounds = checks.bounds(bounds)
-        super().__init__(logits.num_classes, bounds, self._recorded, seed=seed, name=name)
+        super().__init__(logits.num_classes, bounds, seed=seed, name=name)
         self._logits = logits
         self.classifier = classifier
+        self.from_logits = from_logits
         self.results["power_quantiles"] = Quantiles("power")
 
     @property
@@ -64,18 +66,11 @@ class ClassifierScheme(Scheme):
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.classifier(images, training=training)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "from_logits": self._logits.from_logits,
-            **super().get_config(),
-        }
-
     def _step_seed(self) -> tf.Tensor:
-        # A tensor where gradients are accumulated.
-        return self._seed_of(tf.convert_to_tensor(self.optimizer.iterations))
+        return self._seed_of(self.optimizer.iterations)
 
     def _seed_of(self, step: keras.Variable | tf.Tensor | int) -> tf.Tensor:
+        # A tensor already where gradients are accumulated.
         seed = tf.stack([self.seed, tf.cast(tf.convert_to_tensor(step), tf.int32)])
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.random.fold_in(seed, replica)
@@ -102,15 +97,19 @@ def bounds_with(attack: Attack, bounds: Bounds | None) -> tuple[float, float]:
 
 
 class Outcome(NamedTuple):
-    """What a classifier makes of images: J(x) and whether it is right, `[B]` each."""
+    """What a classifier makes of images: J(x), F(x)_y and whether it is right, `[B]` each."""
 
     loss: tf.Tensor
+    probability: tf.Tensor
     correct: tf.Tensor
 
 
 def outcome(z: tf.Tensor, labels: tf.Tensor) -> Outcome:
     """The outcome of logits `[B, K]`."""
-    return Outcome(losses.cross_entropy(losses.margin(z, labels)), losses.is_correct(z, labels))
+    margins = losses.margin(z, labels)
+    return Outcome(
+        losses.cross_entropy(margins), losses.probability(margins), losses.is_correct(z, labels)
+    )
 
 
 def recorded(
@@ -164,24 +163,13 @@ def mixed_step(
         loss_scale: Factor that the gradients come out multiplied with (mixed precision).
     """
     adversarial = classifier_pass(logits, perturbed, labels, with_input_gradient, loss_scale)
-    return MixedStep(
-        loss=mixed(clean.loss, adversarial.loss, alpha),
-        clean=clean,
-        adversarial=adversarial,
-        gradients=mixed_gradients(clean.weight_gradients, adversarial.weight_gradients, alpha),
-    )
+    gradients = adversarial.weight_gradients
+    if alpha != 0:  # else the clean loss's backward pass, which nothing needs, leaves the graph
+        pairs = zip(clean.weight_gradients, gradients, strict=True)
+        gradients = [None if a is None else mixed(c, a, alpha) for c, a in pairs]
+    return MixedStep(mixed(clean.loss, adversarial.loss, alpha), clean, adversarial, gradients)
 
 
 def mixed(clean: tf.Tensor, adversarial: tf.Tensor, alpha: float) -> tf.Tensor:
     """α·clean + (1 - α)·adversarial: eqs. 2, 4 and 10, for losses and for their gradients."""
     return alpha * clean + (1 - alpha) * adversarial
-
-
-def mixed_gradients(clean: Gradients, adversarial: Gradients, alpha: float) -> Gradients:
-    """`mixed` for lists of gradients; None counts as zero."""
-    if alpha == 0:  # the clean loss's backward pass, which nothing needs, falls out of the graph
-        return adversarial
-    return [
-        a if c is None else c if a is None else mixed(c, a, alpha)
-        for c, a in zip(clean, adversarial, strict=True)
-    ]

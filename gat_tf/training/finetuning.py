@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from gat_tf import checks
 from gat_tf.attacks import Attack, norms
+from gat_tf.attacks.base import require_untargeted
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.models import sampling
-from gat_tf.training.base import added, require_built
+from gat_tf.training.base import Scheme, added, require_built
 from gat_tf.training.classifier_base import ClassifierScheme, Outcome, outcome
 from gat_tf.training.gan import check_networks, draw, step_counter
 
@@ -63,6 +64,16 @@ class FineTuning(ClassifierScheme):
         >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
     """
 
+    _arguments = (
+        "classifier",
+        "generator",
+        "attack",
+        "fake_weight",
+        "statistics",
+        "fake_images",
+        "from_logits",
+        *Scheme._arguments,
+    )
     _recorded = (
         "loss",  # eq. 10
         "adversarial_loss",  # its first term
@@ -87,17 +98,13 @@ class FineTuning(ClassifierScheme):
     ):
         if not isinstance(attack, Attack):
             raise TypeError(f"Expected an attack from gat_tf.attacks. Received: {attack!r}")
-        if getattr(attack, "targeted", False):
-            raise ValueError(
-                "Expected an untargeted attack: images are attacked with their true labels. "
-                f"Received: {attack!r}"
-            )
+        require_untargeted(attack)
         bounds = attack.clip or (0.0, 1.0)
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.fake_weight = checks.number("fake_weight", fake_weight, low=0)
         self.generator = generator
-        sampling.require_statistics(statistics)
+        checks.one_of("statistics", statistics, sampling.STATISTICS)
         self.statistics = statistics
         self.fake_images = fake_images
         if fake_images is not None:
@@ -108,16 +115,6 @@ class FineTuning(ClassifierScheme):
                 shape = fake_images, sampling.latent_size(generator)
                 self._noise = tf.random.stateless_normal(shape, (self.seed, 0))
         self.steps = step_counter(self)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "attack": keras.saving.serialize_keras_object(self.attack),
-            "fake_weight": self.fake_weight,
-            "statistics": self.statistics,
-            "fake_images": self.fake_images,
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
@@ -145,7 +142,7 @@ class FineTuning(ClassifierScheme):
     def _pass(
         self, images: tf.Tensor, labels: tf.Tensor, seed: int
     ) -> tuple[ClassifierPass, tf.Tensor]:
-        perturbation = tf.stop_gradient(self.attack.perturb(self._logits, images, labels, seed))
+        perturbation = self.attack.perturb(self._logits, images, labels, seed)
         attacked = self.attack.apply(images, perturbation)
         scale = self.optimizer.scale_loss(1.0)
         return classifier_pass(self._logits, attacked, labels, False, scale), perturbation

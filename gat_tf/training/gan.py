@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -15,7 +14,7 @@ from gat_tf import checks
 from gat_tf._keras import all_layers
 from gat_tf._types import Seed
 from gat_tf.models import sampling
-from gat_tf.training.base import ADAM_EPSILON, Scheme, as_dataset, require_built
+from gat_tf.training.base import ADAM_EPSILON, Scheme, first_batch_size, require_built
 
 
 class GAN(Scheme):
@@ -28,7 +27,6 @@ class GAN(Scheme):
         discriminator: D, a Keras model.
         generator: G, a Keras model from `[noise, labels]` to images `[B, H, W, C]` in [-1, 1].
         num_classes: K.
-        metrics: Names of the values that a step records.
         discriminator_steps: n_dis, at least 1.
         seed: Seed of noise and classes. Each step's are derived from it and from the count of
             steps, which is saved with the weights, so that a run that is resumed goes on as if
@@ -38,6 +36,7 @@ class GAN(Scheme):
         ValueError: The networks' images or classes do not fit each other.
     """
 
+    _arguments = ("discriminator", "generator", "discriminator_steps", *Scheme._arguments)
     _optimizers: ClassVar = {
         "discriminator_optimizer": "optimizer",
         "generator_optimizer": "generator_optimizer",
@@ -48,7 +47,6 @@ class GAN(Scheme):
         discriminator: keras.Model,
         generator: keras.Model,
         num_classes: int,
-        metrics: Iterable[str],
         *,
         discriminator_steps: int,
         seed: int,
@@ -56,14 +54,12 @@ class GAN(Scheme):
     ):
         require_built(discriminator)
         require_built(generator)
-        noise_size = sampling.latent_size(generator)
-        image_shape = discriminator.inputs[0].shape[1:]
-        check_networks(image_shape, generator, num_classes)
-        super().__init__(num_classes, (-1.0, 1.0), metrics, seed=seed, name=name)
+        super().__init__(num_classes, (-1.0, 1.0), seed=seed, name=name)
         self.discriminator = discriminator
         self.generator = generator
-        self.latent_size = noise_size
-        self.image_shape = image_shape
+        self.latent_size = sampling.latent_size(generator)
+        self.image_shape = discriminator.inputs[0].shape[1:]
+        check_networks(self.image_shape, generator, num_classes)
         self.discriminator_steps = checks.count("discriminator_steps", discriminator_steps)
         self.steps = step_counter(self)
 
@@ -94,14 +90,6 @@ class GAN(Scheme):
         """
         super().compile(discriminator_optimizer, **kwargs)
         self.generator_optimizer = self._prepared(generator_optimizer or adam(), self.generator)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "discriminator_steps": self.discriminator_steps,
-            **super().get_config(),
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
@@ -147,12 +135,11 @@ class GAN(Scheme):
         loss = values["discriminator_loss"] + values["generator_loss"]
         return self._record(loss=loss, **values)
 
-    def _training_data(self, x, y, fit_arguments):
+    def _training_data(self, x, y, batch_size, shuffle):
+        dataset = super()._training_data(x, y, batch_size, shuffle)
         if self.discriminator_steps == 1:
-            return super()._training_data(x, y, fit_arguments)
-        batch_size = fit_arguments.pop("batch_size", None)
-        dataset = as_dataset(x, y, batch_size, fit_arguments.pop("shuffle", True))
-        return self._checked(dataset).apply(self._grouped).prefetch(tf.data.AUTOTUNE)
+            return dataset
+        return dataset.apply(self._grouped).prefetch(tf.data.AUTOTUNE)
 
     def _checked(self, x, y=None, batch_size=None, shuffle=False):
         dataset = super()._checked(x, y, batch_size, shuffle)
@@ -175,9 +162,7 @@ class GAN(Scheme):
             raise ValueError(
                 f"Expected at least discriminator_steps={steps} batches. Received: {batches}"
             )
-        batch_size = dataset.element_spec[0].shape[0]
-        if batch_size is None:
-            batch_size = next((int(tf.shape(labels)[0]) for _, labels in dataset.take(1)), 1)
+        batch_size = first_batch_size(dataset) or 1
 
         @tf.autograph.experimental.do_not_convert
         def group(*batch):

@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 from keras.optimizers import Optimizer
 
-from gat_tf import checks, losses
+from gat_tf import checks
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, classifier_pass, logits_and_input_gradient
 from gat_tf.logits import Logits
+from gat_tf.training.base import first_batch_size
 from gat_tf.training.classifier_base import (
     MixedStep,
     Outcome,
@@ -35,7 +36,7 @@ def clean_pass(
     """
     clean = classifier_pass(logits, images, labels, logits.same_in_training, loss_scale)
     if logits.same_in_training:
-        return clean, -_per_image(clean.probability) * clean.input_gradient
+        return clean, -clean.probability[:, None, None, None] * clean.input_gradient
     return clean, logits_and_input_gradient(logits, images, labels, "probability")[1]
 
 
@@ -66,7 +67,7 @@ def shared_step(
     of_classifier = mixed_step(
         clean,
         logits,
-        images + tf.stop_gradient(perturbation),
+        images + perturbation,
         labels,
         alpha,
         with_input_gradient=logits.same_in_training,
@@ -75,14 +76,13 @@ def shared_step(
     adversarial: Outcome | ClassifierPass
     if logits.same_in_training:
         adversarial = of_classifier.adversarial
-        probability = of_classifier.adversarial.probability
-        slope = -_per_image(probability) * of_classifier.adversarial.input_gradient
+        slope = -adversarial.probability[:, None, None, None] * adversarial.input_gradient
     else:
         z, slope = logits_and_input_gradient(logits, images + perturbation, labels, "probability")
-        adversarial, probability = outcome(z, labels), losses.probability(losses.margin(z, labels))
+        adversarial = outcome(z, labels)
     slope += 2 * c_g * perturbation
     of_generator = PerturbationGeneratorStep(
-        loss=probability + c_g * norms.power(perturbation),
+        loss=adversarial.probability + c_g * norms.power(perturbation),
         perturbation=perturbation,
         adversarial=adversarial,
         gradients=tape.gradient(
@@ -133,6 +133,7 @@ class GAT(GeneratorScheme):
         >>> hardened = scheme.classifier  # a plain Keras model, to save or to evaluate
     """
 
+    _arguments = (*GeneratorScheme._arguments, "alpha", "generator_steps", "minibatches")
     _optimizers: ClassVar = {
         "classifier_optimizer": "optimizer",
         "generator_optimizer": "generator_optimizer",
@@ -190,14 +191,6 @@ class GAT(GeneratorScheme):
             generator_optimizer or slow_adam(), self.generator
         )
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "generator_steps": self.generator_steps,
-            "minibatches": self.minibatches,
-        }
-
     def train_step(self, data: Any) -> dict[str, Any]:
         if self.minibatches == "shared":
             of_generator, of_classifier, gradient, perturbation = self._shared_updates(data)
@@ -221,7 +214,8 @@ class GAT(GeneratorScheme):
             of_generator = self._update_generator(
                 self.generator_optimizer, drawn_images, drawn_labels, gradient
             )
-        clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
+        loss_scale = self.optimizer.scale_loss(1.0)
+        clean, gradient = clean_pass(self._logits, images, labels, loss_scale)
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
         of_classifier = mixed_step(
             clean,
@@ -229,14 +223,15 @@ class GAT(GeneratorScheme):
             images + perturbation,
             labels,
             self.alpha,
-            loss_scale=self._classifier_loss_scale(),
+            loss_scale=loss_scale,
         )
         self._apply_mean(self.optimizer, self.classifier, of_classifier.gradients, images)
         return of_generator, of_classifier, gradient, perturbation
 
     def _shared_updates(self, data):
         images, labels = self._unpacked(data)
-        clean, gradient = clean_pass(self._logits, images, labels, self._classifier_loss_scale())
+        loss_scale = self.optimizer.scale_loss(1.0)
+        clean, gradient = clean_pass(self._logits, images, labels, loss_scale)
         for _ in range(self.generator_steps - 1):
             self._update_generator(self.generator_optimizer, images, labels, gradient)
         of_generator, of_classifier = shared_step(
@@ -248,21 +243,17 @@ class GAT(GeneratorScheme):
             gradient,
             self.c_g,
             self.alpha,
-            classifier_loss_scale=self._classifier_loss_scale(),
+            classifier_loss_scale=loss_scale,
             generator_loss_scale=self.generator_optimizer.scale_loss(1.0),
         )
         self._apply_mean(self.generator_optimizer, self.generator, of_generator.gradients, images)
         self._apply_mean(self.optimizer, self.classifier, of_classifier.gradients, images)
         return of_generator, of_classifier, gradient, of_generator.perturbation
 
-    def _classifier_loss_scale(self):
-        return self.optimizer.scale_loss(1.0)
-
-    def _training_data(self, x, y, fit_arguments):
+    def _training_data(self, x, y, batch_size, shuffle):
         if self.minibatches == "separate" and _is_drawn(x, self.generator_steps):
-            fit_arguments.pop("shuffle", None)
             return x.map(self._checked_draws).prefetch(tf.data.AUTOTUNE)
-        dataset = super()._training_data(x, y, fit_arguments)
+        dataset = super()._training_data(x, y, batch_size, shuffle)
         if self.minibatches == "shared":
             return dataset
         return with_draws(dataset, self.generator_steps, self.seed)
@@ -286,14 +277,10 @@ def with_draws(dataset: tf.data.Dataset, draws: int, seed: int) -> tf.data.Datas
     Returns:
         A dataset of ((images, labels), ((images, labels), ... k times)), as long as `dataset`.
     """
-    images, _ = dataset.element_spec
-    batch_size = images.shape[0]
+    batch_size = first_batch_size(dataset)
     if batch_size is None:
-        sizes = [int(tf.shape(batch[0])[0]) for batch in dataset.take(1)]
-        if not sizes:
-            raise ValueError("Expected (images, labels) batches. Received: a dataset without any.")
-        (batch_size,) = sizes
-    image_bytes = 4 * int(tf.TensorShape(images.shape[1:]).num_elements() or 1)
+        raise ValueError("Expected (images, labels) batches. Received: a dataset without any.")
+    image_bytes = 4 * int(dataset.element_spec[0].shape[1:].num_elements() or 1)
     buffer = max(2 * batch_size, min(_DRAW_IMAGES, _DRAW_BYTES // image_bytes))
     others = (
         dataset.unbatch()
@@ -323,12 +310,5 @@ def _is_drawn(x: Any, draws: int) -> bool:
     """Whether x is already a dataset of ((images, labels), k times (images, labels))."""
     if not isinstance(x, tf.data.Dataset):
         return False
-    spec = x.element_spec
-    if not (isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], tuple)):
-        return False
-    pairs = (spec[0], *spec[1])
-    return len(spec[1]) == draws and all(isinstance(p, tuple) and len(p) == 2 for p in pairs)
-
-
-def _per_image(values: tf.Tensor) -> tf.Tensor:
-    return values[:, None, None, None]
+    pair = (None, None)
+    return tf.nest.map_structure(lambda _: None, x.element_spec) == (pair, (pair,) * draws)

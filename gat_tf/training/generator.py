@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras.optimizers import Optimizer
 
-from gat_tf import checks, losses
+from gat_tf import checks
 from gat_tf._types import Bounds
 from gat_tf.attacks import norms
 from gat_tf.gradients import ClassifierPass, logits_and_input_gradient
@@ -60,13 +60,13 @@ def perturbation_generator_step(
     variables = generator.trainable_variables
     with tf.GradientTape() as tape:
         perturbation = tf.cast(generator(gradient, training=True), images.dtype)
-        z = logits(images + perturbation)
-        loss = losses.probability(losses.margin(z, labels)) + c_g * norms.power(perturbation)
+        adversarial = outcome(logits(images + perturbation), labels)
+        loss = adversarial.probability + c_g * norms.power(perturbation)
         scaled = tf.reduce_sum(loss) * loss_scale
     return PerturbationGeneratorStep(
         loss=loss,
         perturbation=perturbation,
-        adversarial=outcome(z, labels),
+        adversarial=adversarial,
         gradients=tape.gradient(scaled, variables),
     )
 
@@ -82,6 +82,8 @@ class GeneratorScheme(ClassifierScheme):
         bounds: `(low, high)` of the pixels.
         seed: Seed of the scheme's random choices.
     """
+
+    _arguments = (*ClassifierScheme._arguments, "generator", "c_g")
 
     def __init__(
         self,
@@ -107,25 +109,15 @@ class GeneratorScheme(ClassifierScheme):
         ):
             self.results[name] = keras.metrics.Mean(name=name)
 
-    def get_config(self) -> dict[str, Any]:
-        generator = keras.saving.serialize_keras_object(self.generator)
-        return {
-            **super().get_config(),
-            "generator": generator,
-            "c_g": self.c_g,
-            "bounds": list(self.bounds),
-        }
-
     def test_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)
         clean, gradient = logits_and_input_gradient(self._logits, images, labels, "probability")
         perturbation = tf.cast(self.generator(gradient, training=False), images.dtype)
-        adversarial = self._logits(images + perturbation)
-        probability = losses.probability(losses.margin(adversarial, labels))
+        adversarial = outcome(self._logits(images + perturbation), labels)
         return self._record_with_generator(
             gradient,
-            generator_loss=probability + self.c_g * norms.power(perturbation),
-            **recorded(outcome(clean, labels), outcome(adversarial, labels), perturbation),
+            generator_loss=adversarial.probability + self.c_g * norms.power(perturbation),
+            **recorded(outcome(clean, labels), adversarial, perturbation),
         )
 
     def _objective(self, values: dict) -> tf.Tensor:
@@ -224,13 +216,8 @@ def _check_shapes(classifier: keras.Model, generator: keras.Model) -> None:
         "the generator's perturbations": getattr(generator, "output_shape", None),
     }
     known = {name: shape[1:] for name, shape in shapes.items() if isinstance(shape, tuple)}
-    first: tuple = next(iter(known.values()), ())
-    fits = all(
-        len(shape) == len(first)
-        and all(a is None or b is None or a == b for a, b in zip(shape, first, strict=True))
-        for shape in known.values()
-    )
-    if not fits:
+    first = next(iter(known.values()), ())
+    if not all(tf.TensorShape(shape).is_compatible_with(first) for shape in known.values()):
         described = ", ".join(f"{name} {shape}" for name, shape in known.items())
         raise ValueError(f"Expected a generator for the classifier's images. Received: {described}")
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import keras
 import tensorflow as tf
 
-from gat_tf import losses
+from gat_tf import checks, losses
 from gat_tf.attacks import PGD, Attack
 from gat_tf.training.gan import GAN, judged_together
 
@@ -71,7 +71,7 @@ def attacked(
         # sure of the image.
         return tape.gradient(loss, perturbed, output_gradients=1 / tf.maximum(loss, 1e-30))
 
-    return tf.stop_gradient(attack.apply(images, attack.ascend(gradient, images, seed)))
+    return attack.apply(images, attack.ascend(gradient, images, seed))
 
 
 class DiscriminatorStep(NamedTuple):
@@ -197,6 +197,7 @@ class RobGAN(GAN):
         >>> classifier = models.class_head(scheme.discriminator)
     """
 
+    _arguments = (*GAN._arguments, "attack", "class_loss")
     _recorded = (
         "loss",  # the sum of the next two
         "discriminator_loss",
@@ -218,26 +219,18 @@ class RobGAN(GAN):
         seed: int = 0,
         name: str | None = None,
     ):
-        if class_loss not in CLASS_LOSSES:
-            raise ValueError(
-                f"`class_loss` must be one of {CLASS_LOSSES}. Received: class_loss={class_loss!r}"
-            )
+        checks.one_of("class_loss", class_loss, CLASS_LOSSES)
         _check_attack(attack)
         super().__init__(
             discriminator,
             generator,
             _classes(discriminator),
-            self._recorded,
             discriminator_steps=discriminator_steps,
             seed=seed,
             name=name,
         )
         self.attack = attack
         self.class_loss = class_loss
-
-    def get_config(self) -> dict[str, Any]:
-        attack = keras.saving.serialize_keras_object(self.attack)
-        return {**super().get_config(), "attack": attack, "class_loss": self.class_loss}
 
     def _update_discriminator(self, images, labels, noise, fake_labels):
         images = self._attacked(images, labels)

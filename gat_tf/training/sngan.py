@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -36,6 +34,7 @@ class SNGAN(GAN):
         >>> history = scheme.fit(centred_dataset, epochs=1, verbose=0)
     """
 
+    _arguments = (*GAN._arguments, "num_classes")
     _recorded = (
         "loss",  # the sum of the next two
         "discriminator_loss",
@@ -64,14 +63,10 @@ class SNGAN(GAN):
             discriminator,
             generator,
             num_classes,
-            self._recorded,
             discriminator_steps=discriminator_steps,
             seed=seed,
             name=name,
         )
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_classes": self.num_classes}
 
     def _update_discriminator(self, images, labels, noise, fake_labels):
         fakes = self.generator([noise, fake_labels], training=True)

@@ -58,9 +58,9 @@ def trades_step(
         seed: `[2]` integers for the random start.
         loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
-    perturbation = tf.stop_gradient(divergent(logits, attack, images, seed))
+    perturbation = divergent(logits, attack, images, seed)
     perturbed = attack.apply(images, perturbation)
-    variables = logits.trainable_variables
+    variables = logits.model.trainable_variables
     with tf.GradientTape() as tape:
         clean = logits(images, training=True)
         adversarial = logits(perturbed, training=True)
@@ -127,6 +127,7 @@ class TRADES(ClassifierScheme):
         >>> divergence = history.history["divergence"]  # one value per epoch
     """
 
+    _arguments = (*ClassifierScheme._arguments, "attack", "beta")
     _recorded = (*ClassifierScheme._recorded, "divergence")
 
     def __init__(
@@ -145,14 +146,6 @@ class TRADES(ClassifierScheme):
         super().__init__(classifier, bounds, from_logits=from_logits, seed=seed, name=name)
         self.attack = attack
         self.beta = checks.number("beta", beta, low=0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "attack": keras.saving.serialize_keras_object(self.attack),
-            "beta": self.beta,
-            "bounds": list(self.bounds),
-        }
 
     def train_step(self, data: Any) -> dict[str, Any]:
         images, labels = self._unpacked(data)

@@ -9,6 +9,20 @@ MUTATIONS = [
         "test_attacks.py -k call_adds_the_perturbation_and_clips",
     ),
     (
+        "any epsilon accepted",
+        "attacks/base.py",
+        "checks.epsilon(self.epsilon)",
+        "pass",
+        "test_attacks.py -k bad_epsilon_is_named",
+    ),
+    (
+        "the last of a search's successes instead of the first",
+        "attacks/hop_skip_jump.py",
+        "norms.per_image(fooled & ~found)",
+        "norms.per_image(fooled)",
+        "test_hop_skip_jump.py -k depend_on_the_others",
+    ),
+    (
         "clip of [0, 1] whatever the bounds",
         "attacks/base.py",
         "tf.clip_by_value(images, *self.clip)",
@@ -25,8 +39,8 @@ MUTATIONS = [
     (
         "one epsilon for the batch",
         "attacks/norms.py",
-        "_per_image(tf.broadcast_to(epsilon, ",
-        "_per_image(tf.broadcast_to(tf.reduce_mean(epsilon), ",
+        "per_image(tf.broadcast_to(epsilon, ",
+        "per_image(tf.broadcast_to(tf.reduce_mean(epsilon), ",
         "test_attacks.py -k image_has_its_own_epsilon",
     ),
     (
@@ -87,16 +101,16 @@ MUTATIONS = [
     ),
     (
         "PGD without projection",
-        "attacks/pgd.py",
-        "norms.project(moved, epsilon, self.norm)",
-        "moved",
+        "attacks/iterative.py",
+        "norms.project(perturbation, epsilon, self.norm)",
+        "perturbation",
         "test_attacks.py -k pgd_is_the_loop",
     ),
     (
         "PGD without clipping on the way",
-        "attacks/pgd.py",
-        "return iterative.clipped(self, images, norms.project(moved, epsilon, self.norm))",
-        "return norms.project(moved, epsilon, self.norm)",
+        "attacks/iterative.py",
+        "return self._clipped(images, norms.project(perturbation, epsilon, self.norm))",
+        "return norms.project(perturbation, epsilon, self.norm)",
         "test_attacks.py -k pgd_is_the_loop",
     ),
     (
@@ -164,7 +178,7 @@ MUTATIONS = [
     ),
     (
         "the label among the target classes",
-        "attacks/iterative.py",
+        "losses.py",
         "others = tf.where(of_label, logits.dtype.min, logits)",
         "others = logits",
         "test_apgd.py -k targets_are_the_most_likely",

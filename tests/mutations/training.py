@@ -104,8 +104,8 @@ MUTATIONS = [
     (
         "generator updated with the classifier's gradient",
         "training/gat.py",
-        "slope = -_per_image(probability) * of_classifier.adversarial.input_gradient",
-        "slope = of_classifier.adversarial.input_gradient",
+        "slope = -adversarial.probability[:, None, None, None] * adversarial.input_gradient",
+        "slope = adversarial.input_gradient",
         "test_training.py -k shared_minibatch",
     ),
     (
@@ -118,7 +118,7 @@ MUTATIONS = [
     (
         "delta of the loss instead of the probability",
         "training/gat.py",
-        "return clean, -_per_image(clean.probability) * clean.input_gradient",
+        "return clean, -clean.probability[:, None, None, None] * clean.input_gradient",
         "return clean, clean.input_gradient",
         "test_training.py -k algorithm_1",
     ),
@@ -132,8 +132,8 @@ MUTATIONS = [
     (
         "generator lowers the loss, not the probability",
         "training/generator.py",
-        "loss = losses.probability(losses.margin(z, labels)) + c_g",
-        "loss = losses.cross_entropy(losses.margin(z, labels)) + c_g",
+        "loss = adversarial.probability + c_g",
+        "loss = adversarial.loss + c_g",
         "test_training.py -k generator_training_is_eq_9",
     ),
     (
@@ -146,8 +146,8 @@ MUTATIONS = [
     (
         "generator's classifier in training mode",
         "training/generator.py",
-        "z = logits(images + perturbation)",
-        "z = logits(images + perturbation, training=True)",
+        "outcome(logits(images + perturbation), labels)",
+        "outcome(logits(images + perturbation, training=True), labels)",
         "test_training.py -k dropout_draws",
     ),
     (
@@ -364,8 +364,8 @@ MUTATIONS = [
     (
         "AWP saved without its warm-up",
         "training/awp.py",
-        '"gamma": self.gamma, "warmup_steps": self.warmup_steps}',
-        '"gamma": self.gamma}',
+        '"attack", "gamma", "warmup_steps")',
+        '"attack", "gamma")',
         "test_awp.py -k config",
     ),
     (
