@@ -293,12 +293,14 @@ def test_a_worker_that_does_not_write_knows_what_it_has_computed(made, monkeypat
     assert not made.path("a").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="locks of another kind")
 def test_file_system_that_cannot_lock_is_named(tmp_path, monkeypatch):
-    def flock(file, how):
+    def refuse(*of_the_lock):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    if sys.platform == "win32":
+        monkeypatch.setattr(locks.msvcrt, "locking", refuse)
+    else:
+        monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with (
         pytest.raises(ConfigError, match=r"can lock files.*lock, where.*No locks available"),
         locks.held(tmp_path / "lock"),

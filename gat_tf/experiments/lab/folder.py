@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import pathlib
@@ -15,7 +16,7 @@ from gat_tf.experiments.lab.config import Config
 from gat_tf.experiments.lab.units import Units
 
 
-class Folder:
+class Folder(abc.ABC):
     """The base of what trains networks in a folder; a subclass knows their images and files.
 
     Attributes:
@@ -84,17 +85,18 @@ class Folder:
         """What `train` does, as steps for `units.shared`."""
         return [functools.partial(self.take, network) for network in networks]
 
+    @abc.abstractmethod
     def take(self, network: Any) -> None:
         """Trains a network if it is missing and nobody has begun; else it raises NotYet."""
-        raise NotImplementedError
 
     def digest(self, network: Any) -> str | None:
         """The SHA-256 of a trained network's file; None where it is missing."""
         return units.digest(self.path(network))
 
+    @abc.abstractmethod
     def path(self, network: Any) -> pathlib.Path:
         """The file of a trained network."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _load_splits(self, dataset: str) -> data.Splits:
-        raise NotImplementedError
+        """The images of a data set, for `splits`."""
