@@ -342,6 +342,14 @@ def test_training_draws_a_panel_for_each_metric_that_is_there():
     assert legend_of(figure) == ["one", "two"]
 
 
+def test_training_that_is_not_there_keeps_its_place_in_the_looks():
+    histories = {"absent": {}, "there": {"loss": [2.0, 1.0]}}
+    figure = plotting.training(histories, {"loss": "the loss"})
+    (line,) = lines_of(figure.axes[0]).values()
+    assert line.get_color() == plotting.looks(histories)["there"]["color"]
+    assert legend_of(figure) == ["there"]
+
+
 def test_training_of_many_metrics_has_three_in_a_row_and_no_empty_panels():
     figure = plotting.training({"a": {n: [1.0] for n in "abcd"}}, {n: n for n in "abcd"})
     assert [axes.get_subplotspec().get_geometry()[:2] for axes in figure.axes] == [(2, 3)] * 4

@@ -247,10 +247,9 @@ def test_fig_8_draws_scores_against_updates():
     np.testing.assert_allclose(lines["SN-GAN"].get_xydata(), [[7, 9], [14, 4]])
     assert len(inception.collections) == 1  # a band where there are several seeds
     (loss,) = figures["fig8_training"].axes
-    assert {line.get_label() for line in loss.get_lines()} == {
-        "Rob-GAN: split loss, attack",
-        "SN-GAN",
-    }
+    trainings = {line.get_label(): line for line in loss.get_lines()}
+    assert set(trainings) == {"Rob-GAN: split loss, attack", "SN-GAN"}
+    assert all(line.get_color() == lines[name].get_color() for name, line in trainings.items())
 
 
 def test_fig_8_shows_the_lipschitz_value_of_the_discriminators():

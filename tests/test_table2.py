@@ -408,6 +408,8 @@ def test_figure_draws_gains_over_the_baseline():
     assert not {(-2, 1), (-52, 1), (47, 5)} & points
     baseline, gat = (line for line in curves.get_lines() if len(line.get_xdata()))
     np.testing.assert_allclose(baseline.get_ydata(), [35, 50, 60])  # one seed goes on
+    first_seed = figures["table2_training"].axes[0].get_lines()
+    assert [line.get_color() for line in first_seed] == [baseline.get_color(), gat.get_color()]
     np.testing.assert_allclose(gat.get_ydata(), [60])
     assert baseline.get_label() == "Baseline"
     assert gat.get_label() == "Adv. training (GAT)"

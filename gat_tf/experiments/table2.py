@@ -228,11 +228,16 @@ def figures(results: dict) -> dict:
     return {"table2": _gains_and_curves(done), "table2_training": _trainings(done)}
 
 
+def _shown(units):
+    """The methods of the figures, with the paper's that have no unit yet, so that looks stay."""
+    return [m for m in METHODS if METHODS[m].paper or any(u["method"] == m for u in units)]
+
+
 def _gains_and_curves(units):
     """Per data set: the gain over the baseline, the paper's beside ours, and the validation."""
     from gat_tf.plotting import curves, dots, legend, looks, parts
 
-    methods = [m for m in METHODS if METHODS[m].paper or any(u["method"] == m for u in units)]
+    methods = _shown(units)
     found = looks([METHODS[m].title for m in methods])
     datasets = list(dict.fromkeys(u["dataset"] for u in units))
     height = 0.8 + 0.4 * len(methods)
@@ -310,7 +315,7 @@ def _trainings(units):
         "power": "power ‖η‖₂²",
         "generator_loss": "generator's loss (eq. 9)",
     }
-    histories = {METHODS[method].title: ours[method] for method in METHODS if method in ours}
+    histories = {METHODS[method].title: ours.get(method, {}) for method in _shown(units)}
     return plotting.training(histories, metrics, log=("power",))
 
 

@@ -19,7 +19,8 @@ def training(
 
     Args:
         histories: Name of a training to its history, metric to a value for each epoch; None
-            where it was not finite. What a history does not have is left out.
+            where it was not finite. What a history does not have is left out. A training without
+            any of them keeps its place in the order, and so the others keep their `looks`.
         metrics: Metric to the title of its panel.
         log: The metrics whose axis is logarithmic.
 
@@ -39,7 +40,7 @@ def training(
     found = looks(histories)
     panels = []
     for metric, title in shown.items():
-        values = {name: history.get(metric, []) for name, history in histories.items()}
+        values = {name: h[metric] for name, h in histories.items() if metric in h}
         lines = [
             Line(range(1, len(v) + 1), v, label=name, look={**found[name], "marker": ""})
             for name, v in values.items()

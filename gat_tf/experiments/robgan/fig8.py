@@ -318,7 +318,7 @@ def figures(results: dict) -> dict:
     return {
         "fig8": plotting.curves(panels, width=3.6 * max(map(len, panels)), height=2.9),
         "fig8_training": plotting.training(
-            {titles[name]: histories[name] for name in GANS if name in histories}, metrics
+            {titles[name]: histories.get(name, {}) for name in GANS}, metrics
         ),
     }
 
