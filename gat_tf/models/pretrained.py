@@ -1,30 +1,50 @@
-"""Trained classifiers by name, shipped with the package."""
+"""Trained networks by name, shipped with the package."""
 
 from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from gat_tf.models.gat import classifier
+from gat_tf.models.robgan import class_head, discriminator, image_generator
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
-def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
-    """Returns a trained classifier of Table 2 of the GAT paper, or the cards of all of them.
+def _robgan_classifier(**arguments: Any) -> keras.Model:
+    return class_head(discriminator(**arguments))
 
-    Paper: [Lee et al. 2017](https://arxiv.org/abs/1705.03387).
+
+# What a card calls a network, and the function that builds it.
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    "classifier": classifier,
+    "class_head": _robgan_classifier,
+    "image_generator": image_generator,
+}
+
+
+def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
+    """Returns a trained network of one of the papers, or the cards of all of them.
+
+    Papers: [Lee et al. 2017](https://arxiv.org/abs/1705.03387),
+    [Liu and Hsieh 2019](https://arxiv.org/abs/1807.10454).
 
     Args:
-        name: Data set and method, such as `"cifar10/baseline"`. None returns the cards.
+        name: Data set and method, such as `"cifar10/baseline"`, or `"cifar10/robgan/generator"`.
+            None returns the cards.
 
     Returns:
-        A Keras model from images `[B, 32, 32, 3]` in [0, 1] to probabilities, which needs nothing
-        of gat_tf once it is saved as `.keras`; for None each name's card: data set, method,
-        hyperparameters, test accuracy in [0, 1], the command and the versions that made it.
+        A Keras model, which needs nothing of gat_tf once it is saved as `.keras`. Classifiers of
+        Table 2 of the GAT paper take images `[B, 32, 32, 3]` in [0, 1] and give probabilities.
+        Those of Rob-GAN take images in [-1, 1] and give logits. Generators are those of
+        `models.image_generator`; `models.sample` draws images from them. For None each name's
+        card: data set, what was measured, the pixels' range, the command and the versions that
+        made it. Accuracies are in [0, 1].
 
     Raises:
         ValueError: There is no network of that name.
@@ -42,8 +62,15 @@ def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
         return cards
     if name not in cards:
         raise ValueError(f"Expected one of {', '.join(cards)}. Received: {name!r}")
-    with np.load(FOLDER / cards[name]["file"]) as stored:
-        weights = [stored[key].astype(np.float32) for key in stored.files]
-    model = classifier(num_classes=len(weights[-1]))
-    model.set_weights(weights)
+    card = cards[name]
+    model = NETWORKS[card["network"]](**card["arguments"])
+    with np.load(FOLDER / card["file"]) as stored:
+        model.set_weights([_float32(stored[key]) for key in stored.files])
     return model
+
+
+def _float32(stored: np.ndarray) -> np.ndarray:
+    """Weights from float16, or from the bits of bfloat16, the upper half of a float32."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32)

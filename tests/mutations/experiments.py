@@ -510,8 +510,8 @@ MUTATIONS = [
     (
         "weights published in full",
         "experiments/publish.py",
-        "w.astype(np.float16)",
-        "w",
+        "else np.float16",
+        "else np.float32",
         "test_pretrained.py -k two_records",
     ),
     (

@@ -214,9 +214,30 @@ MUTATIONS = [
     ),
     (
         "published networks all of ten classes",
-        "models/pretrained.py",
-        "classifier(num_classes=len(weights[-1]))",
-        "classifier(num_classes=10)",
+        "experiments/publish.py",
+        'return {"num_classes": model.output_shape[-1]}',
+        'return {"num_classes": 10}',
         "test_pretrained.py -k any_number_of_classes",
+    ),
+    (
+        "bits of bfloat16 taken for numbers",
+        "models/pretrained.py",
+        "(stored.astype(np.uint32) << 16).view(np.float32)",
+        "stored.astype(np.float32)",
+        "test_pretrained.py -k robgan_are_read_back",
+    ),
+    (
+        "cards with what was measured on other networks",
+        "experiments/publish.py",
+        "if of == file)",
+        "if of)",
+        "test_pretrained.py -k measured_on_the_same_files",
+    ),
+    (
+        "generators of AC-GAN published as Rob-GAN's",
+        "experiments/publish.py",
+        'unit.get("gan") == "robgan"',
+        '"gan" in unit',
+        "test_pretrained.py -k robgan_are_read_back",
     ),
 ]
