@@ -46,6 +46,9 @@ def test_rob_gans_networks_have_the_numbers_of_the_record():
     card = cards["cifar10/robgan/generator"]
     for key in ("inception_score", "frechet_distance"):
         assert card[key] == last[key]
+    unit = Units(record / "table1/large/units").read("cifar10-fine_tuned-seed0")
+    curve = unit["curves"]["fine_tuned"]["test"]
+    assert cards["cifar10/robgan/classifier"]["robust_accuracy"] == curve | {"attack": "PGD-20, L∞"}
 
 
 def test_generator_draws_images_of_the_classes():
