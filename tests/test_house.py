@@ -31,11 +31,11 @@ INSIDE = [
     ["lab"],
     ["surrogates", "methods"],
     ["settings"],
-    ["networks", "publish"],
+    ["networks"],
     ["measuring"],
     ["generators", "curves", "strong"],
     ["table2", "fig2", "fig3", "fig4", "robustness", "robgan"],
-    ["record"],
+    ["record", "publish"],
 ]
 INSIDE_FLOOR = {room: floor for floor, rooms in enumerate(INSIDE) for room in rooms}
 

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 from gat_tf import models
-from gat_tf.experiments import publish
+from gat_tf.experiments import publish, settings
 from gat_tf.experiments.lab import files
-from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.config import ConfigError, fingerprint
 from gat_tf.experiments.lab.units import Units, digest
+from gat_tf.experiments.robgan import fig8, table1
+from gat_tf.experiments.robgan import settings as robgan_settings
 
+FULL = settings.Config(**settings.PRESETS["full"])
+LARGE = robgan_settings.Config(**robgan_settings.PRESETS["large"])
 RECORD = pathlib.Path(__file__).parents[1] / "experiments/table2/full"
 
 
@@ -24,7 +28,7 @@ def of_seed_0():
 
 def test_every_full_size_network_of_seed_0_is_there_with_the_records_accuracy():
     cards = models.pretrained()
-    assert cards.keys() >= of_seed_0().keys()
+    assert {n for n, c in cards.items() if "method" in c} == of_seed_0().keys()
     for name, unit in of_seed_0().items():
         for key in ("test_accuracy", "hyperparameters", "environment"):
             assert cards[name][key] == unit[key]
@@ -44,19 +48,29 @@ def test_rob_gans_networks_have_the_numbers_of_the_record():
     unit = Units(record / "fig8/large/units").read("cifar10-robgan-seed0")
     last = unit["scores"][-1]
     card = cards["cifar10/robgan/generator"]
+    assert card["digest"] == unit["classifiers"]["robgan"]
     for key in ("inception_score", "frechet_distance"):
         assert card[key] == last[key]
     unit = Units(record / "table1/large/units").read("cifar10-fine_tuned-seed0")
     curve = unit["curves"]["fine_tuned"]["test"]
-    assert cards["cifar10/robgan/classifier"]["robust_accuracy"] == curve | {"attack": "PGD-20, L∞"}
+    card = cards["cifar10/robgan/classifier"]
+    assert card["digest"] == unit["classifiers"]["fine_tuned"]
+    assert card["robust_accuracy"] == curve | {"attack": "PGD-20, L∞", "images": 10_000}
 
 
-def test_generator_draws_images_of_the_classes():
+def test_list_is_that_of_the_cards():
+    shipped = (pathlib.Path(models.__file__).parent / "weights/README.md").read_text()
+    assert shipped == publish.readme(models.pretrained())
+
+
+def test_shipped_networks_know_the_images_that_the_generator_draws():
     generator = models.pretrained("cifar10/robgan/generator")
     labels = np.repeat(np.arange(10), 10)
     images = models.sample(generator, labels, seed=0)
-    judged = np.argmax(models.pretrained("cifar10/baseline")((images + 1) / 2), axis=-1)
-    assert (judged == labels).mean() > 0.35  # chance is 0.1; measured 0.47
+    tuned = np.argmax(models.pretrained("cifar10/robgan/classifier")(images), axis=-1)
+    assert (tuned == labels).mean() > 0.8  # it was trained on such images
+    baseline = np.argmax(models.pretrained("cifar10/baseline")((images + 1) / 2), axis=-1)
+    assert (baseline == labels).mean() > 0.35  # it was not; chance is 0.1
 
 
 def test_gives_probabilities_of_images():
@@ -94,11 +108,12 @@ def write_unit(record, model, dataset, method, seed=0, status="done"):
     more = {"precision": "float32", "environment": {}}
     files.write_json(path.with_suffix(".json"), about | results | more)
     model.save(path.with_suffix(".keras"))
-    write_config(record, "networks", 1)
+    write_config(record, "networks", FULL)
 
 
-def write_config(record, experiment, width):
-    files.write_json(record / "config.json", {"experiment": experiment, "width": width})
+def write_config(folder, experiment, config=None, **changed):
+    values = (fingerprint(config) if config else {}) | changed
+    files.write_json(folder / "config.json", {"experiment": experiment, **values})
 
 
 def constant(value):
@@ -110,10 +125,10 @@ def constant(value):
 def test_what_seed_0_has_finished_is_published(tmp_path):
     for i, unit in enumerate([("baseline", 0), ("baseline", 1), ("gat", 0, "failed")]):
         write_unit(tmp_path / "record", constant(i), "cifar10", *unit)
-    write_config(tmp_path / "record", "networks", 0.5)
-    with pytest.raises(ConfigError, match=r"full-size networks. Received: width 0\.5"):
+    write_config(tmp_path / "record", "networks", FULL, width=0.5, batch_size=64)
+    with pytest.raises(ConfigError, match="ones that differ from full in batch_size, width"):
         publish.publish(tmp_path / "record", folder=tmp_path / "weights")
-    write_config(tmp_path / "record", "networks", 1)
+    write_config(tmp_path / "record", "networks", FULL, precision="mixed_bfloat16")
     assert publish.publish(tmp_path / "record", folder=tmp_path / "weights") == ["cifar10/baseline"]
     (published,) = (tmp_path / "weights").glob("*.npz")
     with np.load(published) as weights:
@@ -144,47 +159,53 @@ def test_networks_of_two_records_and_any_number_of_classes_are_read_back(tmp_pat
 
 
 def robgan(tmp_path):
-    """A folder of networks, with seeds and classifiers that are not published, and two of results.
+    """A folder of networks, with seeds and networks that are not published, and two of results.
 
     Returns the arguments of `publish`, the generator and the classifier.
     """
-    networks, fig8, table1 = (tmp_path / name for name in ("networks", "fig8", "table1"))
-    write_config(networks, "robgan.networks", 0.25)
+    networks, of_fig8, of_table1 = (tmp_path / name for name in ("networks", "fig8", "table1"))
+    write_config(networks, "robgan.networks", LARGE)
+    write_config(of_fig8, fig8.NAME)
+    write_config(of_table1, table1.NAME, evaluation_steps=7)
     rng = np.random.default_rng(0)
 
     def write(name, suffix, model, **about):
-        weights = [rng.normal(size=w.shape) for w in model.get_weights()]
-        model.set_weights(weights)
-        path = networks / f"units/{name}.json"
+        model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
         trained = {"status": "done", "best_epoch": 2, "epochs": 2, "precision": "float32"}
         about = {"dataset": "shapes", "seed": 0, "environment": {}} | about
-        files.write_json(path, about | trained)
+        files.write_json(networks / f"units/{name}.json", about | trained)
         model.save(networks / f"units/{name}{suffix}")
         return model, digest(networks / f"units/{name}{suffix}")
 
-    def generator():
-        return models.image_generator(7, width=0.25)
+    def generator(gan, seed=0):
+        name = f"shapes-gan-{gan}-seed{seed}"
+        model = models.image_generator(7, width=0.25)
+        return write(name, "-generator.keras", model, gan=gan, seed=seed)
 
-    def classifier():
-        return models.class_head(models.discriminator(7, width=0.25))
+    def classifier(how):
+        model = models.class_head(models.discriminator(7, width=0.25))
+        return write(f"shapes-classifier-{how}-seed0", ".keras", model, classifier=how)
 
-    drawn, file = write("shapes-gan-robgan-seed0", "-generator.keras", generator(), gan="robgan")
-    write("shapes-gan-robgan-seed1", "-generator.keras", generator(), gan="robgan", seed=1)
-    write("shapes-gan-acgan-seed0", "-generator.keras", generator(), gan="acgan")
-    tuned, other = write(
-        "shapes-classifier-fine_tuned-seed0", ".keras", classifier(), classifier="fine_tuned"
-    )
+    drawn, file = generator("robgan")
+    generator("robgan", seed=1)
+    generator("acgan")
+    tuned, other = classifier("fine_tuned")
+    classifier("adversarial_training")
+    classifier("fixed_fakes")
     scores = [{"inception_score": 1.5 + i, "frechet_distance": 9.25 - i} for i in (0, 1)]
-    unit = {"score_network": "a network", "scores": scores, "classifiers": {"robgan": file}}
-    files.write_json(fig8 / "units/ours.json", unit)
-    stale = {"scores": [{"inception_score": 9, "frechet_distance": 0}], "score_network": "old"}
-    files.write_json(fig8 / "units/theirs.json", stale | {"classifiers": {"robgan": "0" * 64}})
+    scored = {"score_network": "a network", "score_images": 50, "real": {"inception_score": 6}}
+    unit = {"gan": "robgan", "scores": scores, **scored}
+    # Another file of that name; one that the file only judged; and then its own.
+    for name, classifiers in {
+        "a": {"robgan": "0" * 64}, "b": {"robgan": "1" * 64, "score": file}, "c": {"robgan": file}
+    }.items():  # fmt: skip
+        ours = unit if name == "c" else unit | {"scores": scores[:1]}
+        files.write_json(of_fig8 / f"units/{name}.json", ours | {"classifiers": classifiers})
     curve = {"epsilons": [0.0, 0.04], "accuracy": [0.75, 0.5]}
-    unit = {"curves": {"fine_tuned": {"test": curve}}, "classifiers": {"fine_tuned": other}}
-    files.write_json(table1 / "units/ours.json", unit)
-    files.write_json(fig8 / "config.json", {})
-    files.write_json(table1 / "config.json", {"evaluation_steps": 7})
-    return (networks, [fig8, table1]), drawn, tuned
+    unit = {"classifier": "fine_tuned", "curves": {"fine_tuned": {"test": curve}}}
+    unit |= {"classifiers": {"fine_tuned": other}, "images": {"test": 20}}
+    files.write_json(of_table1 / "units/ours.json", unit)
+    return (networks, [of_fig8, of_table1]), drawn, tuned
 
 
 def test_generator_and_classifier_of_robgan_are_read_back(tmp_path, monkeypatch):
@@ -213,19 +234,41 @@ def test_cards_of_robgan_have_what_was_measured_on_the_same_files(tmp_path):
     assert (tuned["test_accuracy"], tuned["robust_accuracy"]["accuracy"]) == (0.75, [0.75, 0.5])
     assert tuned["pixels"] == drawn["pixels"] == [-1, 1]
     readme = (tmp_path / "weights/README.md").read_text()
-    assert "| Rob-GAN | inception score 2.50, Fréchet distance 8.25 | 2 |" in readme
-    assert "| PGD-7, L∞: 75.0 % at ε 0, 50.0 % at ε 0.04 |" in readme
+    assert "score 2.50 (real images 6.00), Fréchet distance 8.25, 50 images, in the eyes" in readme
+    assert "under PGD-7, L∞: 75.0 % at δmax 0, 50.0 % at δmax 0.04, 20 images |" in readme
 
 
-@pytest.mark.parametrize(
-    ("experiment", "width", "message"),
-    [
-        ("robgan.networks", 0.125, r"widths \[1, 0\.25\]. Received: width 0\.125"),
-        ("gat_tf.experiments.fig2", 1, r"networks of Table 2 or of Rob-GAN. Received: .*fig2"),
-    ],
-)
-def test_other_folders_are_refused(tmp_path, experiment, width, message):
-    (networks, _), *_ = robgan(tmp_path)
-    write_config(networks, experiment, width)
+def test_a_network_on_which_nothing_was_measured_is_not_published(tmp_path):
+    (networks, (of_fig8, _)), *_ = robgan(tmp_path)
+    message = r"seed0\.keras.*none in .*fig8. Run .*--classifiers=fine_tuned"
     with pytest.raises(ConfigError, match=message):
+        publish.publish(networks, [of_fig8], tmp_path / "weights")
+    files.remove(networks / "units/shapes-classifier-fine_tuned-seed0.json")
+    with pytest.raises(ConfigError, match=r"-generator.*none in no folder.*--gans=robgan"):
         publish.publish(networks, folder=tmp_path / "weights")
+
+
+def test_other_folders_are_refused(tmp_path):
+    (networks, _), *_ = robgan(tmp_path)
+
+    def refused(match, *measured):
+        with pytest.raises(ConfigError, match=match):
+            publish.publish(networks, measured, tmp_path / "weights")
+
+    refused("fig8 or .*table1. Received: .*, of robgan.networks", networks)
+    refused("the folder of an experiment. Received: no .*config.json", tmp_path / "nothing")
+    write_config(networks, fig8.NAME)
+    refused("networks of Table 2 or of Rob-GAN. Received: .*fig8")
+    write_config(networks, "robgan.networks", LARGE, epochs=3)
+    refused("presets large, paper. Received: ones that differ from large in epochs")
+    write_config(networks, "robgan.networks", LARGE)
+    for path in (networks / "units").glob("*seed0*"):
+        files.remove(path)
+    refused("trained networks of seed 0 in .*networks. Received: none")
+
+
+def test_a_network_without_its_file_is_named(tmp_path):
+    (networks, measured), *_ = robgan(tmp_path)
+    files.remove(networks / "units/shapes-gan-robgan-seed0-generator.keras")
+    with pytest.raises(ConfigError, match=r"Expected the network .*-generator\.keras"):
+        publish.publish(networks, measured, tmp_path / "weights")

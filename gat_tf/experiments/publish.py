@@ -4,11 +4,11 @@
     python -m gat_tf.experiments.publish runs/robgan-networks runs/robgan-fig8 runs/robgan-table1
 
 The first folder is that of the networks. From Table 2 of the GAT paper these are the full-size
-networks of all methods; from Rob-GAN the generator and the fine-tuned classifier. Further folders
-are those of experiments that measured the same files: their numbers go into the cards.
+networks of all methods; from Rob-GAN the generator and the fine-tuned classifier. What was measured
+on Rob-GAN's is in the folders of its Fig. 8 and Table 1, which come next.
 
 Each network has a card, made from the record. `README.md` beside them is a table of the cards.
-Weights are in float16, those of Rob-GAN's generator in bfloat16, which keeps its file below 2 MB.
+Weights are in float16, those of the generator in bfloat16, which keeps its file below 2 MB.
 """
 
 from __future__ import annotations
@@ -22,15 +22,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gat_tf.experiments import settings as table2_settings
 from gat_tf.experiments.lab import files
-from gat_tf.experiments.lab.config import ConfigError
+from gat_tf.experiments.lab.config import Config, ConfigError, fingerprint
 from gat_tf.experiments.lab.tables import table
-from gat_tf.experiments.lab.units import Units, digest
+from gat_tf.experiments.lab.units import Units, digest, load_network
 from gat_tf.experiments.methods import METHODS
+from gat_tf.experiments.robgan import fig8, table1
+from gat_tf.experiments.robgan import settings as robgan_settings
+from gat_tf.experiments.robgan.methods import CLASSIFIERS, GANS
 from gat_tf.models.pretrained import FOLDER
 from gat_tf.models.sampling import num_classes
 
-_ROBGAN_PRESETS = {1: "paper", 0.25: "large"}  # by width
+
+def _presets(settings: Any, *names: str) -> dict[str, Config]:
+    return settings.Config.presets({name: settings.PRESETS[name] for name in names})
+
+
+_TABLE2 = _presets(table2_settings, "full", "paper")
+_ROBGAN = _presets(robgan_settings, "large", "paper")
+_ERRORS = (ConfigError, files.BrokenFileError)
 
 
 class _Published(NamedTuple):
@@ -55,27 +66,18 @@ def publish(
     """Writes weights and cards of a folder's networks of seed 0, and returns their names.
 
     Args:
-        networks: A folder of Table 2's networks at full size, or of Rob-GAN's of the preset `paper`
-            or `large`.
+        networks: A folder of Table 2's networks of the preset `full` or `paper`, or of Rob-GAN's of
+            the preset `large` or `paper`.
         measured: Folders of Rob-GAN's Fig. 8 and Table 1, which measured these networks.
         folder: Of the weights and cards.
 
     Raises:
-        ConfigError: The networks are of another experiment or width.
+        ConfigError: A folder is of another experiment or preset, a network is missing or damaged,
+            or nothing was measured on it.
+        BrokenFileError: A file of a folder is not whole.
     """
-    config = files.read_json(networks / "config.json")
-    of_experiment = {"networks": _of_table2, "robgan.networks": _of_robgan}
-    if config["experiment"] not in of_experiment:
-        raise ConfigError(
-            "Expected a folder of the networks of Table 2 or of Rob-GAN. Received: one of "
-            f"{config['experiment']}."
-        )
+    config = _config(networks)
     units = Units(networks / "units")
-    measurements = [
-        (files.read_json(path / "config.json"), unit)
-        for path in measured
-        for unit in Units(path / "units").read_all()
-    ]
     cards_path = folder / "cards.json"
     cards = files.read_json(cards_path) if cards_path.exists() else {}
     names = []
@@ -83,14 +85,14 @@ def publish(
         unit = units.read(unit_name)
         if unit is None or unit["seed"] != 0 or unit["status"] != "done":
             continue
-        published = of_experiment[config["experiment"]](unit, config["width"])
+        published = _published(unit, config)
         if published is None:
             continue
         name, suffix, network, card = published
         path = units.path(unit_name, suffix)
-        if not path.exists():
-            continue
-        model = keras.models.load_model(path)
+        model = load_network(unit, path)
+        if config["experiment"] == "robgan.networks":
+            card |= _measured(path, measured, card["command"])
         file = path.with_suffix(".npz").name
         store = _bfloat16 if network == "image_generator" else np.float16
         with files.replacing(folder / file) as temporary:
@@ -100,55 +102,131 @@ def publish(
             np.savez_compressed(temporary, **arrays)
         cards[name] = {
             "file": file,
+            "digest": digest(path),
             "network": network,
             "arguments": _arguments(model, network, config["width"]),
             **{key: unit[key] for key in ("dataset", "seed", "best_epoch", "epochs", "precision")},
             **card,
-            **_measured(measurements, digest(path)),
             "environment": unit["environment"],
         }
         names.append(name)
+    if not names:
+        raise ConfigError(f"Expected trained networks of seed 0 in {networks}. Received: none.")
     files.write_json(cards_path, cards)
     with files.replacing(folder / "README.md") as path:
-        path.write_text(_table(cards), encoding="utf-8")
+        path.write_text(readme(cards), encoding="utf-8")
     return names
 
 
-def _of_table2(unit: dict, width: float) -> _Published:
-    if width != 1:
-        raise ConfigError(f"Expected a record of full-size networks. Received: width {width:g}.")
-    dataset, method = unit["dataset"], unit["method"]
-    card = {
-        "title": METHODS[method].title,
-        **{key: unit[key] for key in ("method", "hyperparameters", "test_accuracy")},
-        "pixels": [0, 1],
-        "command": "python -m gat_tf.experiments.table2 --preset=full "
-        f"--dataset={dataset} --methods={method} --seeds=0",
-    }
-    return _Published(f"{dataset}/{method}", ".keras", "classifier", card)
+def _config(folder: pathlib.Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.exists():
+        raise ConfigError(f"Expected the folder of an experiment. Received: no {path}.")
+    return files.read_json(path)
 
 
-def _of_robgan(unit: dict, width: float) -> _Published | None:
-    if width not in _ROBGAN_PRESETS:
+def _published(unit: dict, config: dict) -> _Published | None:
+    """What is published of a unit of either paper; None for other networks of Rob-GAN."""
+    dataset = unit["dataset"]
+    if config["experiment"] == "networks":
+        method = unit["method"]
+        card = {
+            "title": METHODS[method].title,
+            **{key: unit[key] for key in ("method", "hyperparameters", "test_accuracy")},
+            "pixels": [0, 1],
+            "command": f"python -m gat_tf.experiments.table2 --preset={_preset(config, _TABLE2)} "
+            f"--dataset={dataset} --methods={method} --seeds=0",
+        }
+        return _Published(f"{dataset}/{method}", ".keras", "classifier", card)
+    if config["experiment"] != "robgan.networks":
         raise ConfigError(
-            f"Expected networks of Rob-GAN of one of the widths {list(_ROBGAN_PRESETS)}. "
-            f"Received: width {width:g}."
+            "Expected a folder of the networks of Table 2 or of Rob-GAN. Received: one of "
+            f"{config['experiment']}."
         )
+    command = f"--preset={_preset(config, _ROBGAN)} --dataset={dataset}"
     if unit.get("gan") == "robgan":
-        role, title, suffix, network = "generator", "Rob-GAN", "-generator.keras", "image_generator"
-        experiment, choice = "fig8", "--gans=robgan"
-    elif unit.get("classifier") == "fine_tuned":
-        role, title, suffix, network = "classifier", "Rob-GAN, fine-tuned", ".keras", "class_head"
-        experiment, choice = "table1", "--classifiers=fine_tuned"
-    else:
-        return None
-    card = {
-        "title": title,
-        "pixels": [-1, 1],
-        "command": f"python -m gat_tf.experiments.robgan.{experiment} "
-        f"--preset={_ROBGAN_PRESETS[width]} --dataset={unit['dataset']} {choice} --seeds=0",
+        card = {
+            "title": GANS["robgan"].title,
+            "pixels": [-1, 1],
+            "command": f"python -m {fig8.NAME} {command} --gans=robgan --seeds=0",
+        }
+        name = f"{dataset}/robgan/generator"
+        return _Published(name, "-generator.keras", "image_generator", card)
+    if unit.get("classifier") == "fine_tuned":
+        card = {
+            "title": CLASSIFIERS["fine_tuned"].title,
+            "pixels": [-1, 1],
+            "command": f"python -m {table1.NAME} {command} --classifiers=fine_tuned --seeds=0",
+        }
+        return _Published(f"{dataset}/robgan/classifier", ".keras", "class_head", card)
+    return None
+
+
+def _preset(config: dict, presets: dict[str, Config]) -> str:
+    """The name of the preset that a folder's networks were trained with, in any precision.
+
+    Raises:
+        ConfigError: They were trained with other settings.
+    """
+    different = {
+        name: sorted(
+            key
+            for key, value in fingerprint(preset).items()
+            if key != "precision" and value != config.get(key)
+        )
+        for name, preset in presets.items()
     }
-    return _Published(f"{unit['dataset']}/robgan/{role}", suffix, network, card)
+    nearest = min(different, key=lambda name: len(different[name]))
+    if different[nearest]:
+        raise ConfigError(
+            f"Expected networks of one of the presets {', '.join(presets)}. Received: ones that "
+            f"differ from {nearest} in {', '.join(different[nearest])}."
+        )
+    return nearest
+
+
+def _measured(path: pathlib.Path, folders: Sequence[pathlib.Path], command: str) -> dict[str, Any]:
+    """What Rob-GAN's Fig. 8 or Table 1 found for the network of a file.
+
+    Raises:
+        ConfigError: They found nothing for it, or a folder is of another experiment.
+    """
+    file = digest(path)
+    for folder in folders:
+        config = _config(folder)
+        if config["experiment"] not in (fig8.NAME, table1.NAME):
+            raise ConfigError(
+                f"Expected a folder of {fig8.NAME} or {table1.NAME}. Received: {folder}, of "
+                f"{config['experiment']}."
+            )
+        of_fig8 = config["experiment"] == fig8.NAME
+        for unit in Units(folder / "units").read_all():
+            name = unit["gan" if of_fig8 else "classifier"]
+            if unit["classifiers"].get(name) == file:
+                return _scores(unit) if of_fig8 else _accuracies(unit, name, config)
+    raise ConfigError(
+        f"Expected a folder with what was measured on {path}. Received: none in "
+        f"{', '.join(map(str, folders)) or 'no folder'}. Run `{command}` and pass its output "
+        "folder as well."
+    )
+
+
+def _scores(unit: dict) -> dict[str, Any]:
+    last = unit["scores"][-1]
+    return {
+        **{key: last[key] for key in ("inception_score", "frechet_distance")},
+        "inception_score_of_real_images": unit["real"]["inception_score"],
+        **{key: unit[key] for key in ("score_images", "score_network")},
+    }
+
+
+def _accuracies(unit: dict, name: str, config: dict) -> dict[str, Any]:
+    curve, images = unit["curves"][name]["test"], unit["images"]["test"]
+    attack = f"PGD-{config['evaluation_steps']}, L∞"
+    return {
+        "test_accuracy": curve["accuracy"][curve["epsilons"].index(0)],
+        "robust_accuracy": {"attack": attack, "images": images, **curve},
+    }
 
 
 def _arguments(model: keras.Model, network: str, width: float) -> dict[str, Any]:
@@ -168,55 +246,40 @@ def _bfloat16(weights: np.ndarray) -> np.ndarray:
     return tf.cast(weights, tf.bfloat16).numpy().view(np.uint16)
 
 
-def _measured(measurements: Sequence[tuple[dict, dict]], file: str | None) -> dict[str, Any]:
-    """What the experiments, configuration and unit, found for the file of a digest."""
-    found: dict[str, Any] = {}
-    for config, unit in measurements:
-        for name in (n for n, of in unit["classifiers"].items() if of == file):
-            if "scores" in unit:
-                last = unit["scores"][-1]
-                found |= {key: last[key] for key in ("inception_score", "frechet_distance")}
-                found["score_network"] = unit["score_network"]
-            else:
-                curve = unit["curves"][name]["test"]
-                found["test_accuracy"] = curve["accuracy"][0]
-                found["robust_accuracy"] = {
-                    "attack": f"PGD-{config['evaluation_steps']}, L∞",
-                    **curve,
-                }
-    return found
-
-
-def _table(cards: dict[str, dict]) -> str:
+def readme(cards: dict[str, dict]) -> str:
+    """The cards as Markdown."""
     rows = [
-        [f"`{name}`", c["title"], _numbers(c), str(c["best_epoch"]), f"`{c['command']}`"]
+        [f"`{name}`", c["title"], _results(c), str(c["best_epoch"]), f"`{c['command']}`"]
         for name, c in cards.items()
     ]
     lines = [
         "# Trained networks",
         "",
-        "Of the GAT paper these are classifiers of Table 1 at full size, from pixels in [0, 1] to",
-        "probabilities. Those of Rob-GAN have pixels in [-1, 1]; its classifier gives logits. All",
-        "are of seed 0. Written from the record by `python -m gat_tf.experiments.publish`.",
+        "All are of seed 0. The GAT paper's classifiers are Table 1 at full size, from pixels in",
+        "[0, 1] to probabilities. Rob-GAN's classifier gives logits of pixels in [-1, 1], and its",
+        "generator draws such pixels. Results are those on test images before the weights were",
+        "rounded to 16 bits. Written by `python -m gat_tf.experiments.publish`.",
         "",
         *table(["name", "training", "results", "best epoch", "command"], rows),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _numbers(card: dict) -> str:
+def _results(card: dict) -> str:
     """What was measured of a network, in words."""
     if "inception_score" in card:
         return (
-            f"inception score {card['inception_score']:.2f}, "
-            f"Fréchet distance {card['frechet_distance']:.2f}"
+            f"inception score {card['inception_score']:.2f} (real images "
+            f"{card['inception_score_of_real_images']:.2f}), Fréchet distance "
+            f"{card['frechet_distance']:.2f}, {card['score_images']} images, in the eyes of "
+            f"{card['score_network']}"
         )
     if "robust_accuracy" in card:
-        curve = card["robust_accuracy"]
-        pairs = zip(curve["epsilons"], curve["accuracy"], strict=True)
-        of_each = ", ".join(f"{100 * accuracy:.1f} % at ε {e:g}" for e, accuracy in pairs)
-        return f"{curve['attack']}: {of_each}"
-    return f"accuracy {100 * card['test_accuracy']:.2f} %" if "test_accuracy" in card else ""
+        found = card["robust_accuracy"]
+        pairs = zip(found["epsilons"], found["accuracy"], strict=True)
+        of_each = ", ".join(f"{100 * accuracy:.1f} % at δmax {e:g}" for e, accuracy in pairs)
+        return f"accuracy under {found['attack']}: {of_each}, {found['images']} images"
+    return f"accuracy {100 * card['test_accuracy']:.2f} %"
 
 
 if __name__ == "__main__":
@@ -224,10 +287,7 @@ if __name__ == "__main__":
         sys.exit("Expected the folder of the networks. See the top of this file.")
     first, *more = map(pathlib.Path, sys.argv[1:])
     try:
-        names = publish(first, more)
-    except (ConfigError, FileNotFoundError) as error:
+        for published_name in publish(first, more):
+            print(f"{published_name}: published")
+    except _ERRORS as error:
         sys.exit(f"Error: {error}")
-    if not names:
-        sys.exit(f"Error: Expected trained networks of seed 0 in {first}. Received: none.")
-    for published_name in names:
-        print(f"{published_name}: published")

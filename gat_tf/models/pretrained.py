@@ -39,12 +39,16 @@ def pretrained(name: str | None = None) -> keras.Model | dict[str, dict]:
             None returns the cards.
 
     Returns:
-        A Keras model, which needs nothing of gat_tf once it is saved as `.keras`. Classifiers of
-        Table 2 of the GAT paper take images `[B, 32, 32, 3]` in [0, 1] and give probabilities.
-        Those of Rob-GAN take images in [-1, 1] and give logits. Generators are those of
-        `models.image_generator`; `models.sample` draws images from them. For None each name's
-        card: data set, what was measured, the pixels' range, the command and the versions that
-        made it. Accuracies are in [0, 1].
+        For None, each name's card: data set, what was measured, the pixels' range, the command and
+        the versions that made it; accuracies are in [0, 1]. For a name a Keras model, which needs
+        nothing of gat_tf once it is saved as `.keras`:
+
+        - A method of Table 2 of the GAT paper: a classifier from images `[B, 32, 32, 3]` in [0, 1]
+          to probabilities `[B, K]`.
+        - `robgan/classifier`, fine-tuned: from images `[B, 32, 32, 3]` in [-1, 1] to logits
+          `[B, K]`. Measurements need `from_logits=True`, and attacks `clip=(-1, 1)`.
+        - `robgan/generator`: from noise `[B, 128]` and labels `[B]` to images `[B, 32, 32, 3]` in
+          (-1, 1). Use `models.sample`, which gives it batches of all classes.
 
     Raises:
         ValueError: There is no network of that name.

@@ -229,8 +229,8 @@ MUTATIONS = [
     (
         "cards with what was measured on other networks",
         "experiments/publish.py",
-        "if of == file)",
-        "if of)",
+        'unit["classifiers"].get(name) == file:',
+        'unit["classifiers"].get(name):',
         "test_pretrained.py -k measured_on_the_same_files",
     ),
     (
@@ -239,5 +239,19 @@ MUTATIONS = [
         'unit.get("gan") == "robgan"',
         '"gan" in unit',
         "test_pretrained.py -k robgan_are_read_back",
+    ),
+    (
+        "any classifier published as the fine-tuned one",
+        "experiments/publish.py",
+        'unit.get("classifier") == "fine_tuned"',
+        '"classifier" in unit',
+        "test_pretrained.py -k robgan_are_read_back",
+    ),
+    (
+        "scores of the images that a network judged given to it",
+        "experiments/publish.py",
+        'unit["classifiers"].get(name) == file:',
+        'file in unit["classifiers"].values():',
+        "test_pretrained.py -k measured_on_the_same_files",
     ),
 ]
