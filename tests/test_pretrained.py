@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -158,12 +159,14 @@ def test_networks_of_two_records_and_any_number_of_classes_are_read_back(tmp_pat
     assert "| `shapes/gat` | " in readme
 
 
-def robgan(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """A folder of networks, with seeds and networks that are not published, and two of results.
 
-    Returns the arguments of `publish`, the generator and the classifier.
+    Returns the folder that holds the three, the generator and the classifier.
     """
-    networks, of_fig8, of_table1 = (tmp_path / name for name in ("networks", "fig8", "table1"))
+    folder = tmp_path_factory.mktemp("robgan")
+    networks, of_fig8, of_table1 = (folder / name for name in ("networks", "fig8", "table1"))
     write_config(networks, "robgan.networks", LARGE)
     write_config(of_fig8, fig8.NAME)
     write_config(of_table1, table1.NAME, evaluation_steps=7)
@@ -205,11 +208,19 @@ def robgan(tmp_path):
     unit = {"classifier": "fine_tuned", "curves": {"fine_tuned": {"test": curve}}}
     unit |= {"classifiers": {"fine_tuned": other}, "images": {"test": 20}}
     files.write_json(of_table1 / "units/ours.json", unit)
-    return (networks, [of_fig8, of_table1]), drawn, tuned
+    return folder, drawn, tuned
 
 
-def test_generator_and_classifier_of_robgan_are_read_back(tmp_path, monkeypatch):
-    folders, generator, classifier = robgan(tmp_path)
+@pytest.fixture
+def robgan(trained, tmp_path):
+    """A copy of the folders, the arguments of `publish`; the generator and the classifier."""
+    folder, drawn, tuned = trained
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return (tmp_path / "networks", [tmp_path / "fig8", tmp_path / "table1"]), drawn, tuned
+
+
+def test_generator_and_classifier_of_robgan_are_read_back(robgan, tmp_path, monkeypatch):
+    folders, generator, classifier = robgan
     names = ["shapes/robgan/classifier", "shapes/robgan/generator"]
     assert sorted(publish.publish(*folders, tmp_path / "weights")) == names
     read_from(tmp_path / "weights", monkeypatch)
@@ -222,8 +233,8 @@ def test_generator_and_classifier_of_robgan_are_read_back(tmp_path, monkeypatch)
     assert max(sizes) < 2e6  # of random weights, which compress no better than trained ones
 
 
-def test_cards_of_robgan_have_what_was_measured_on_the_same_files(tmp_path):
-    folders, *_ = robgan(tmp_path)
+def test_cards_of_robgan_have_what_was_measured_on_the_same_files(robgan, tmp_path):
+    folders, *_ = robgan
     publish.publish(*folders, tmp_path / "weights")
     cards = json.loads((tmp_path / "weights/cards.json").read_text())
     drawn, tuned = cards["shapes/robgan/generator"], cards["shapes/robgan/classifier"]
@@ -238,8 +249,8 @@ def test_cards_of_robgan_have_what_was_measured_on_the_same_files(tmp_path):
     assert "under PGD-7, L∞: 75.0 % at δmax 0, 50.0 % at δmax 0.04, 20 images |" in readme
 
 
-def test_a_network_on_which_nothing_was_measured_is_not_published(tmp_path):
-    (networks, (of_fig8, _)), *_ = robgan(tmp_path)
+def test_a_network_on_which_nothing_was_measured_is_not_published(robgan, tmp_path):
+    (networks, (of_fig8, _)), *_ = robgan
     message = r"seed0\.keras.*none in .*fig8. Run .*--classifiers=fine_tuned"
     with pytest.raises(ConfigError, match=message):
         publish.publish(networks, [of_fig8], tmp_path / "weights")
@@ -248,8 +259,8 @@ def test_a_network_on_which_nothing_was_measured_is_not_published(tmp_path):
         publish.publish(networks, folder=tmp_path / "weights")
 
 
-def test_other_folders_are_refused(tmp_path):
-    (networks, _), *_ = robgan(tmp_path)
+def test_other_folders_are_refused(robgan, tmp_path):
+    (networks, _), *_ = robgan
 
     def refused(match, *measured):
         with pytest.raises(ConfigError, match=match):
@@ -267,8 +278,8 @@ def test_other_folders_are_refused(tmp_path):
     refused("trained networks of seed 0 in .*networks. Received: none")
 
 
-def test_a_network_without_its_file_is_named(tmp_path):
-    (networks, measured), *_ = robgan(tmp_path)
+def test_a_network_without_its_file_is_named(robgan, tmp_path):
+    (networks, measured), *_ = robgan
     files.remove(networks / "units/shapes-gan-robgan-seed0-generator.keras")
     with pytest.raises(ConfigError, match=r"Expected the network .*-generator\.keras"):
         publish.publish(networks, measured, tmp_path / "weights")
