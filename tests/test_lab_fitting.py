@@ -56,13 +56,13 @@ class Trainee:
             **{"patience": 99, **settings},
         )  # fmt: skip
 
-    def fit(self, folder, stop_after=None, report=lambda line: None):
+    def fit(self, folder, stop_after=None, report=lambda line: None, about=None):
         if stop_after is not None:
             stop = keras.callbacks.LambdaCallback(
                 on_epoch_begin=lambda epoch, logs: self._stop() if epoch == stop_after else None
             )
             self.training = dataclasses.replace(self.training, callbacks=[stop])
-        return fitting.fit_to_best(self.training, 7, folder, report)
+        return fitting.fit_to_best(self.training, about or {}, 7, folder, report)
 
     def _stop(self):
         raise KeyboardInterrupt
@@ -234,6 +234,37 @@ def test_new_training_that_is_killed_again_goes_on_beside_what_was_damaged(
     resumed(straight, folder, from_epoch=1, damaged=[])
 
 
+@pytest.mark.parametrize("network", ["b0", "b1"])
+def test_checkpoint_of_another_network_is_not_continued(straight, tmp_path, network):
+    """A training whose results would name a network that half of it has not seen."""
+    about = {"seed": 0, "classifiers": {"baseline": "b0"}, "c_g": (1, 2)}
+    with pytest.raises(KeyboardInterrupt):
+        Trainee(SCORES).fit(tmp_path, stop_after=3, about=about)
+    lines = []
+    trainee = Trainee(SCORES)
+    now = {**about, "classifiers": {"baseline": network}}
+    progress = trainee.fit(tmp_path, report=lines.append, about=now)
+    assert trainee.first_epochs == [3 if network == "b0" else 0]
+    assert [line for line in lines if "continuing" in line] == [
+        f"{tmp_path / name} is of other networks or settings: continuing from what was before it."
+        for name in (("checkpoint-0003", "checkpoint-0002") if network == "b1" else ())
+    ]
+    assert progress.history == straight[1].history
+
+
+def test_every_environment_that_a_training_ran_in_is_kept(tmp_path, monkeypatch):
+    def stop(epoch, device):
+        monkeypatch.setattr(devices, "environment", lambda: {"devices": [device]})
+        with pytest.raises(KeyboardInterrupt) if epoch else contextlib.nullcontext():
+            return Trainee(SCORES).fit(tmp_path, stop_after=epoch)
+
+    stop(1, "a")
+    stop(2, "a")
+    stop(3, "b")
+    progress = stop(None, "a")
+    assert [e["devices"] for e in progress.environments] == [["a"], ["b"], ["a"]]
+
+
 def test_checkpoint_that_was_being_written_is_not_looked_at(straight, stopped, tmp_path):
     folder = shutil.copytree(stopped, tmp_path / "copy")
     (folder / ".0123-checkpoint-0004").mkdir()
@@ -330,6 +361,7 @@ def test_unit_of_a_training_says_what_has_come_of_it(tmp_path, capsys):
     assert unit["reason"] == "The validation score became nan in epoch 3."
     assert unit["history"]["validation_accuracy"] == [0.25, 0.5, None]  # as JSON has it
     assert unit["environment"] == devices.environment()
+    assert unit["earlier_environments"] == []
     assert {p.name for p in units.folder.iterdir()} == {"a.json", "a.keras", ".locks"}
     weights = keras.models.load_model(units.path("a", ".keras")).get_weights()
     assert same(weights, trainee["it"].weights[2])

@@ -59,14 +59,14 @@ def test_bar_counts_steps_that_are_made_in_one_call(monkeypatch):
 def test_terminal_has_a_bar_and_a_log_has_lines(tmp_path, capsys, monkeypatch):
     lines = []
     monkeypatch.setattr(fitting, "_REPORT_SECONDS", 0)
-    fitting.fit_to_best(training(), 0, tmp_path / "log", lines.append)
+    fitting.fit_to_best(training(), {}, 0, tmp_path / "log", lines.append)
     assert len(lines) == 3
     assert "epoch 1/3" in lines[0]
     assert "left" in lines[0]
     assert "step" not in capsys.readouterr().out
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     lines.clear()
-    fitting.fit_to_best(training(), 0, tmp_path / "terminal", lines.append)
+    fitting.fit_to_best(training(), {}, 0, tmp_path / "terminal", lines.append)
     assert [line.split(",")[0] for line in lines] == ["epoch 3/3"]
     out = capsys.readouterr().out
     assert "6/6" in out
@@ -78,11 +78,11 @@ def test_training_is_written_for_tensorboard_where_wanted(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = training()
-    fitting.fit_to_best(run, 0, tmp_path / "without", print, tmp_path / "events")
+    fitting.fit_to_best(run, {}, 0, tmp_path / "without", print, tmp_path / "events")
     assert not (tmp_path / "events").exists()
     with monitoring.tensorboard(True):
-        fitting.fit_to_best(training(), 0, tmp_path / "with", print, tmp_path / "events")
-    fitting.fit_to_best(training(), 0, tmp_path / "after", print, tmp_path / "others")
+        fitting.fit_to_best(training(), {}, 0, tmp_path / "with", print, tmp_path / "events")
+    fitting.fit_to_best(training(), {}, 0, tmp_path / "after", print, tmp_path / "others")
     assert not (tmp_path / "others").exists()
     events = EventAccumulator(str(tmp_path / "events" / "train"), size_guidance={"tensors": 0})
     events.Reload()

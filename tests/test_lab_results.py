@@ -135,7 +135,7 @@ def test_what_a_record_was_made_with():
     )
     other = {**ENVIRONMENT, "devices": ["a device"], "code": {"git_revision": "def"}}
     sentence = results.made_with({"units": [{"environment": ENVIRONMENT}, {"environment": other}]})
-    assert sentence == (
-        "2 unit(s), on a device, some device; TensorFlow 2.0, Keras 3.0. Made by 2 revisions of "
-        "the code."
-    )
+    both = "on a device, some device; TensorFlow 2.0, Keras 3.0. Made by 2 revisions of the code."
+    assert sentence == f"2 unit(s), {both}"
+    continued = {"environment": ENVIRONMENT, "earlier_environments": [other]}
+    assert results.made_with({"units": [continued]}) == f"1 unit(s), {both}"

@@ -184,9 +184,23 @@ MUTATIONS = [
     (
         "checkpoint's digest not checked",
         "experiments/lab/fitting.py",
-        'return progress if _digests(checkpoint, progress) == state["digests"] else None',
-        "return progress",
+        'whole = _digests(checkpoint, progress) == state["digests"]',
+        "whole = True",
         "test_lab_fitting.py -k damaged",
+    ),
+    (
+        "checkpoint of another network continued",
+        "experiments/lab/fitting.py",
+        "if progress is not None and about == self.about:",
+        "if progress is not None:",
+        "test_lab_fitting.py -k another_network",
+    ),
+    (
+        "environment of the last run alone",
+        "experiments/lab/fitting.py",
+        "self.progress.environments.append(environment)",
+        "self.progress.environments = [environment]",
+        "test_lab_fitting.py -k every_environment",
     ),
     (
         "resumed training sees the first epoch again",
@@ -451,8 +465,8 @@ MUTATIONS = [
     (
         "damaged checkpoint left",
         "experiments/lab/fitting.py",
-        "                    files.remove(checkpoint)\n",
-        "                    pass\n",
+        "                files.remove(checkpoint)\n",
+        "                pass\n",
         "test_lab_fitting.py -k goes_on_beside",
     ),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import pathlib
 import shutil
@@ -69,6 +70,7 @@ class Progress:
         seconds: Training time of each epoch, without validation.
         history: Metrics of each epoch, name to list.
         failure: Why the training was stopped early by an error, or None.
+        environments: Where it ran, the last at the end: several if it was continued elsewhere.
     """
 
     epochs: int = 0
@@ -77,6 +79,7 @@ class Progress:
     seconds: list[float] = dataclasses.field(default_factory=list)
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     failure: str | None = None
+    environments: list[dict] = dataclasses.field(default_factory=list)
 
     @property
     def best_file(self) -> str:
@@ -106,7 +109,7 @@ def trained(
     Args:
         units: Where the unit belongs.
         name: Of the unit.
-        about: What it is: data set, method and so on.
+        about: What it is: data set, method, digests of the networks that it depends on and so on.
         prepare: () -> the training, and a function to call after it: progress -> further results,
             and the networks to save by file. The first is called under the seed and the precision,
             the second in float32, whatever the precision.
@@ -120,7 +123,7 @@ def trained(
     with dtype_policy(precision):
         training, finish = prepare()
         report = lambda line: say(f"{title}: {line}")  # noqa: E731
-        progress = fit_to_best(training, seed, folder, report, events)
+        progress = fit_to_best(training, about, seed, folder, report, events)
     with dtype_policy("float32"):
         more, networks = finish(progress)
     for path, network in networks.items() if devices.is_chief() else ():
@@ -142,7 +145,8 @@ def trained(
             name: [v if math.isfinite(v) else None for v in values]
             for name, values in progress.history.items()
         },
-        "environment": devices.environment(),
+        "environment": progress.environments[-1],
+        "earlier_environments": progress.environments[:-1],
     }
 
 
@@ -159,6 +163,7 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 def fit_to_best(
     training: Training,
+    about: dict,
     seed: int,
     folder: pathlib.Path,
     report: Callable[[str], None],
@@ -171,6 +176,7 @@ def fit_to_best(
 
     Args:
         training: The training to run.
+        about: What is trained, as JSON can hold it. A checkpoint of anything else is removed.
         seed: Of dropout.
         folder: Folder of the checkpoints, which the caller removes afterwards.
         report: Prints a line.
@@ -180,7 +186,7 @@ def fit_to_best(
     # chief removes the shared folder when it has done with it.
     own = contextlib.nullcontext(folder) if devices.is_chief() else tempfile.TemporaryDirectory()
     with own as own_folder:
-        watch = _Watch(training, seed, pathlib.Path(own_folder), folder, report)
+        watch = _Watch(training, about, seed, pathlib.Path(own_folder), folder, report)
         watch.set_model(training.model)
         watch.restore()
         progress = watch.progress
@@ -254,6 +260,7 @@ class _Watch(keras.callbacks.Callback):
     def __init__(
         self,
         training: Training,
+        about: dict,
         seed: int,
         folder: pathlib.Path,
         shared_folder: pathlib.Path,
@@ -261,6 +268,7 @@ class _Watch(keras.callbacks.Callback):
     ):
         super().__init__()
         self.training = training
+        self.about = json.loads(json.dumps(about))
         self.seed = seed
         self.folder = folder
         self.shared_folder = shared_folder
@@ -282,17 +290,23 @@ class _Watch(keras.callbacks.Callback):
     def restore(self) -> None:
         """Continues from the last intact checkpoint, or from the beginning."""
         for checkpoint in sorted(self.shared_folder.glob("checkpoint-*"), reverse=True):
-            progress = _whole(checkpoint)
-            if progress is None:
-                self.report(f"{checkpoint} is damaged: continuing from what was before it.")
-                if devices.is_chief():  # it would count as newer than those that follow
-                    files.remove(checkpoint)
-                continue
-            self.progress = progress
-            self.model.load_weights(checkpoint / "model.weights.h5")
-            if self.folder != self.shared_folder and progress.best_epoch:
-                shutil.copy(self.shared_folder / self.best_path.name, self.best_path)
-            return
+            about, progress = _whole(checkpoint) or (None, None)
+            if progress is not None and about == self.about:
+                self._continue_from(checkpoint, progress)
+                break
+            fault = "damaged" if progress is None else "of other networks or settings"
+            self.report(f"{checkpoint} is {fault}: continuing from what was before it.")
+            if devices.is_chief():  # it would count as newer than those that follow
+                files.remove(checkpoint)
+        environment = devices.environment()
+        if self.progress.environments[-1:] != [environment]:
+            self.progress.environments.append(environment)
+
+    def _continue_from(self, checkpoint, progress):
+        self.progress = progress
+        self.model.load_weights(checkpoint / "model.weights.h5")
+        if self.folder != self.shared_folder and progress.best_epoch:
+            shutil.copy(self.shared_folder / self.best_path.name, self.best_path)
 
     def on_epoch_begin(self, epoch, logs=None):
         _reseed(self.training.network, self.seed, epoch)
@@ -325,14 +339,18 @@ class _Watch(keras.callbacks.Callback):
             folder.mkdir()
             files.require_space(self.folder, _size(self.model))
             self.model.save_weights(folder / "model.weights.h5")
-            state = {"progress": dataclasses.asdict(p), "digests": _digests(folder, p)}
+            state = {
+                "about": self.about,
+                "progress": dataclasses.asdict(p),
+                "digests": _digests(folder, p),
+            }
             files.write_json(folder / "progress.json", state)
         # Only now can what came before go.
         checkpoints = sorted(self.folder.glob("checkpoint-*"))
         for path in checkpoints[:-_KEPT_CHECKPOINTS]:
             files.remove(path)
         kept = [_whole(path) for path in checkpoints[-_KEPT_CHECKPOINTS:]]
-        needed = {k.best_file for k in kept if k is not None}
+        needed = {k[1].best_file for k in kept if k is not None}
         for path in self.folder.glob("best-*"):
             if path.name not in needed:
                 files.remove(path)
@@ -358,12 +376,13 @@ class _Watch(keras.callbacks.Callback):
         )
 
 
-def _whole(checkpoint: pathlib.Path) -> Progress | None:
-    """The progress of a checkpoint; None where a file of it is damaged."""
+def _whole(checkpoint: pathlib.Path) -> tuple[dict, Progress] | None:
+    """What a checkpoint is of, and its progress; None where a file of it is damaged."""
     try:
         state = files.read_json(checkpoint / "progress.json")
         progress = Progress(**state["progress"])
-        return progress if _digests(checkpoint, progress) == state["digests"] else None
+        whole = _digests(checkpoint, progress) == state["digests"]
+        return (state["about"], progress) if whole else None
     except (OSError, files.BrokenFileError, KeyError, TypeError):
         return None
 

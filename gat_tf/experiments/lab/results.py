@@ -160,7 +160,10 @@ def made_with(results: dict) -> str:
     hours = sum(t.get("train_seconds", 0) for t in trainings) / 3600
     if not units:
         return "No unit is finished."
-    environments = [u["environment"] for u in units]
+    # A training that was killed may have gone on elsewhere.
+    environments = [
+        e for u in units for e in (u["environment"], *u.get("earlier_environments", ()))
+    ]
     devices_used = sorted({d for e in environments for d in e["devices"]})
     versions = [e["versions"] for e in environments]
     tensorflow = sorted({str(v.get("tensorflow") or v.get("tensorflow-cpu")) for v in versions})
