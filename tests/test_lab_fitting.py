@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from gat_tf import data
-from gat_tf.experiments.lab import devices, files, fitting
+from gat_tf.experiments.lab import checkpoints, devices, files, fitting
 from gat_tf.experiments.lab.units import Units
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -311,10 +311,10 @@ def test_report_tells_how_long_it_may_take(tmp_path, monkeypatch):
 
 
 def test_seconds_per_epoch_leave_out_the_first_which_compiles():
-    progress = fitting.Progress(seconds=[60.0, 2.0, 3.0, 9.0])
+    progress = checkpoints.Progress(seconds=[60.0, 2.0, 3.0, 9.0])
     assert progress.seconds_per_epoch == 3.0
-    assert fitting.Progress(seconds=[60.0]).seconds_per_epoch == 60.0
-    assert fitting.Progress().seconds_per_epoch == 0.0
+    assert checkpoints.Progress(seconds=[60.0]).seconds_per_epoch == 60.0
+    assert checkpoints.Progress().seconds_per_epoch == 0.0
 
 
 def test_batches_go_on_as_if_there_had_been_no_interruption():

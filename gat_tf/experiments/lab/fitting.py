@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import pathlib
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +19,13 @@ import tensorflow as tf
 from gat_tf import attacks, data, evaluation
 from gat_tf._keras import all_layers
 from gat_tf.evaluation.accuracy import of_each_image
-from gat_tf.experiments.lab import devices, files, monitoring
+from gat_tf.experiments.lab import checkpoints, devices, files, monitoring
+from gat_tf.experiments.lab.checkpoints import Progress
 from gat_tf.experiments.lab.monitoring import duration
-from gat_tf.experiments.lab.units import Units, digest, say
+from gat_tf.experiments.lab.units import Units, say
 from gat_tf.logits import Logits
 
 _REPORT_SECONDS = 10
-_KEPT_CHECKPOINTS = 2  # the older serves where the newer is damaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,40 +54,6 @@ class Training:
     patience: int
     min_epochs: int = 1
     callbacks: Sequence[keras.callbacks.Callback] = ()
-
-
-@dataclasses.dataclass
-class Progress:
-    """The progress of a training; stored beside the weights in every checkpoint.
-
-    Attributes:
-        epochs: Epochs done.
-        best_epoch: The one with the best validation score, counted from 1; the first of several.
-            0 before the first.
-        best_score: Its score, the larger the better.
-        seconds: Training time of each epoch, without validation.
-        history: Metrics of each epoch, name to list.
-        failure: Why the training was stopped early by an error, or None.
-        environments: Where it ran, the last at the end: several if it was continued elsewhere.
-    """
-
-    epochs: int = 0
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    failure: str | None = None
-    environments: list[dict] = dataclasses.field(default_factory=list)
-
-    @property
-    def best_file(self) -> str:
-        """Name of the file of the best epoch's weights."""
-        return f"best-{self.best_epoch:04d}.weights.h5"
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """The median without the first epoch, which includes compilation."""
-        return statistics.median(self.seconds[1:] or self.seconds or [0.0])
 
 
 Finish: TypeAlias = Callable[[Progress], tuple[dict, dict[pathlib.Path, keras.Model]]]
@@ -128,7 +92,7 @@ def trained(
         more, networks = finish(progress)
     for path, network in networks.items() if devices.is_chief() else ():
         with files.replacing(path) as temporary:
-            files.require_space(path.parent, _size(network))
+            files.require_space(path.parent, checkpoints.size(network))
             network.save(temporary)
     keras.backend.clear_session()
     return {
@@ -268,7 +232,7 @@ class _Watch(keras.callbacks.Callback):
     ):
         super().__init__()
         self.training = training
-        self.about = json.loads(json.dumps(about))
+        self.about = about
         self.seed = seed
         self.folder = folder
         self.shared_folder = shared_folder
@@ -288,25 +252,16 @@ class _Watch(keras.callbacks.Callback):
         return p.failure is not None or p.epochs >= t.epochs or impatient
 
     def restore(self) -> None:
-        """Continues from the last intact checkpoint, or from the beginning."""
-        for checkpoint in sorted(self.shared_folder.glob("checkpoint-*"), reverse=True):
-            about, progress = _whole(checkpoint) or (None, None)
-            if progress is not None and about == self.about:
-                self._continue_from(checkpoint, progress)
-                break
-            fault = "damaged" if progress is None else "of other networks or settings"
-            self.report(f"{checkpoint} is {fault}: continuing from what was before it.")
-            if devices.is_chief():  # it would count as newer than those that follow
-                files.remove(checkpoint)
+        """Continues from the last checkpoint that is intact and of this, or from the beginning."""
+        found = checkpoints.last(self.shared_folder, self.about, self.report)
+        if found is not None:
+            checkpoint, self.progress = found
+            self.model.load_weights(checkpoint / checkpoints.WEIGHTS)
+            if self.folder != self.shared_folder and self.progress.best_epoch:
+                shutil.copy(self.shared_folder / self.best_path.name, self.best_path)
         environment = devices.environment()
         if self.progress.environments[-1:] != [environment]:
             self.progress.environments.append(environment)
-
-    def _continue_from(self, checkpoint, progress):
-        self.progress = progress
-        self.model.load_weights(checkpoint / "model.weights.h5")
-        if self.folder != self.shared_folder and progress.best_epoch:
-            shutil.copy(self.shared_folder / self.best_path.name, self.best_path)
 
     def on_epoch_begin(self, epoch, logs=None):
         _reseed(self.training.network, self.seed, epoch)
@@ -326,34 +281,12 @@ class _Watch(keras.callbacks.Callback):
         elif score > p.best_score:
             p.best_score, p.best_epoch = score, p.epochs
             with files.replacing(self.best_path) as path:
-                files.require_space(self.folder, _size(self.training.network))
+                files.require_space(self.folder, checkpoints.size(self.training.network))
                 self.training.network.save_weights(path)
-        self._save()
+        checkpoints.save(self.model, self.folder, self.about, p)
         self.model.stop_training = self.finished
         logs.update(metrics)  # for TensorBoard and the bar, which come after
         self._report(metrics)
-
-    def _save(self):
-        p = self.progress
-        with files.replacing(self.folder / f"checkpoint-{p.epochs:04d}") as folder:
-            folder.mkdir()
-            files.require_space(self.folder, _size(self.model))
-            self.model.save_weights(folder / "model.weights.h5")
-            state = {
-                "about": self.about,
-                "progress": dataclasses.asdict(p),
-                "digests": _digests(folder, p),
-            }
-            files.write_json(folder / "progress.json", state)
-        # Only now can what came before go.
-        checkpoints = sorted(self.folder.glob("checkpoint-*"))
-        for path in checkpoints[:-_KEPT_CHECKPOINTS]:
-            files.remove(path)
-        kept = [_whole(path) for path in checkpoints[-_KEPT_CHECKPOINTS:]]
-        needed = {k[1].best_file for k in kept if k is not None}
-        for path in self.folder.glob("best-*"):
-            if path.name not in needed:
-                files.remove(path)
 
     def _report(self, metrics):
         now = time.monotonic()
@@ -374,29 +307,6 @@ class _Watch(keras.callbacks.Callback):
             f"epoch {p.epochs}/{epochs}, {described} (best epoch {p.best_epoch}), "
             f"{p.seconds_per_epoch:.1f} s/epoch, {outcome}"
         )
-
-
-def _whole(checkpoint: pathlib.Path) -> tuple[dict, Progress] | None:
-    """What a checkpoint is of, and its progress; None where a file of it is damaged."""
-    try:
-        state = files.read_json(checkpoint / "progress.json")
-        progress = Progress(**state["progress"])
-        whole = _digests(checkpoint, progress) == state["digests"]
-        return (state["about"], progress) if whole else None
-    except (OSError, files.BrokenFileError, KeyError, TypeError):
-        return None
-
-
-def _digests(checkpoint: pathlib.Path, progress: Progress) -> dict[str, str | None]:
-    found = {"model": digest(checkpoint / "model.weights.h5")}
-    if progress.best_epoch:
-        found["best"] = digest(checkpoint.parent / progress.best_file)
-    return found
-
-
-def _size(model: keras.Model) -> int:
-    """Upper bound of the bytes of a model's file, with two moments per weight."""
-    return 12 * model.count_params() + 2**20
 
 
 def _reseed(network: keras.Model, seed: int, epoch: int) -> None:
