@@ -250,6 +250,7 @@ def unit(method, seed, accuracy, seconds=1.0, **kwargs):
         "epochs": 20,
         "seconds_per_epoch": seconds,
         "hyperparameters": {},
+        "history": {},
         **kwargs,
     }
 
@@ -259,14 +260,18 @@ FAILED = {"status": "failed", "reason": "nan"}
 
 def test_summary_by_hand():
     units = [unit("fg_l2", s, a, 2.0) for s, a in enumerate((0.70, 0.72, 0.77))]
-    units += [unit("gat", 0, 0.8, 5.0), unit("gat", 1, None, **FAILED)]
+    powers = {"history": {"power": [0.1 * epoch for epoch in range(1, 21)]}}
+    units += [unit("gat", 0, 0.8, 5.0, **powers), unit("gat", 1, None, **FAILED | powers)]
+    units += [unit("gat", 2, 0.8, 5.0, **powers)]
     rows = table2.summarise(units)["cifar10"]
     assert list(rows) == ["fg_l2", "gat"]
     assert rows["fg_l2"]["accuracy_mean"] == pytest.approx(73)
     assert rows["fg_l2"]["accuracy_std"] == pytest.approx(np.sqrt((9 + 1 + 16) / 2))
     assert rows["fg_l2"]["best_epoch_mean"] == 11
     assert rows["gat"]["time_over_fg"] == 2.5
-    assert rows["gat"]["accuracy_std"] is None
+    assert rows["gat"]["accuracy_std"] == 0
+    assert rows["gat"]["power_mean"] == pytest.approx((1.0 + 1.2) / 2)  # of epochs 10 and 12
+    assert rows["fg_l2"]["power_mean"] is None
     assert rows["gat"]["failed"] == {"1": "nan"}
 
 
@@ -357,7 +362,8 @@ def test_networks_to_attack_from_are_not_in_the_table():
 
 def test_table_sets_the_paper_against_ours():
     units = [unit("baseline", s, a) for s, a in enumerate((0.5, 0.52))]
-    units.append(unit("gat", 0, 0.6, 3.0, hyperparameters={"c_g": 0.3}))
+    power = {"power": [0.23456] * 20}
+    units.append(unit("gat", 0, 0.6, 3.0, hyperparameters={"c_g": 0.3}, history=power))
     units.append(unit("fg_l2", 0, 0.55, 1.5))
     lines = table2.table({"units": units}).splitlines()
 
@@ -367,9 +373,9 @@ def test_table_sets_the_paper_against_ours():
 
     assert row("Baseline")[1:4] == ["77.48 ± 0.46", "51.00 ± 1.41", "2"]
     assert row("Adv. training (GAT)")[1:] == [
-        "80.33 ± 0.44", "60.00", "1", "2.0", "10 / 20", "c_g 0.3",
+        "80.33 ± 0.44", "60.00", "1", "0.235", "2.0", "10 / 20", "c_g 0.3",
     ]  # fmt: skip
-    assert "| Dropout | 78.49 ± 0.64 |  | 0 |  |  |  |" in lines
+    assert "| Dropout | 78.49 ± 0.64 |  | 0 |  |  |  |  |" in lines
     assert not any("PGD" in line for line in lines)  # nobody has trained it
     assert sum(line.startswith("| ") for line in lines) == 1 + 7 + 1 + 2  # and the verdicts
 
@@ -386,6 +392,8 @@ def test_figure_draws_gains_over_the_baseline():
         trained("gat", 1, 0.57, 0.7),
         trained("gat", 100, 0.99, 0.99),
         trained("dropout", 0, None) | FAILED,
+        trained("fg_l2", 1, 0.57, 0.5),
+        trained("fg_l2", 2, 0.80, 0.5),  # without a baseline
     ]
     figures = table2.figures({"units": units})
     assert list(figures) == ["table2", "table2_training"]
@@ -395,7 +403,7 @@ def test_figure_draws_gains_over_the_baseline():
     assert names[5] == "Adv. training (GAT)\nours: 56.0 %"
     assert names[1] == "Dropout"
     assert len(names) == 7
-    assert gains.get_xlabel() == "gain over the baseline, percentage points"
+    assert gains.get_xlabel() == "gain over the same seeds' baseline, points"
     drawn = [
         (float(x), float(y))
         for line in gains.get_lines()
@@ -403,10 +411,14 @@ def test_figure_draws_gains_over_the_baseline():
         if np.isfinite([x, y]).all()
     ]
     points = {(round(x, 2), round(y)) for x, y in drawn}
-    # Seeds at -2, 2 and 3, 5 points; means at 0 and 4; the paper's at 0 and 2.85.
-    assert {(-2, 0), (2, 0), (0, 0), (3, 5), (5, 5), (4, 5), (2.85, 5)} <= points
-    assert not {(-2, 1), (-52, 1), (47, 5)} & points
-    baseline, gat = (line for line in curves.get_lines() if len(line.get_xdata()))
+    # Baselines at -2 and 2 points around their mean. Gains over the same seeds': of GAT 5 and 3, of
+    # FG 3 alone. The paper's at 0, 2.85 and 0.51.
+    of_row = {row: {x for x, y in points if y == row} for row in range(7)}
+    assert {-2, 0, 2} <= of_row[0]
+    assert {0.51, 3} <= of_row[4]
+    assert not {5, 28} & of_row[4]  # over the mean of other baselines, and where there is none
+    assert {2.85, 3, 4, 5} <= of_row[5]
+    baseline, _, gat = (line for line in curves.get_lines() if len(line.get_xdata()))
     np.testing.assert_allclose(baseline.get_ydata(), [35, 50, 60])  # one seed goes on
     first_seed = figures["table2_training"].axes[0].get_lines()
     assert [line.get_color() for line in first_seed] == [baseline.get_color(), gat.get_color()]

@@ -36,7 +36,7 @@ from gat_tf.experiments.networks import SOURCE_SEED, Network, Networks
 
 NAME = "gat_tf.experiments.table2"
 _HEAD = (
-    "method", "paper (50 seeds)", "ours", "seeds", "time / FG", "best epoch / trained",
+    "method", "paper (50 seeds)", "ours", "seeds", "power", "time / FG", "best epoch / trained",
     "hyperparameters",
 )  # fmt: skip
 
@@ -108,8 +108,9 @@ def summarise(units: list[dict]) -> dict:
     """Mean and standard deviation over seeds.
 
     Returns:
-        data set -> method -> seeds, failed, mean and std of the test accuracy in %, epochs,
-        training time of an epoch over that of FG (L2) with the same data.
+        data set -> method -> seeds, failed, mean and std of the test accuracy in %, mean power of
+        the perturbations at the best epoch, epochs, training time of an epoch over that of FG (L2)
+        with the same data.
     """
     summary = {}
     for dataset, reported in by_dataset(_reported(units)).items():
@@ -134,6 +135,7 @@ def _reported(units: list[dict]) -> list[dict]:
 def _row(units: list[dict]) -> dict:
     done = [u for u in units if u["status"] == "done"]
     mean, std = mean_and_std([100 * u["test_accuracy"] for u in done]) if done else (None, None)
+    powers = [u["history"]["power"][u["best_epoch"] - 1] for u in done if "power" in u["history"]]
 
     def typical(average, field):
         return average(u[field] for u in done) if done else None
@@ -143,6 +145,7 @@ def _row(units: list[dict]) -> dict:
         "failed": {str(u["seed"]): u["reason"] for u in units if u not in done},
         "accuracy_mean": mean,
         "accuracy_std": std,
+        "power_mean": statistics.mean(powers) if powers else None,
         "best_epoch_mean": typical(statistics.mean, "best_epoch"),
         "epochs_mean": typical(statistics.mean, "epochs"),
         "seconds_per_epoch": typical(statistics.median, "seconds_per_epoch"),
@@ -190,14 +193,15 @@ def table(results: dict) -> str:
             [
                 method.title,
                 cell(*method.paper[dataset], 2) if dataset in method.paper else "–",
-                *(_cells(rows[key]) if key in rows else ["", "0", "", "", ""]),
+                *(_cells(rows[key]) if key in rows else ["", "0", "", "", "", ""]),
             ]
             for key, method in METHODS.items()
             if key in rows or method.paper
         ]
         lines += [
-            f"**{dataset}**, test accuracy in %, mean ± standard deviation over seeds; time of an "
-            "epoch as a multiple of FG L2's; best epoch of those trained, mean over seeds",
+            f"**{dataset}**, test accuracy in %, mean ± standard deviation over seeds; power, the "
+            "mean ‖η‖₂² of the perturbations at the best epoch; time of an epoch as a multiple of "
+            "FG L2's; best epoch of those trained, mean over seeds",
             "",
             *markdown(_HEAD, cells),
             "",
@@ -210,10 +214,11 @@ def _cells(row: dict) -> list[str]:
     hyperparameters = ", ".join(f"{k} {v:.3g}" for k, v in row["hyperparameters"].items())
     failed = f" ({len(row['failed'])} failed)" if row["failed"] else ""
     if row["accuracy_mean"] is None:
-        return ["diverged", f"0{failed}", "", "", hyperparameters]
+        return ["diverged", f"0{failed}", "", "", "", hyperparameters]
     return [
         cell(row["accuracy_mean"], row["accuracy_std"], 2),
         f"{len(row['seeds'])}{failed}",
+        "" if row["power_mean"] is None else f"{row['power_mean']:.3g}",
         "" if row["time_over_fg"] is None else f"{row['time_over_fg']:.1f}",
         f"{row['best_epoch_mean']:.0f} / {row['epochs_mean']:.0f}",
         hyperparameters,
@@ -257,22 +262,22 @@ def _gains_and_curves(units):
 def _gains(dataset, ours):
     from gat_tf.plotting import Dots, Mark, Series
 
-    accuracies = {m: [100 * u["test_accuracy"] for u in units] for m, units in ours.items()}
+    accuracies = {m: {u["seed"]: 100 * u["test_accuracy"] for u in us} for m, us in ours.items()}
     paper = {m: METHODS[m].paper.get(dataset) for m in ours}
-    zero = statistics.mean(accuracies["baseline"]) if accuracies.get("baseline") else 0.0
+    baseline = accuracies.get("baseline", {})
     names = [
-        METHODS[m].title + (f"\nours: {statistics.mean(a):.1f} %" if a else "")
+        METHODS[m].title + (f"\nours: {statistics.mean(a.values()):.1f} %" if a else "")
         for m, a in accuracies.items()
     ]
     reference = Series(
         "paper (50 seeds, mean ± std)" if any(paper.values()) else None,
-        [[p[0] - (paper["baseline"][0] if zero else 0)] if p else [] for p in paper.values()],
+        [[p[0] - (paper["baseline"][0] if baseline else 0)] if p else [] for p in paper.values()],
         std=[p[1] if p else None for p in paper.values()],
         look={"color": "#999999", "marker": "D"},
     )
     gains = Series(
         "ours, mean ± std over seeds",
-        [[a - zero for a in values] for values in accuracies.values()],
+        [_gain(a, baseline) for a in accuracies.values()],
         seeds=True,
         look={"color": "#D55E00", "marker": "o"},
     )
@@ -280,10 +285,20 @@ def _gains(dataset, ours):
         f"{dataset}: test accuracy",
         names,
         [reference, gains],
-        xlabel="gain over the baseline, percentage points" if zero else "test accuracy, %",
+        xlabel="gain over the same seeds' baseline, points" if baseline else "test accuracy, %",
         beside=True,
         marks=[Mark(x=0, look={"color": "#000000", "linestyle": "-"})],
     )
+
+
+def _gain(accuracy, baseline):
+    """What a method gains over the baseline in each seed that both have."""
+    if not baseline:
+        return list(accuracy.values())
+    if accuracy is baseline:
+        mean = statistics.mean(baseline.values())
+        return [a - mean for a in baseline.values()]
+    return [accuracy[seed] - baseline[seed] for seed in accuracy if seed in baseline]
 
 
 def _validation(dataset, ours, looks):

@@ -5,7 +5,9 @@
 
 The paper's claim: trained by AC-GAN's loss (eq. 8) the generator ignores the noise and makes a
 fixed image of each class; by the split loss (eq. 9) it does not. A number goes with the pictures,
-the diversity of each class: the root mean square distance of a pixel between two images.
+the diversity of each class: the root mean square distance of a pixel between two images. On CIFAR
+it does not fall to 0 where a generator has collapsed: the border of the cropped training images,
+which it learns too, still moves from image to image.
 
 In the authors' code the split loss also weighs the judgement of fakes twice as much as AC-GAN's
 does. A control (ours) has AC-GAN's weight, so that the class head is all that differs.
