@@ -24,8 +24,8 @@ F = TypeVar("F", bound=Callable)
 
 _MARK = "gat_tf"
 _OTHER_RANGE = (
-    "Scale them (pixels from 0 to 255: divide by 255), or, if they are what the model takes, set "
-    "clip=(low, high) of the attack, or bounds=(low, high) where there is none."
+    "(pixels from 0 to 255: divide by 255; nan: mend those images). If they are what the model "
+    "takes, set clip=(low, high) of the attack, or bounds=(low, high) where there is none."
 )
 MULTI_LABEL = "Multi-label classification, one sigmoid for each of several classes, is unsupported."
 
@@ -63,6 +63,7 @@ def readable_errors() -> Iterator[None]:
         if not mark:
             raise
         message = message.partition("\n")[0].rpartition("]")[0].replace("] [", " ")
+        message = message.replace("\\'", "'")  # as TensorFlow prints strings
         raise ValueError(message) from None
 
 
@@ -291,6 +292,8 @@ def as_dataset(
             "Expected a tf.data.Dataset of (images, labels) batches, or arrays of images and "
             f"labels. Received: {type(x).__name__} and {type(y).__name__}"
         )
+    if len(x) != len(y):
+        raise ValueError(f"Expected one label per image: {len(x)} Received: {len(y)}")
     dataset = tf.data.Dataset.from_tensor_slices((x, y))
     if shuffle:
         dataset = dataset.shuffle(len(x))

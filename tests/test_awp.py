@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from gat_tf import attacks, training
 from gat_tf.logits import Logits
-from gat_tf.training.awp import awp_step
+from gat_tf.training.awp import awp_step, worst_weights
 
 SHAPE, D, K = (2, 2, 1), 4, 3
 rng = np.random.default_rng(0)
@@ -49,6 +49,15 @@ def test_step_is_the_loss_and_gradient_at_the_worst_weights_in_numpy(dense_class
     np.testing.assert_allclose(step.at_weights.loss, -np.log(softmax(X @ W + B)[right]), rtol=1e-4)
     for variable, value in zip(model.trainable_variables, (W, B), strict=True):
         np.testing.assert_array_equal(variable, value.astype("float32"))  # nothing is moved
+
+
+def test_kernels_with_an_overflowed_gradient_stay_where_they_are():
+    """As under a loss scale that is too large: the optimizer leaves out the update."""
+    kernels = [keras.Variable([[3.0, 4.0]]), keras.Variable([[3.0, 4.0]])]
+    gradients = [tf.constant([[np.inf, 1.0]]), tf.constant([[0.0, 2.0]])]
+    stays, moves = worst_weights(kernels, gradients, 0.1)
+    np.testing.assert_array_equal(stays, [[3.0, 4.0]])
+    np.testing.assert_allclose(moves, [[3.0, 4.5]])
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from gat_tf.attacks import Attack
 from gat_tf.gradients import ClassifierPass, classifier_pass
 from gat_tf.logits import Logits
 from gat_tf.training.adversarial import AdversarialTraining
+from gat_tf.training.base import require_weight_regularisers
 from gat_tf.training.classifier_base import ClassifierScheme, outcome, recorded
 
 
@@ -48,6 +49,7 @@ def awp_step(
         loss_scale: Factor by which the gradients are multiplied (mixed precision).
     """
     at_weights = classifier_pass(logits, perturbed, labels, False, loss_scale)
+    require_weight_regularisers(logits.model)  # the next pass leaves no trace of others
     variables = logits.model.trainable_variables
     worst = worst_weights(variables, at_weights.weight_gradients, gamma)
     with tf.GradientTape() as tape:
@@ -65,7 +67,8 @@ def worst_weights(
 ) -> list[tf.Tensor]:
     """w + v: each kernel moved by γ ‖w‖ along the gradient of the loss of the whole batch.
 
-    Vectors, such as biases and the scales of batch norm, stay where they are.
+    Vectors, such as biases and the scales of batch norm, stay where they are, and so do kernels
+    whose gradient is not finite.
     """
     context = tf.distribute.get_replica_context()
     moved = []
@@ -73,8 +76,10 @@ def worst_weights(
         w = tf.convert_to_tensor(variable.value)
         if gradient is not None and len(variable.shape) > 1:
             gradient = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, gradient), w.dtype)
-            length = tf.cast(gamma, w.dtype) * tf.norm(w)
-            w += length * gradient / tf.maximum(tf.norm(gradient), _SMALLEST)
+            length, size = tf.cast(gamma, w.dtype) * tf.norm(w), tf.norm(gradient)
+            step = length * gradient / tf.maximum(size, _SMALLEST)
+            # A scaled gradient may overflow in half precision; the update is then left out too.
+            w += tf.where(tf.math.is_finite(size), step, 0.0)
         moved.append(w)
     return moved
 

@@ -84,6 +84,11 @@ class Scheme(MultiWorker, keras.Model):
         """The paper's."""
 
     @property
+    def trainable_weights(self) -> list:
+        """The weights that `optimizer` trains, whose averages Keras sets at the end of `fit`."""
+        return self._learner.trainable_weights
+
+    @property
     def metrics(self) -> list:
         return list(self.results.values())
 
@@ -200,7 +205,11 @@ class Scheme(MultiWorker, keras.Model):
             validation_data = self._checked(*_pair(validation_data))
         with checks.readable_errors():
             dataset = self._training_data(x, y, batch_size, shuffle)  # shuffled already
-            return super().fit(dataset, validation_data=validation_data, shuffle=False, **kwargs)
+            history = super().fit(dataset, validation_data=validation_data, shuffle=False, **kwargs)
+        if history.epoch and "generator_optimizer" in self._optimizers:
+            # Its averages (`use_ema=True`); Keras has set those of `optimizer`.
+            self.generator_optimizer.finalize_variable_values(self.generator.trainable_weights)
+        return history
 
     def evaluate(
         self, x: Data | Array | None = None, y: Array | None = None, **kwargs: Any
@@ -211,6 +220,29 @@ class Scheme(MultiWorker, keras.Model):
             y = None
         with checks.readable_errors():
             return super().evaluate(x, y, **kwargs)
+
+    def train_on_batch(self, x: Array, y: Array | None = None, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`, with the batch checked as in `fit`.
+
+        Raises:
+            ValueError: The batch is not as `fit` wants it, or a step takes several minibatches.
+        """
+        self._require_one_minibatch()
+        with checks.readable_errors():
+            return super().train_on_batch(*self._batch(x, y), **kwargs)
+
+    def test_on_batch(self, x: Array, y: Array | None = None, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`, with the batch checked as in `evaluate`."""
+        with checks.readable_errors():
+            return super().test_on_batch(*self._batch(x, y), **kwargs)
+
+    def _require_one_minibatch(self) -> None:
+        """Raises ValueError where a step takes more than one minibatch."""
+
+    def _batch(self, x, y):
+        if y is None:
+            raise ValueError("Expected a batch of images and its labels. Received: no labels.")
+        return checks.batch(x, y, self.num_classes, self.bounds)
 
     def _training_data(
         self, x: Data | Array | None, y: Array | None, batch_size: int | None, shuffle: bool
@@ -255,6 +287,7 @@ class Scheme(MultiWorker, keras.Model):
         with tf.GradientTape() as tape:
             penalties = network.losses
             total = optimizer.scale_loss(tf.add_n(penalties)) if penalties else None
+        require_weight_regularisers(network)
         if total is None:
             return [None] * len(variables)
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
@@ -273,6 +306,18 @@ def require_built(network: keras.Model) -> None:
         raise ValueError(
             f"Expected a network with weights. Received: {network.name!r}, which is not built; "
             "call it on a batch of images, or give it a keras.Input, first."
+        )
+
+
+def require_weight_regularisers(network: keras.Model) -> None:
+    """Raises ValueError if the network's last call left a penalty that is not on its weights."""
+    on_weights = sum(variable.regularizer is not None for variable in network.trainable_variables)
+    if len(network.losses) > on_weights:
+        raise ValueError(
+            "Expected a network without penalties other than weight regularisers. Received: "
+            f"{network.name!r}, with an `activity_regularizer` or a layer that calls `add_loss`. A "
+            "training scheme runs the network several times in a step and has no rule for which "
+            "of them counts: remove it, or use a `kernel_regularizer`."
         )
 
 

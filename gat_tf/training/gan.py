@@ -135,6 +135,14 @@ class GAN(Scheme):
         loss = values["discriminator_loss"] + values["generator_loss"]
         return self._record(loss=loss, **values)
 
+    def _require_one_minibatch(self):
+        if self.discriminator_steps > 1:
+            raise ValueError(
+                f"A step of {type(self).__name__} with discriminator_steps="
+                f"{self.discriminator_steps} takes as many minibatches: use `fit`, which groups "
+                "them, or pass discriminator_steps=1."
+            )
+
     def _training_data(self, x, y, batch_size, shuffle):
         dataset = super()._training_data(x, y, batch_size, shuffle)
         if self.discriminator_steps == 1:

@@ -250,6 +250,13 @@ class GAT(GeneratorScheme):
         self._apply_mean(self.optimizer, self.classifier, of_classifier.gradients, images)
         return of_generator, of_classifier, gradient, of_generator.perturbation
 
+    def _require_one_minibatch(self):
+        if self.minibatches == "separate":
+            raise ValueError(
+                "A step of GAT with minibatches='separate' takes a minibatch of its own for each "
+                "update: use `fit`, which draws them, or pass minibatches='shared'."
+            )
+
     def _training_data(self, x, y, batch_size, shuffle):
         if self.minibatches == "separate" and _is_drawn(x, self.generator_steps):
             return x.map(self._checked_draws).prefetch(tf.data.AUTOTUNE)

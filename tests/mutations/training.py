@@ -2,6 +2,48 @@
 
 MUTATIONS = [
     (
+        "averages of the generator's optimizer on the fixed classifier",
+        "training/base.py",
+        "        return self._learner.trainable_weights",
+        "        return super().trainable_weights",
+        "test_training_on_batch.py -k own_moving_averages",
+    ),
+    (
+        "generator without its moving averages",
+        "training/base.py",
+        'if history.epoch and "generator_optimizer" in self._optimizers:',
+        "if False:",
+        "test_training_on_batch.py -k own_moving_averages",
+    ),
+    (
+        "averages set although nothing was trained",
+        "training/base.py",
+        'if history.epoch and "generator_optimizer" in self._optimizers:',
+        'if "generator_optimizer" in self._optimizers:',
+        "test_training_on_batch.py -k own_moving_averages",
+    ),
+    (
+        "activity regularisers ignored in silence",
+        "training/base.py",
+        "        require_weight_regularisers(network)\n",
+        "",
+        "test_training_on_batch.py -k penalties",
+    ),
+    (
+        "batches that are given one by one not checked",
+        "training/base.py",
+        "        return checks.batch(x, y, self.num_classes, self.bounds)",
+        "        return x, y",
+        "test_training_on_batch.py -k bad_batch",
+    ),
+    (
+        "AWP moves weights by a gradient that has overflowed",
+        "training/awp.py",
+        "tf.where(tf.math.is_finite(size), step, 0.0)",
+        "step",
+        "test_awp.py -k overflowed",
+    ),
+    (
         "loss as the second argument of compile left out in silence",
         "training/base.py",
         'dict(zip(("loss", "loss_weights", "metrics"), positional, strict=False))',
@@ -378,8 +420,8 @@ MUTATIONS = [
     (
         "AWP's step down instead of up",
         "training/awp.py",
-        "w += length",
-        "w -= length",
+        "w += tf.where",
+        "w -= tf.where",
         "test_awp.py -k in_numpy",
     ),
 ]
