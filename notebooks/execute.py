@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 FOLDER = pathlib.Path(__file__).parent
-COLOURS = 96  # of a picture: plots need few, and a third of the space
+COLOURS = 56  # of a picture: plots need few, and a third of the space
 
 
 def small(png: str) -> str:

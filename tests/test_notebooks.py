@@ -32,7 +32,7 @@ PARAMETERS = {
 
 RECORDS = {"figures.ipynb", "robgan.ipynb"}  # drawn from the record: the same whoever runs them
 WITHOUT_OUTPUTS = {"train_on_gpu.ipynb"}
-LARGEST = 600_000  # bytes
+LARGEST = 500_000  # bytes
 
 
 def cells_of(name):

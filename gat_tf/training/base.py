@@ -283,11 +283,11 @@ class Scheme(MultiWorker, keras.Model):
 
     def _penalty_gradients(self, optimizer, network):
         """Gradients of the network's weight regularisers, which are part of every training loss."""
+        require_weight_regularisers(network)
         variables = network.trainable_variables
         with tf.GradientTape() as tape:
             penalties = network.losses
             total = optimizer.scale_loss(tf.add_n(penalties)) if penalties else None
-        require_weight_regularisers(network)
         if total is None:
             return [None] * len(variables)
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
