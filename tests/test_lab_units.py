@@ -106,6 +106,11 @@ def test_what_a_unit_no_longer_needs_goes_when_it_is_written(made):
     assert made.path("a", ".checkpoints").exists()
     made.complete({"a": task(1)})
     assert {p.name for p in made.folder.iterdir()} == {"a.json", ".locks"}
+    # As a process leaves them that is killed between writing the unit and removing them.
+    for suffix in (".checkpoints", ".parts"):
+        files.write_json(made.path("a", suffix) / "x.json", 1)
+    made.complete({"a": task(2)})
+    assert {p.name for p in made.folder.iterdir()} == {"a.json", ".locks"}
 
 
 def test_what_is_being_written_is_no_unit(made):

@@ -166,7 +166,7 @@ class Units:
 
         Args:
             tasks: Name to the function that computes the unit. The folders `<name>.checkpoints` and
-                `<name>.parts` are removed when the unit is written.
+                `<name>.parts` are removed as soon as the unit is there.
             check: Raises an error if a unit is not the expected one.
             on_computed: Called with the name of each unit that was missing, when it is there.
 
@@ -204,8 +204,15 @@ class Units:
             if unit is not None:
                 on_computed(name)
         if unit is not None:
+            self._remove_progress(name)
             check(name, unit)
         return unit
+
+    def _remove_progress(self, name: str) -> None:
+        """Removes what a finished unit no longer needs, even if its process was killed before."""
+        for suffix in (".checkpoints", ".parts"):
+            if devices.is_chief() and (progress := self.path(name, suffix)).exists():
+                files.remove(progress)
 
     @contextlib.contextmanager
     def _claimed(self, name: str) -> Iterator[bool]:
@@ -221,8 +228,6 @@ class Units:
     def _write(self, name: str, unit: dict) -> None:
         if devices.is_chief():
             files.write_json(self.path(name), unit)
-            for suffix in (".checkpoints", ".parts"):
-                files.remove(self.path(name, suffix))
         else:  # the chief's file may not be there yet when it is next read
             self._of_the_chief[name] = unit
 
