@@ -240,12 +240,15 @@ def test_fig_8_draws_scores_against_updates():
     assert (row["updates"], row["seeds"]) == ([7, 14], [0, 2])
     assert row["inception_score"] == {"mean": [2, 6], "std": [0, pytest.approx(math.sqrt(2))]}
     assert results["summary"]["shapes"]["sngan"]["inception_score"]["std"] is None
-    assert "| Rob-GAN: split loss, attack | 14 | 6.00 ± 1.41 | 4.00 ± 1.41 |" in fig8.table(results)
+    text = fig8.table(results)
+    assert "| Rob-GAN: split loss, attack | 2 | 14 | 6.00 ± 1.41 | 4.00 ± 1.41 |" in text
+    assert "| SN-GAN | 1 | 14 | 6.00 | 4.00 |" in text
     figures = fig8.figures(results)
     inception, frechet = figures["fig8"].axes
     lines = {line.get_label(): line for line in frechet.get_lines()}
     np.testing.assert_allclose(lines["SN-GAN"].get_xydata(), [[7, 9], [14, 4]])
     assert len(inception.collections) == 1  # a band where there are several seeds
+    assert (inception.get_ylim()[0], frechet.get_ylim()[0]) == (1, 0)
     (loss,) = figures["fig8_training"].axes
     trainings = {line.get_label(): line for line in loss.get_lines()}
     assert set(trainings) == {"Rob-GAN: split loss, attack", "SN-GAN"}

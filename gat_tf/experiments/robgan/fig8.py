@@ -45,6 +45,7 @@ from gat_tf.experiments.settings import PRESETS as TABLE2_PRESETS
 
 NAME = "gat_tf.experiments.robgan.fig8"
 SCORES = {"inception_score": "inception score", "frechet_distance": "Fréchet distance"}
+LEAST = {"inception_score": 1, "frechet_distance": 0}  # neither score can be below
 WITH_ATTACK = (("robgan", "split"), ("acgan_attack", "acgan"))  # and without it
 WITH_SPLIT_LOSS = (("robgan", "acgan_attack"), ("split", "acgan"))  # and with AC-GAN's
 AT_EQUAL_WEIGHT = ("split_equal", "acgan_attack")
@@ -266,14 +267,14 @@ def table(results: dict) -> str:
         for name, row in summary.items():
             last = [u["scores"][-1] for u in ours if u["gan"] == name]
             scores = [plus_minus([of[s] for of in last], 2) for s in SCORES]
-            rows.append([GANS[name].title, str(row["updates"][-1]), *scores])
+            seeds = str(len(row["seeds"]))
+            rows.append([GANS[name].title, seeds, str(row["updates"][-1]), *scores])
         lines += [
-            f"**{dataset}**, at the last snapshot, {first['score_images']} images, "
-            f"{max(len(row['seeds']) for row in summary.values())} seed(s), in the eyes of "
-            f"{first['score_network']}; real test images score "
-            f"{first['real']['inception_score']:.2f} ({first['real']['images']} images)",
+            f"**{dataset}**, at the last snapshot, {first['score_images']} images, mean ± standard "
+            f"deviation over seeds, in the eyes of {first['score_network']}; real test images "
+            f"score {first['real']['inception_score']:.2f} ({first['real']['images']} images)",
             "",
-            *markdown(["training", "updates of G", *SCORES.values()], rows),
+            *markdown(["training", "seeds", "updates of G", *SCORES.values()], rows),
             "",
             verdicts_markdown(results["verdicts"][dataset], digits=2),
         ]
@@ -302,7 +303,12 @@ def figures(results: dict) -> dict:
     panels = []
     for dataset, rows in results["summary"].items():
         shown = [
-            Panel(f"{dataset}: {title}", lines(rows, score, "updates"), xlabel=xlabel)
+            Panel(
+                f"{dataset}: {title}",
+                lines(rows, score, "updates"),
+                xlabel,
+                ylim_bottom=LEAST[score],
+            )
             for score, title in SCORES.items()
         ]
         if watched := lines(rows, "lipschitz", "lipschitz_updates", marker=""):
