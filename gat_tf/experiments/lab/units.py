@@ -210,9 +210,9 @@ class Units:
 
     def _remove_progress(self, name: str) -> None:
         """Removes what a finished unit no longer needs, even if its process was killed before."""
-        for suffix in (".checkpoints", ".parts"):
-            if devices.is_chief() and (progress := self.path(name, suffix)).exists():
-                files.remove(progress)
+        if devices.is_chief():
+            for suffix in (".checkpoints", ".parts"):
+                files.remove(self.path(name, suffix))
 
     @contextlib.contextmanager
     def _claimed(self, name: str) -> Iterator[bool]:
